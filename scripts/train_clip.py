@@ -1,0 +1,310 @@
+"""Trains the embedded CLIP: an open_clip model with a small vocabulary, on drawn scenes and their captions.
+
+    python scripts/draw_scenes.py --count 140000 --data training/data
+    python scripts/train_clip.py --data training/data --out training/clip --steps 1500
+    python scripts/train_clip.py --data training/data --out training/robust --start training/clip --steps 500 --attack 1.5
+    python scripts/train_clip.py --out training/robust --export checkpoints/embedded/clip
+
+The third command goes on with adversarial training (L2 projected gradient descent on the pictures), which makes the
+gradients of the image tower draw shapes instead of textures (Ganz & Elad, CLIPAG, arXiv 2306.16805).
+Runs on CPU (bf16 autocast) or CUDA. Started again with the same --out it goes on where it stopped.
+"""
+
+import argparse
+import gzip
+import json
+import math
+import random
+from dataclasses import astuple, fields
+from pathlib import Path
+
+import draw_scenes
+import numpy as np
+import open_clip
+import torch
+import training
+from draw_scenes import Scene
+from open_clip.tokenizer import SimpleTokenizer, default_bpe
+from torch.nn import functional
+
+MERGES = 4096
+CONTEXT = 32
+SIDE = 64
+MODEL = {
+    "embed_dim": 256,
+    "vision_cfg": {
+        "image_size": SIDE,
+        "patch_size": 8,
+        "width": 256,
+        "layers": 6,
+        "head_width": 64,
+        "mlp_ratio": 4.0,
+    },
+    "text_cfg": {"context_length": CONTEXT, "vocab_size": 514 + MERGES, "width": 256, "heads": 4, "layers": 4},
+}
+PREPROCESS = {
+    "size": [SIDE, SIDE],
+    "mode": "RGB",
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "interpolation": "bicubic",
+    "resize_mode": "squash",
+    "fill_color": 0,
+}
+FIELDS = tuple(field.name for field in fields(Scene))
+MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
+
+
+def write_merges(file: Path) -> None:
+    """The first MERGES merges of CLIP's own list, as SimpleTokenizer(bpe_path=...) reads them."""
+    lines = gzip.open(default_bpe(), "rt", encoding="utf8").read().split("\n")[: MERGES + 1]
+    file.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
+
+
+def build(patch_dropout: float = 0.0) -> open_clip.CLIP:
+    """The untrained model. `patch_dropout`: share of patches left out in training (FLIP, arXiv 2212.00794)."""
+    vision = {**MODEL["vision_cfg"], "patch_dropout": patch_dropout}
+    return open_clip.CLIP(MODEL["embed_dim"], vision, MODEL["text_cfg"])
+
+
+def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
+    """Unit text embeddings (N, 256). The padding that no caption of the batch needs is left out first, which
+    changes nothing: attention is causal and the embedding is read at the end token (the largest id)."""
+    tokens = tokens[:, : int((tokens != 0).sum(1).max())]
+    length = tokens.shape[1]
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+    end = x[torch.arange(len(x), device=x.device), tokens.argmax(1)]
+    return functional.normalize((end @ model.text_projection).float(), dim=-1)
+
+
+def encode_image(model: open_clip.CLIP, images: torch.Tensor) -> torch.Tensor:
+    """Unit image embeddings (N, 256) of images (N, 3, SIDE, SIDE) in [0, 1]."""
+    return functional.normalize(model.visual((images - 0.5) / 0.5).float(), dim=-1)
+
+
+def distort(pictures: torch.Tensor, still: torch.Tensor, numbers: torch.Generator) -> torch.Tensor:
+    """Crops, shifts, turns, recolours slightly, blurs and adds noise, as the generator's random cutouts will.
+
+    pictures (N, 3, h, w) in [0, 1] → (N, 3, SIDE, SIDE); `still` (N,) marks those not to be mirrored.
+    """
+    count, device = len(pictures), pictures.device
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return torch.empty(count, device=device).uniform_(low, high, generator=numbers)
+
+    if torch.rand((), generator=numbers, device=device) < 0.5:
+        pictures = functional.avg_pool2d(pictures, 2)
+    zoom, angle = uniform(0.65, 1.1), uniform(-0.15, 0.15)
+    mirror = torch.where((uniform(0, 1) < 0.5) & ~still, -1.0, 1.0)
+    shift_x, shift_y = ((1.05 - zoom).clamp_min(0.05) * uniform(-0.7, 0.7) for _ in range(2))
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    theta = torch.stack(
+        [torch.stack([cos * mirror, -sin, shift_x], 1), torch.stack([sin * mirror, cos, shift_y], 1)], 1
+    )
+    grid = functional.affine_grid(theta, [count, 3, SIDE, SIDE], align_corners=False)
+    views = functional.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
+    gain, lift = uniform(0.85, 1.15).view(-1, 1, 1, 1), uniform(-0.08, 0.08).view(-1, 1, 1, 1)
+    views = (views - 0.5) * gain + 0.5 + lift
+    strength = (uniform(-0.12, 0.14)).clamp_min(0).view(-1, 1, 1, 1)
+    noise = torch.empty_like(views).normal_(generator=numbers)
+    return (views + strength * noise).clamp(0, 1)
+
+
+class Captions:
+    """Captions of stored scenes, worded anew each time, and which captions fit which scenes."""
+
+    def __init__(self, scenes: list[Scene], tokenizer: SimpleTokenizer) -> None:
+        self.scenes, self.tokenizer = scenes, tokenizer
+        numbers: dict[str, int] = {}
+        table = [[numbers.setdefault(value, len(numbers)) for value in astuple(scene)] for scene in scenes]
+        self.table = torch.tensor(table)  # (n, fields): equal numbers, equal values
+        directed = {"left", "right", "left of", "right of"}
+        self.still = torch.tensor([scene.place in directed for scene in scenes])
+
+    def batch(self, chosen: np.ndarray, random_: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens (N, CONTEXT) of captions of the chosen scenes, and (N, N) which caption i also fits scene j:
+        all that it speaks of is so there. Such pairs are no negatives."""
+        worded = [draw_scenes.caption(self.scenes[index], random_) for index in chosen]
+        tokens = self.tokenizer([text for text, _ in worded])
+        said = torch.tensor([[field in what for field in FIELDS] for _, what in worded])
+        rows = self.table[torch.from_numpy(chosen)]
+        fits = ((rows[:, None] == rows[None]) | ~said[:, None]).all(2)
+        return tokens, fits
+
+
+def contrastive_loss(
+    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, fits: torch.Tensor
+) -> torch.Tensor:
+    """CLIP's symmetric cross-entropy over unit embeddings (N, D), without the pairs that fit by chance."""
+    same = torch.eye(len(images), dtype=torch.bool, device=images.device)
+    logits = (scale * texts @ images.t()).masked_fill(fits & ~same, -1e4)
+    target = torch.arange(len(images), device=images.device)
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.t(), target)) / 2
+
+
+def attack(
+    model: open_clip.CLIP, images: torch.Tensor, texts: torch.Tensor, fits: torch.Tensor, radius: float, steps: int
+) -> torch.Tensor:
+    """Images within L2 distance `radius` that the model matches worst with their captions: projected gradient
+    descent with normalised steps (Madry et al., arXiv 1706.06083). All in [0, 1]."""
+    scale = model.logit_scale.exp().detach()
+
+    def project(delta: torch.Tensor) -> torch.Tensor:
+        norm = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        return delta * (radius / norm.clamp_min(radius))
+
+    delta = torch.zeros_like(images)
+    for _ in range(steps):
+        delta.requires_grad_(True)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            embedded = encode_image(model, images + delta)
+        loss = contrastive_loss(embedded, texts, scale, fits)
+        (gradient,) = torch.autograd.grad(loss, delta)
+        length = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp_min(1e-12)
+        delta = project(delta.detach() + 1.5 * radius / steps * gradient / length)
+    return (images + delta).clamp(0, 1)
+
+
+@torch.no_grad()
+def heldout_accuracy(model: open_clip.CLIP, tokenizer: SimpleTokenizer, kind: str, seeds: int = 3) -> float:
+    """R@1: how often the right caption of the held-out list comes first for a scene drawn from it, 0..1."""
+    prompts = draw_scenes.heldout_prompts(kind)
+    device = model.logit_scale.device
+    texts = encode_text(model, tokenizer(prompts).to(device))
+    right = 0
+    for seed in range(seeds):
+        drawn = [
+            np.asarray(draw_scenes.draw(draw_scenes.heldout_scene(prompt, seed), seed, number))
+            for number, prompt in enumerate(prompts)
+        ]
+        views = functional.interpolate(training.to_images(np.stack(drawn), device), size=SIDE, mode="area")
+        first = (encode_image(model, views) @ texts.t()).argmax(1).cpu()
+        right += int((first == torch.arange(len(prompts))).sum())
+    return right / (seeds * len(prompts))
+
+
+def report(values: dict[str, torch.Tensor], tokenizer: SimpleTokenizer, device: torch.device) -> None:
+    """Prints R@1 of the averaged model on both held-out lists."""
+    model = build().to(device)
+    model.load_state_dict(values)
+    model.eval()
+    single, composed = (heldout_accuracy(model, tokenizer, kind) for kind in ("single", "composed"))
+    print(f"held-out R@1 of 100 captions: single {single:.3f}, composed {composed:.3f}", flush=True)
+
+
+def parameter_groups(model: open_clip.CLIP) -> list[dict[str, object]]:
+    """Matrices decay; gains, biases and the logit scale do not."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+
+
+def train(options: argparse.Namespace, device: torch.device) -> None:
+    """Trains until --steps or --minutes are done."""
+    write_merges(options.out / "merges.txt.gz")
+    tokenizer = SimpleTokenizer(bpe_path=str(options.out / "merges.txt.gz"), context_length=CONTEXT)
+    pictures, scenes = training.load_scenes(options.data)
+    captions = Captions(scenes, tokenizer)
+    model = build(options.patch_dropout).to(device)
+    optimiser = torch.optim.AdamW(parameter_groups(model), lr=0.0, betas=(0.9, 0.98))
+    step, spent, state = 0, 0.0, training.load_checkpoint(options.out / "last.pt", device)
+    start = training.load_checkpoint(options.start / "last.pt", device) if options.start else None
+    if state:
+        step, spent = state["step"], state["seconds"]
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+    elif start:
+        model.load_state_dict(start["average"])
+    average = training.Average(model, 0.99)
+    average.values = state["average"] if state else average.values
+    clock = training.Clock(options.steps, options.minutes, spent)
+
+    def save() -> None:
+        training.save_checkpoint(
+            options.out / "last.pt",
+            step=step,
+            seconds=clock.seconds(),
+            model=model.state_dict(),
+            average=average.values,
+            optimiser=optimiser.state_dict(),
+        )
+        report(average.values, tokenizer, device)
+
+    model.train()
+    while clock.progress(step) < 1:
+        numbers = np.random.default_rng([options.seed, step])
+        families = np.sort(numbers.choice(len(pictures) // 2, options.batch // 2, replace=False))
+        chosen = np.stack([families * 2, families * 2 + 1], 1).reshape(-1)
+        generator = torch.Generator(device).manual_seed(options.seed * 1_000_003 + step)
+        tokens, fits = captions.batch(chosen, random.Random(f"{options.seed} {step}"))
+        tokens, fits = tokens.to(device), fits.to(device)
+        images = distort(
+            training.to_images(pictures[chosen], device), captions.still[chosen].to(device), generator
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = training.learning_rate(options.lr, clock.progress(step))
+        with torch.autocast(device.type, torch.bfloat16):
+            texts = encode_text(model, tokens)
+        if options.attack:
+            images = attack(model, images, texts.detach(), fits, options.attack, options.attack_steps)
+        with torch.autocast(device.type, torch.bfloat16):
+            embedded = encode_image(model, images)
+        loss = contrastive_loss(embedded, texts, model.logit_scale.exp(), fits)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        model.logit_scale.data.clamp_(0, MAX_LOGIT_SCALE)
+        average.update(model, step)
+        step += 1
+        if step % 20 == 0:
+            scale = float(model.logit_scale.exp())
+            print(f"step {step} {clock.seconds():.0f} s loss {loss:.4f} scale {scale:.1f}", flush=True)
+        if step % 100 == 0:
+            save()
+    save()
+
+
+def export(out: Path, folder: Path) -> None:
+    """Writes an open_clip folder: open_clip_config.json, open_clip_model.safetensors, merges.txt.gz."""
+    state = training.load_checkpoint(out / "last.pt", torch.device("cpu"))
+    if state is None:
+        raise SystemExit(f"nothing trained in {out}")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}, indent=2) + "\n"
+    training.write_beside(folder / "merges.txt.gz", write_merges)
+    training.write_beside(folder / "open_clip_config.json", lambda beside: beside.write_text(text) and None)
+    training.export_weights(folder / "open_clip_model.safetensors", state["average"])
+    print(f"exported step {state['step']} to {folder}")
+
+
+def main() -> None:
+    """Trains, or exports what was trained."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder written by draw_scenes.py --data")
+    parser.add_argument("--out", type=Path, required=True, help="checkpoints go here")
+    parser.add_argument("--start", type=Path, help="the --out of an earlier training to go on from")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--patch-dropout", type=float, default=0.5)
+    parser.add_argument("--attack", type=float, default=0.0, metavar="RADIUS", help="L2 radius, 0: plain training")
+    parser.add_argument("--attack-steps", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="write the weights into DIR and stop")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    if options.export:
+        export(options.out, options.export)
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    train(options, torch.device(options.device))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Tiny seeded models, and a home of its own for every test: no network, no user's cache."""
+
+import gzip
+import importlib.resources
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vqclip.architecture import Architecture
+from vqclip.vqgan import VQGAN
+
+TINY_SIZES = Architecture(
+    ch=32,
+    ch_mult=(1, 1),
+    num_res_blocks=1,
+    attn_resolutions=(),
+    z_channels=8,
+    embed_dim=4,
+    n_embed=16,
+    resolution=16,
+)
+TINY_CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16},
+    "text_cfg": {"context_length": 12, "vocab_size": 512 + 64 + 2, "width": 32, "heads": 2, "layers": 1},
+}
+TINY_PREPROCESS = {"size": 16, "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic"}
+
+
+@dataclass(frozen=True)
+class TinyModels:
+    """Files of a VQGAN of factor 2 and of a CLIP that looks at 16 pixels, and a config that uses them."""
+
+    vqgan: Path
+    clip: Path
+    config: Path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
+    home = tmp_path_factory.mktemp("tiny")
+    vqgan, clip, config = home / "vqgan.safetensors", home / "clip", home / "tiny.yaml"
+    save_tiny_vqgan(vqgan)
+    save_tiny_clip(clip)
+    config.write_text(
+        f"size: 16x16\nvqgan: {{file: {vqgan}}}\nperceptors: [{clip}]\n"
+        "cutouts: {count: 4}\noptimise: {steps: 6}\nruntime: {device: cpu, threads: 1, state_every: 2}\n"
+    )
+    return TinyModels(vqgan, clip, config)
+
+
+def save_tiny_vqgan(path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = VQGAN(TINY_SIZES)
+        model.quantize.entries.data.normal_()
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+
+
+def save_tiny_clip(folder: Path) -> None:
+    import open_clip
+
+    folder.mkdir()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = open_clip.CLIP(TINY_CLIP["embed_dim"], TINY_CLIP["vision_cfg"], TINY_CLIP["text_cfg"])
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    settings = {"model_cfg": TINY_CLIP, "preprocess_cfg": TINY_PREPROCESS}
+    (folder / "open_clip_config.json").write_text(json.dumps(settings))
+    packed = (importlib.resources.files("open_clip") / "bpe_simple_vocab_16e6.txt.gz").read_bytes()
+    merges = gzip.decompress(packed).decode().split("\n")[: 1 + 64]
+    (folder / "merges.txt.gz").write_bytes(gzip.compress("\n".join(merges).encode(), mtime=0))
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the test an empty working folder and caches, and no network."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("VQCLIP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -1,0 +1,92 @@
+"""The list of commands, and the one place where a failure becomes a sentence and an exit code."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from vqclip import __version__
+from vqclip.cli import config, doctor, generate, runs
+from vqclip.cli.console import Console
+from vqclip.errors import ExitCode, VqclipError
+
+app = typer.Typer(
+    name="vqclip",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("generate")(generate.generate)
+app.command("resume")(runs.resume)
+app.command("info")(runs.info)
+app.add_typer(config.app, name="config")
+app.command("doctor")(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        Console().text(f"vqclip {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _vqclip(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Text-to-image in the terminal: VQGAN pictures guided by CLIP."""
+
+
+def main() -> None:
+    """Run the command line; every failure ends in one sentence on stderr and the contract's exit code.
+
+    `VQCLIP_DEBUG=1` shows the traceback instead.
+    """
+    try:
+        code = app(standalone_mode=False) or ExitCode.DONE
+    except BrokenPipeError:
+        _silence_stdout()
+        code = ExitCode.DONE
+    except BaseException as error:
+        if os.environ.get("VQCLIP_DEBUG") == "1" and not isinstance(error, SystemExit | typer.TyperException):
+            raise
+        code = _explain(error)
+    sys.exit(int(code))
+
+
+def _explain(error: BaseException) -> int:
+    """Print what went wrong, and return the exit code."""
+    console = Console(as_json="--json" in sys.argv[1:])
+    match error:
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else ExitCode.DONE
+        case VqclipError():
+            message, code = str(error), error.code
+        case typer.Abort() | KeyboardInterrupt():
+            message, code = "Stopped.", ExitCode.INTERRUPT
+        case typer.TyperException():
+            message, code = _usage(error), ExitCode.USAGE
+        case MemoryError():
+            message, code = "Not enough memory; make --size or cutouts.micro_batch smaller.", ExitCode.MEMORY
+        case _:
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            message, code = f"vqclip has a bug: {what} (VQCLIP_DEBUG=1 shows where).", ExitCode.BUG
+    try:
+        console.error(message, code)
+    except BrokenPipeError:
+        _silence_stdout()
+    return code
+
+
+def _usage(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "vqclip"
+    return f"{error.format_message().rstrip('.')}. See {command} -h."
+
+
+def _silence_stdout() -> None:
+    """Give stdout a place to flush to at exit, after its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,51 @@
+"""vqclip config: the settings that exist, and what a set of layers comes to."""
+
+from typing import Annotated
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.generate import Layers, Words
+from vqclip.config import available_configs, load_config, to_dict, to_yaml
+
+app = typer.Typer(help="Show and check configs.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="Config layers, later ones win.")]
+
+
+@app.command("list")
+def list_configs(as_json: Json = False) -> None:
+    """List the configs that come with vqclip, for generate -c NAME."""
+    console = Console(as_json=as_json)
+    for name, path in available_configs().items():
+        about = _about(path.read_text("utf-8"))
+        console.result(f"{name:<18} {about}", {"event": "config", "name": name, "path": str(path), "about": about})
+
+
+@app.command()
+def show(layers: Names = None, config: Layers = None, words: Words = None, as_json: Json = False) -> None:
+    """Show every setting after merging default.yaml, the layers and --set."""
+    console = Console(as_json=as_json)
+    settings = load_config([*(layers or []), *(config or [])], words or [])
+    if as_json:
+        console.result("", {"event": "config", "config": to_dict(settings)})
+    else:
+        console.text(to_yaml(settings))
+
+
+@app.command()
+def validate(layers: Names = None, config: Layers = None, words: Words = None, as_json: Json = False) -> None:
+    """Check keys, values, names and prompts; say what is wrong with exit code 2."""
+    from vqclip.plan import check
+
+    console = Console(as_json=as_json)
+    for layer in [*(layers or []), *(config or [])] or ["default"]:
+        check(load_config([layer], words or []))
+        console.result(f"{layer}: ok", {"event": "valid", "name": layer})
+
+
+def _about(text: str) -> str:
+    """Return the first line of the YAML's comment that is a sentence, not the command."""
+    lines = [line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#")]
+    return next((line for line in lines if line and not line.startswith("vqclip ")), "")

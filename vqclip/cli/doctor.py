@@ -1,0 +1,115 @@
+"""vqclip doctor: what this machine has, for the person and for bug reports."""
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vqclip import __version__
+from vqclip.cli.console import Console
+
+PACKAGES = (
+    "torch",
+    "taming-transformers",
+    "open_clip_torch",
+    "typer",
+    "rich",
+    "pillow",
+    "omegaconf",
+    "safetensors",
+)
+EXTRAS = {"av": "video: mp4", "ray": "ray: many machines", "transformers": "SigLIP models"}
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
+) -> None:
+    """Show versions, devices, memory, cache, models, and what a run would use."""
+    console = Console(as_json=as_json)
+    for topic, facts in _report().items():
+        for name, value in facts.items():
+            console.result(f"{topic:<9} {name:<20} {value}", {"event": topic, "name": name, "value": value})
+
+
+def _report() -> dict[str, dict[str, str]]:
+    return {
+        "vqclip": {"version": __version__, "configs": str(_paths()[0]), "embedded": str(_paths()[1])},
+        "system": {"python": platform.python_version(), "platform": platform.platform(), **_memory()},
+        "package": {name: _version(name) for name in PACKAGES},
+        "extra": {name: f"{_present(name)} ({purpose})" for name, purpose in EXTRAS.items()},
+        "device": _devices(),
+        "model": _models(),
+        "run": _choices(),
+    }
+
+
+def _paths() -> tuple[Path, Path]:
+    from vqclip.paths import configs_dir, embedded_dir
+
+    return configs_dir(), embedded_dir()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _present(module: str) -> str:
+    return "installed" if find_spec(module) else "not installed"
+
+
+def _memory() -> dict[str, str]:
+    from vqclip.checkpoints import cache_dir
+
+    pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    cache = cache_dir()
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    return {
+        "cores": str(os.cpu_count()),
+        "free memory": f"{pages * page / 2**30:.1f} GiB",
+        "model cache": f"{cache} ({shutil.disk_usage(existing).free / 2**30:.1f} GiB free)",
+    }
+
+
+def _devices() -> dict[str, str]:
+    import torch
+
+    found = {"cpu": f"{torch.get_num_threads()} threads"}
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        found[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB"
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    return found
+
+
+def _models() -> dict[str, str]:
+    from vqclip.catalogue import VQGANS
+    from vqclip.checkpoints import locate
+    from vqclip.errors import ModelError
+    from vqclip.paths import embedded_dir
+
+    embedded = [embedded_dir() / name for name in ("vqgan.safetensors", "clip/open_clip_model.safetensors")]
+    found = {"embedded": "ready" if all(path.is_file() for path in embedded) else "damaged: install vqclip again"}
+    for name, published in VQGANS.items():
+        try:
+            found[name] = str(locate(name, offline=True))
+        except ModelError:
+            found[name] = f"not on this machine ({published.size_text})"
+    return found
+
+
+def _choices() -> dict[str, str]:
+    from vqclip.config import load_config
+    from vqclip.runtime import resolve_device, resolve_precision
+
+    config = load_config()
+    device = resolve_device(config.runtime.device)
+    return {"device": str(device), "precision": resolve_precision(config.runtime.precision, device)}

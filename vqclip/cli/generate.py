@@ -1,0 +1,152 @@
+"""vqclip generate: prompts in, pictures out."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.interrupts import Interrupts
+from vqclip.config import Config, load_config, to_dict, to_yaml
+
+if TYPE_CHECKING:
+    from vqclip.outputs.run import RunFolder
+    from vqclip.plan import Plan
+    from vqclip.step import Finished
+
+Layers = Annotated[
+    list[str] | None,
+    typer.Option("-c", "--config", metavar="NAME|FILE|-", help="A config layer; repeat it, later ones win."),
+]
+Words = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. optimise.lr=0.2; repeat it."),
+]
+
+
+def generate(
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PROMPT]...", help="One picture each; text:weight:stop, joined by |."),
+    ] = None,
+    config: Layers = None,
+    words: Words = None,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /."),
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Size in pixels.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates of the latent.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Picture i of --count uses seed + i.")] = None,
+    count: Annotated[int | None, typer.Option(help="Pictures per prompt.")] = None,
+    init_image: Annotated[str | None, typer.Option(metavar="FILE", help="Start from this picture.")] = None,
+    image_prompt: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[:weight]", help="A picture to resemble; repeat it.")
+    ] = None,
+    save_every: Annotated[int | None, typer.Option(metavar="N", help="Write a frame every N steps.")] = None,
+    video: Annotated[str | None, typer.Option(metavar="mp4|gif|webp", help="Make a video of the run.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    preview: Annotated[
+        bool | None, typer.Option("--preview/--no-preview", help="Show the picture in the terminal.")
+    ] = None,
+    no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Store nothing in the picture.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Fetch published models that are missing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, do nothing.")] = False,
+) -> None:
+    """Draw one picture per PROMPT: vqclip generate "a red apple"."""
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    settings = load_config(
+        config or [],
+        words or [],
+        {
+            "prompts": prompts or None,
+            "output.path": output,
+            "size": size,
+            "optimise.steps": steps,
+            "seed": seed,
+            "count": count,
+            "init.kind": "image" if init_image else None,
+            "init.image": init_image,
+            "image_prompts": image_prompt or None,
+            "output.save_every": save_every,
+            "output.video": video,
+            "output.metadata": False if no_metadata else None,
+            "output.overwrite": True if overwrite else None,
+            "runtime.device": device,
+            "runtime.threads": threads,
+        },
+    )
+    fetch = pull and not offline
+    if dry_run:
+        _show_plan(console, settings)
+    else:
+        _draw(console, settings, preview=preview is not False, pull=fetch)
+
+
+def _draw(console: Console, settings: Config, *, preview: bool, pull: bool) -> None:
+    with Interrupts() as interrupts:
+        from vqclip.cli.progress import progress_sink
+        from vqclip.plan import make_plan
+        from vqclip.session import folder_for, start
+
+        plan = make_plan(settings)
+        folder = folder_for(plan)
+        announce(console, plan)
+        finished = start(
+            plan,
+            folder,
+            lambda parts: [progress_sink(console, parts.descent.number, plan.config.optimise.steps, preview)],
+            interrupts,
+            pull=pull,
+        )
+        if finished is None:
+            raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
+        show_pictures(console, plan, folder, finished)
+
+
+def announce(console: Console, plan: "Plan") -> None:
+    """Say what will be drawn, and what was changed or drawn by lot on the way."""
+    for note in plan.notes:
+        console.say(f"Note: {note}.")
+    config = plan.config
+    console.say(f"seed {config.seed}, {config.size}, {config.optimise.steps} steps on {config.runtime.device}")
+
+
+def show_pictures(console: Console, plan: "Plan", folder: "RunFolder", finished: "Finished") -> None:
+    """Write one result per picture."""
+    for number, (path, picture) in enumerate(zip(folder.images, plan.pictures, strict=True)):
+        event = {
+            "event": "image",
+            "path": str(path),
+            "prompt": picture.prompt,
+            "seed": picture.seed,
+            "size": [plan.width, plan.height],
+            "steps": finished.step,
+            "seconds": round(finished.seconds, 3),
+            "scores": finished.scores[number],
+            "notes": plan.notes,
+        }
+        console.result(str(path), event)
+
+
+def _show_plan(console: Console, settings: Config) -> None:
+    from vqclip.memory import estimate_memory
+    from vqclip.plan import make_plan
+
+    plan = make_plan(settings)
+    megabytes = estimate_memory(plan) // 2**20
+    if console.as_json:
+        console.result(
+            "", {"event": "plan", "config": to_dict(plan.config), "memory_mb": megabytes, "notes": plan.notes}
+        )
+        return
+    console.text(to_yaml(plan.config))
+    for note in plan.notes:
+        console.say(f"Note: {note}.")
+    latent = f"{len(plan.pictures)} picture(s) of {plan.width}x{plan.height}"
+    console.say(f"{latent}, about {megabytes} MB of memory; nothing was done.")

@@ -1,0 +1,101 @@
+"""vqclip resume and vqclip info: runs that exist already."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from vqclip.cli.console import Console
+from vqclip.cli.generate import announce, show_pictures
+from vqclip.cli.interrupts import Interrupts
+from vqclip.errors import UsageError
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
+
+
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its picture file.")],
+    steps: Annotated[int | None, typer.Option(help="Go on to this step instead.")] = None,
+    preview: Annotated[
+        bool | None, typer.Option("--preview/--no-preview", help="Show the picture in the terminal.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
+) -> None:
+    """Go on with a run that was stopped: vqclip resume outputs/latest."""
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    with Interrupts() as interrupts:
+        from vqclip.cli.progress import progress_sink
+        from vqclip.plan import make_plan
+        from vqclip.session import finished_pictures, go_on, unfinished
+
+        folder, config = unfinished(run)
+        done = finished_pictures(folder)
+        for path in done:
+            console.result(str(path), {"event": "image", "path": str(path)})
+        if done:
+            return console.say("This run is finished.")
+        if steps is not None:
+            config = dataclasses.replace(config, optimise=dataclasses.replace(config.optimise, steps=steps))
+        plan = make_plan(config)
+        announce(console, plan)
+        finished = go_on(
+            plan,
+            folder,
+            lambda parts: [
+                progress_sink(console, parts.descent.number, plan.config.optimise.steps, preview is not False)
+            ],
+            interrupts,
+        )
+        if finished is None:
+            raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
+        show_pictures(console, plan, folder, finished)
+
+
+def info(
+    path: Annotated[str, typer.Argument(metavar="IMAGE|RUN", help="A picture that vqclip made, or a run.")],
+    as_json: Json = False,
+) -> None:
+    """Show how a picture was made, or how a run stands."""
+    console = Console(as_json=as_json)
+    facts = _run_facts(Path(path)) if (Path(path) / "run.yaml").is_file() else _picture_facts(Path(path))
+    if as_json:
+        return console.result("", {"event": "info", "path": path, **facts})
+    console.text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+
+
+def _picture_facts(path: Path) -> dict[str, Any]:
+    from vqclip.outputs.picture import read_metadata
+
+    if path.is_dir():
+        raise UsageError(f"{str(path)!r} is a folder without a run.yaml; give a picture or a run.")
+    return read_metadata(path)
+
+
+def _run_facts(home: Path) -> dict[str, Any]:
+    from vqclip.config import load_config, to_dict
+    from vqclip.outputs.run import existing_run
+
+    config = load_config([str(home / "run.yaml")])
+    folder = existing_run(str(home), max(1, len(config.prompts)) * config.count)
+    return {
+        "state": "unfinished" if folder.state.exists() else "finished",
+        "step": _last_step(folder.metrics),
+        "pictures": [str(image) for image in folder.images if image.is_file()],
+        "config": to_dict(config),
+    }
+
+
+def _last_step(metrics: Path) -> int:
+    """Return the step of the last whole line, 0 when there is none."""
+    lines = metrics.read_text("utf-8").splitlines() if metrics.is_file() else []
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0

@@ -1,0 +1,231 @@
+"""Finding the files of a CLIP model: embedded, in the hub's cache, local, or an OpenAI archive."""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vqclip.checkpoints import cache_dir
+from vqclip.errors import ModelError, UsageError
+from vqclip.paths import embedded_dir
+from vqclip.registry import did_you_mean
+
+EMBEDDED = "embedded"
+PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """What open_clip needs to build one model without asking the network.
+
+    `architecture` is a model name of open_clip or `local-dir:FOLDER`; `weights` the tensors; `merges`
+    a tokeniser file of its own; `preprocess` the mean, std, interpolation and resize mode of its tag.
+    """
+
+    name: str
+    architecture: str
+    weights: Path
+    merges: Path | None = None
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_clip(spec: str, *, pull: bool = False) -> ClipFiles:
+    """Find the model that a `perceptors` entry names.
+
+    `spec` is `embedded`, `name:tag` as open_clip lists them, `name:FILE`, a folder with
+    `open_clip_config.json`, or an OpenAI archive. With `pull`, a missing `name:tag` is downloaded.
+
+    Raises:
+        UsageError: an unknown name or tag.
+        ModelError: the file is missing or refused.
+    """
+    if spec == EMBEDDED:
+        return _folder(embedded_dir() / "clip", EMBEDDED)
+    path = Path(spec)
+    if path.is_dir():
+        return _folder(path, spec)
+    if path.is_file():
+        return _openai_archive(path, spec)
+    name, colon, tag = spec.partition(":")
+    if not colon:
+        raise UsageError(
+            f"Unknown perceptor {spec!r}: give {EMBEDDED!r}, name:tag (ViT-B-32:openai), name:FILE or a folder."
+        )
+    if Path(tag).is_file():
+        return _local_file(name, Path(tag), spec)
+    return _published(name, tag, spec, pull)
+
+
+def _folder(folder: Path, name: str) -> ClipFiles:
+    weights, merges = folder / "open_clip_model.safetensors", folder / "merges.txt.gz"
+    for needed in (folder / "open_clip_config.json", weights):
+        if not needed.is_file():
+            raise ModelError(f"The CLIP folder {str(folder)!r} has no {needed.name}; a complete one holds it.")
+    return ClipFiles(name, f"local-dir:{folder}", weights, merges if merges.is_file() else None)
+
+
+def _local_file(name: str, weights: Path, spec: str) -> ClipFiles:
+    if _is_torchscript(weights):
+        return _openai_archive(weights, spec)
+    return ClipFiles(spec, _known_architecture(name), weights)
+
+
+def _known_architecture(name: str) -> str:
+    from open_clip import list_models
+
+    if name not in list_models():
+        raise UsageError(f"Unknown CLIP architecture {name!r}: {did_you_mean(name, list_models())}")
+    return name
+
+
+def _published(name: str, tag: str, spec: str, pull: bool) -> ClipFiles:
+    published = _tag(name, tag)
+    architecture = _with_activation(name, bool(published.get("quick_gelu")))
+    repository, filename = os.path.split(published["hf_hub"])
+    weights = _in_hub_cache(repository, filename) or (_download(repository, filename, spec) if pull else None)
+    if weights is None:
+        raise ModelError(
+            f"The CLIP model {spec!r} is not on this machine; add --pull to fetch it from "
+            f"huggingface.co/{repository}, or give a file you have as {name}:FILE."
+        )
+    preprocess = {key: published[key] for key in PREPROCESS if key in published}
+    return ClipFiles(spec, architecture, weights, preprocess=preprocess)
+
+
+def _tag(name: str, tag: str) -> dict[str, Any]:
+    """Return open_clip's entry for published weights."""
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    _known_architecture(name)
+    published = get_pretrained_cfg(name, tag)
+    if not published:
+        tags = list_pretrained_tags_by_model(name)
+        raise UsageError(f"Unknown tag {tag!r} for the CLIP model {name!r}: {did_you_mean(tag, tags)}")
+    return dict(published)
+
+
+def clip_architecture(spec: str) -> str:
+    """Return the architecture of a `perceptors` entry; published weights need not be on this machine.
+
+    Raises:
+        UsageError, ModelError: as `find_clip`.
+    """
+    name, _, tag = spec.partition(":")
+    local = spec == EMBEDDED or Path(spec).exists() or Path(tag).is_file() or not tag
+    return find_clip(spec).architecture if local else _with_activation(name, bool(_tag(name, tag).get("quick_gelu")))
+
+
+def _with_activation(name: str, quick_gelu: bool) -> str:
+    """Choose the architecture's QuickGELU twin when the weights were trained with it.
+
+    open_clip itself only warns and then computes the wrong function.
+    """
+    from open_clip import get_model_config
+
+    quick = f"{name}-quickgelu"
+    return quick if quick_gelu and get_model_config(quick) is not None else name
+
+
+def _candidates(filename: str) -> list[str]:
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+    if filename:
+        return [filename.removesuffix(".bin") + ".safetensors", filename]
+    return [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+
+
+def _in_hub_cache(repository: str, filename: str) -> Path | None:
+    """Look into the hub's cache only; asking open_clip would first retry the network for 46 seconds."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(repository, candidate) for candidate in _candidates(filename))
+    return next((Path(path) for path in found if isinstance(path, str)), None)
+
+
+def _download(repository: str, filename: str, spec: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for candidate in _candidates(filename):
+        try:
+            return Path(hf_hub_download(repository, candidate))
+        except LocalEntryNotFoundError as error:
+            raise ModelError(f"Cannot fetch {spec!r}: huggingface.co does not answer; check the network.") from error
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the hub raises its HTTP library's own classes too
+            raise ModelError(f"Cannot fetch {spec!r} from huggingface.co/{repository}: {_line(error)}") from error
+    raise ModelError(f"Cannot fetch {spec!r}: huggingface.co/{repository} has none of {_candidates(filename)}.")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def openai_archives() -> dict[str, str]:
+    """Return {sha256: open_clip model name} of OpenAI's published archives.
+
+    The hash is part of each archive's address in open_clip's table.
+    """
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_models_by_tag
+
+    names = list_pretrained_models_by_tag("openai")
+    urls = {name: get_pretrained_cfg(name, "openai")["url"] for name in names if name.endswith("-quickgelu")}
+    return {url.split("/")[-2]: name for name, url in urls.items()}
+
+
+def _openai_archive(path: Path, spec: str) -> ClipFiles:
+    """Use one of OpenAI's TorchScript files, known by its hash, through a converted copy in the cache."""
+    if not _is_torchscript(path):
+        raise UsageError(f"Perceptor {spec!r} does not say which architecture it is; write NAME:{path}.")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name = openai_archives().get(digest)
+    if name is None:
+        raise ModelError(
+            f"{str(path)!r} is a TorchScript program, not one of OpenAI's CLIP archives (sha256 {digest}), and is "
+            "not run; save its tensors as safetensors and give NAME:FILE."
+        )
+    converted = cache_dir() / "clip" / f"{name}-openai-{digest[:12]}.safetensors"
+    if not converted.is_file():
+        _convert_archive(path, converted)
+    return ClipFiles(spec, name, converted)
+
+
+def _convert_archive(archive: Path, target: Path) -> None:
+    """Write the archive's tensors to `target`, in a process of its own."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(f".{os.getpid()}.part")
+    command = [sys.executable, "-m", "vqclip.openai_archive", str(archive), str(part)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ModelError(f"Cannot read OpenAI's archive {str(archive)!r}: {_last_line(done.stderr)}")
+        part.replace(target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["the converter failed without a word"])[-1]
+
+
+def context_length(folder: Path) -> int:
+    """Return how many tokens the text tower of a CLIP folder reads."""
+    config = json.loads((folder / "open_clip_config.json").read_text("utf-8"))
+    return int(config["model_cfg"]["text_cfg"]["context_length"])

@@ -1,0 +1,345 @@
+"""Layered YAML settings: default.yaml, then each config, then `key=value` words, into frozen dataclasses.
+
+Every value and its meaning stand in configs/default.yaml; the classes here hold the types and checks.
+"""
+
+import dataclasses
+import io
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from vqclip.errors import UsageError
+from vqclip.paths import configs_dir
+from vqclip.registry import did_you_mean
+
+SEED_LIMIT = 2**63
+VIDEO_FORMATS = ("mp4", "gif", "webp")
+MARK = "\ue000"  # put after `$` and `?` so that OmegaConf sees neither `${…}` nor `???` in anybody's data
+
+
+def _require(ok: bool, key: str, value: object, rule: str) -> None:
+    if not ok:
+        raise UsageError(f"{key} is {value!r}; it must be {rule}.")
+
+
+@dataclass(frozen=True)
+class VqganConfig:
+    """Which VQGAN: a published `name`, or a local `file` (used instead) with its `config` YAML."""
+
+    name: str | None
+    file: str | None
+    config: str | None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name or self.file), "vqgan.name", self.name, "given, or vqgan.file")
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """What the first latent is made of, and how strongly the run is held near it."""
+
+    kind: str
+    image: str | None
+    weight: float
+
+    def __post_init__(self) -> None:
+        _require(self.weight >= 0 and math.isfinite(self.weight), "init.weight", self.weight, "0 or more")
+        _require(
+            (self.kind == "image") == (self.image is not None),
+            "init.image",
+            self.image,
+            'a file when init.kind is "image", and null otherwise',
+        )
+        _require(
+            self.weight == 0 or self.kind == "image",
+            "init.weight",
+            self.weight,
+            '0 unless init.kind is "image"',
+        )
+
+
+@dataclass(frozen=True)
+class CutoutsConfig:
+    """How the perceptors look at a picture."""
+
+    recipe: str
+    count: int
+    micro_batch: int | None
+
+    def __post_init__(self) -> None:
+        _require(self.count >= 1, "cutouts.count", self.count, "at least 1")
+        _require(
+            self.micro_batch is None or self.micro_batch >= 1,
+            "cutouts.micro_batch",
+            self.micro_batch,
+            "at least 1",
+        )
+
+
+@dataclass(frozen=True)
+class OptimiseConfig:
+    """The descent on the latent."""
+
+    steps: int
+    name: str
+    lr: float
+    schedule: str
+    ema: float
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.steps <= 1_000_000, "optimise.steps", self.steps, "between 0 and 1000000")
+        _require(self.lr > 0 and math.isfinite(self.lr), "optimise.lr", self.lr, "above 0")
+        _require(0 <= self.ema < 1, "optimise.ema", self.ema, "at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Where results go and what is kept on the way."""
+
+    path: str | None
+    save_every: int
+    video: str | None
+    metadata: bool
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        _require(self.save_every >= 0, "output.save_every", self.save_every, "0 (off) or more")
+        _require(
+            self.video is None or self.video in VIDEO_FORMATS,
+            "output.video",
+            self.video,
+            "mp4, gif, webp or null",
+        )
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """The machine: device, number format, threads, how often state is saved."""
+
+    device: str
+    precision: str
+    threads: int | None
+    state_every: int
+
+    def __post_init__(self) -> None:
+        _require(self.threads is None or 1 <= self.threads <= 4096, "runtime.threads", self.threads, "1 to 4096")
+        _require(self.state_every >= 0, "runtime.state_every", self.state_every, "0 (off) or more")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, as the user asked for it or, after `pipeline.resolve`, as it will be done."""
+
+    prompts: list[str]
+    seed: int | None
+    count: int
+    size: str
+    vqgan: VqganConfig
+    perceptors: list[str]
+    init: InitConfig
+    image_prompts: list[str]
+    cutouts: CutoutsConfig
+    losses: dict[str, float]
+    optimise: OptimiseConfig
+    output: OutputConfig
+    runtime: RuntimeConfig
+
+    def __post_init__(self) -> None:
+        _require(
+            self.seed is None or 0 <= self.seed < SEED_LIMIT,
+            "seed",
+            self.seed,
+            f"between 0 and {SEED_LIMIT - 1}",
+        )
+        _require(1 <= self.count <= 10_000, "count", self.count, "between 1 and 10000")
+        _require(
+            self.seed is None or self.seed + self.count <= SEED_LIMIT,
+            "seed",
+            self.seed,
+            f"at most {SEED_LIMIT - self.count} for {self.count} pictures",
+        )
+        _require(len(self.perceptors) > 0, "perceptors", self.perceptors, "a list with at least one model")
+        parse_size(self.size)
+        for name, weight in self.losses.items():
+            _require(math.isfinite(weight), f"losses.{name}", weight, "a finite number")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read `WxH` in pixels.
+
+    Raises:
+        UsageError: not two whole numbers between 1 and 16384.
+    """
+    found = re.fullmatch(r"\s*([0-9]{1,5})\s*[xX×]\s*([0-9]{1,5})\s*", text)
+    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
+    _require(1 <= width <= 16384 and 1 <= height <= 16384, "size", text, "WIDTHxHEIGHT in pixels, e.g. 256x256")
+    return width, height
+
+
+def available_configs() -> dict[str, Path]:
+    """Return the shipped configs by name."""
+    return {path.stem: path for path in sorted(configs_dir().glob("*.yaml"))}
+
+
+def load_config(
+    layers: Sequence[str] = (), words: Sequence[str] = (), options: Mapping[str, object] | None = None
+) -> Config:
+    """Merge default.yaml, each layer (name, file or `-`), each `key=value` word, then named options.
+
+    `options` maps dotted keys to values and skips None, so that an option not given changes nothing.
+
+    Raises:
+        UsageError: a layer that cannot be read, an unknown key, or a value that does not fit.
+    """
+    sources = [("default.yaml", _read_yaml(configs_dir() / "default.yaml"))]
+    sources += [(f"config {layer!r}", _read_layer(layer)) for layer in layers]
+    sources += [(f"--set {word!r}", _read_word(word)) for word in words]
+    sources += [("command line", _nest(key, value)) for key, value in (options or {}).items() if value is not None]
+    merged = OmegaConf.structured(Config)
+    for label, data in sources:
+        merged = _merge(merged, data, label)
+    return _to_config(merged)
+
+
+def config_from_dict(data: object, label: str) -> Config:
+    """Rebuild a complete config that was saved by `to_dict`, over today's defaults."""
+    merged = _merge(OmegaConf.structured(Config), _read_yaml(configs_dir() / "default.yaml"), "default.yaml")
+    return _to_config(_merge(merged, data, label))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return the config as plain dictionaries, lists, strings and numbers."""
+    return dataclasses.asdict(config)
+
+
+def to_yaml(config: Config) -> str:
+    """Return the config as YAML that `load_config` reads back to an equal config."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def _read_layer(layer: str) -> object:
+    if layer == "-":
+        return _parse_yaml(sys.stdin.read(), "standard input")
+    known = available_configs()
+    if layer in known:
+        return _read_yaml(known[layer])
+    path = Path(layer)
+    if not (path.exists() or path.suffix in {".yaml", ".yml"} or path.name != layer):
+        raise UsageError(f"Unknown config {layer!r}: {did_you_mean(layer, known)}")
+    return _read_yaml(path)
+
+
+def _read_yaml(path: Path) -> object:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"Cannot read the config {str(path)!r}: {reason}.") from error
+    return _parse_yaml(text, str(path))
+
+
+def _parse_yaml(text: str, source: str) -> object:
+    try:
+        return yaml.safe_load(io.StringIO(text))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{source}{where} is not YAML: {getattr(error, 'problem', None) or error}.") from error
+    except (RecursionError, ValueError) as error:
+        raise UsageError(f"{source} is not usable YAML: {error}.") from error
+
+
+def _read_word(word: str) -> object:
+    """Read `key=value`; the value is YAML, but stays as typed when the key holds text."""
+    key, equals, value = word.partition("=")
+    if not (equals and key.strip()):
+        raise UsageError(f"--set {word!r} is not key=value; write e.g. --set optimise.steps=100")
+    key = key.strip()
+    kind = _type_of(key)
+    plain = kind is str or (kind == str | None and value not in ("null", "~", ""))
+    return _nest(key, value if plain else _parse_yaml(value, f"--set {word!r}"))
+
+
+def _type_of(key: str) -> object:
+    """Return the declared type of a dotted key, or None for an unknown one."""
+    kind: Any = Config
+    for part in key.split("."):
+        kind = get_type_hints(kind).get(part) if dataclasses.is_dataclass(kind) else None
+    return kind
+
+
+def _nest(key: str, value: object) -> object:
+    """Turn `a.b`, v into {"a": {"b": v}}."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _merge(base: DictConfig, data: object, label: str) -> DictConfig:
+    if data is None:
+        return base
+    if not isinstance(data, dict):
+        raise UsageError(f"{label} must hold `key: value` lines, not {type(data).__name__}.")
+    try:
+        return OmegaConf.merge(base, _guard(data))  # type: ignore[return-value]
+    except ConfigKeyError as error:
+        key = _unguard(str(error.full_key or error.key))
+        section = get_type_hints(_section(key))
+        raise UsageError(f"{label}: unknown key {key!r}; {did_you_mean(key.split('.')[-1], section)}") from error
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        reason = _unguard(str(error).splitlines()[0].strip().rstrip("."))
+        key = _unguard(str(getattr(error, "full_key", None) or "a value"))
+        raise UsageError(f"{label}: {key} does not fit: {reason}.") from error
+
+
+def _section(key: str) -> type:
+    """Return the dataclass that the last part of a dotted key should be a field of."""
+    found = _type_of(key.rpartition(".")[0])
+    return found if isinstance(found, type) and dataclasses.is_dataclass(found) else Config
+
+
+def _to_config(merged: DictConfig) -> Config:
+    try:
+        guarded = OmegaConf.to_container(merged, resolve=False, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UsageError(f"The config leaves {error.full_key} out; give it a value.") from error
+    return _build(Config, _unguard(guarded))
+
+
+def _build(kind: type, data: Any) -> Any:
+    """Make the dataclass `kind` from nested dictionaries whose types OmegaConf has checked."""
+    hints = get_type_hints(kind)
+    return kind(
+        **{
+            name: _build(hints[name], value) if dataclasses.is_dataclass(hints[name]) else value
+            for name, value in data.items()
+        }
+    )
+
+
+def _guard(data: Any) -> Any:
+    """Mark every `$` and `?` in strings, so that no user's text is an interpolation or a missing value."""
+    return _map_strings(data, lambda text: re.sub(r"[$?]", lambda found: found.group() + MARK, text))
+
+
+def _unguard(data: Any) -> Any:
+    return _map_strings(data, lambda text: re.sub(rf"([$?]){MARK}", r"\1", text))
+
+
+def _map_strings(data: Any, change: Any) -> Any:
+    if isinstance(data, str):
+        return change(data)
+    if isinstance(data, Mapping):
+        return {_map_strings(key, change): _map_strings(value, change) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_map_strings(value, change) for value in data]
+    return data

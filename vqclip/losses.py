@@ -1,0 +1,94 @@
+"""What a picture is judged by: distance to prompts, properties of the picture, nearness to its start.
+
+Shapes: N pictures, T prompts (targets), K cutouts, D embedding width. Lower is better everywhere.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+
+def spherical_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Half the squared angle between unit vectors (..., D) and (..., D), in rad^2, in [0, pi^2 / 2].
+
+    Equal to Katherine Crowson's 2 * arcsin(|a - b| / 2)^2, but the half angle is taken as
+    arctan2(|a - b|, |a + b|) (W. Kahan, "How Futile are Mindless Assessments of Roundoff", 2006,
+    section 12), which keeps a finite gradient at angles 0 and pi and forgives lengths that are not quite 1.
+    """
+    half_angle = torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))
+    return 2 * half_angle.square()
+
+
+def replace_grad(value: Tensor, source: Tensor) -> Tensor:
+    """Return exactly `value` with the gradient of `source` (finite, same shape)."""
+    return value.detach() + (source - source.detach())
+
+
+def prompt_loss(distance: Tensor, weight: Tensor, stop: Tensor) -> Tensor:
+    """Weigh distances (T, K) to T prompts as published; the mean over K is a prompt's loss.
+
+    A negative `weight` (T,) pushes away. The gradient is zero where distance * sign(weight) is below
+    `stop` (T,), while the value still shows the distance (`Prompt` in Katherine Crowson's notebooks).
+    """
+    signed = distance * weight.sign()[:, None]
+    return weight.abs()[:, None] * replace_grad(signed, torch.maximum(signed, stop[:, None]))
+
+
+def init_loss(latent: Tensor, start: Tensor) -> Tensor:
+    """Half the mean squared difference of latents (N, C, h, w) to where they started, (N,).
+
+    Katherine Crowson's `init_weight`; later tools pull towards zero instead, which greys the picture.
+    """
+    return (latent - start).square().flatten(1).mean(1) / 2
+
+
+def tv(images: Tensor) -> Tensor:
+    """Total variation of (N, 3, H, W): mean squared step to the right and lower neighbour, (N,).
+
+    Mahendran and Vedaldi, "Understanding Deep Image Representations by Inverting Them" (2015), beta = 2;
+    the last row and column step to themselves, as in Katherine Crowson's notebooks.
+    """
+    across, down = images.diff(dim=-1), images.diff(dim=-2)
+    area = images.shape[-1] * images.shape[-2] * images.shape[1]
+    return (across.square().flatten(1).sum(1) + down.square().flatten(1).sum(1)) / area
+
+
+def smoothness(images: Tensor) -> Tensor:
+    """Mean length of the colour gradient of (N, 3, H, W) per pixel, (N,): pixray's default smoothness.
+
+    Central differences over all channels; pixray takes it of the cutouts, here it is the picture's.
+    """
+    down, across = torch.gradient(images, dim=(-2, -1))
+    return _length(torch.cat([down, across], dim=1), dim=1).flatten(1).mean(1)
+
+
+def saturation(images: Tensor) -> Tensor:
+    """Minus a tenth of the colourfulness sigma + 0.3 mu of (N, 3, H, W), (N,): pixray's saturation.
+
+    Hasler and Suesstrunk, "Measuring Colourfulness in Natural Images" (2003), on RGB in [0, 1].
+    """
+    red, green, blue = images.flatten(2).unbind(1)
+    opponents = torch.stack([red - green, (red + green) / 2 - blue], dim=1)
+    centre = opponents.mean(-1, keepdim=True)
+    spread = _length(opponents - centre, dim=(1, 2)) / max(1, opponents.shape[-1] - 1) ** 0.5
+    return -(spread + 0.3 * _length(centre, dim=(1, 2))) / 10
+
+
+def symmetry(images: Tensor) -> Tensor:
+    """Mean squared difference of (N, 3, H, W) to its left-right mirror image, (N,): pixray's symmetry."""
+    return (images - images.flip(-1)).square().flatten(1).mean(1)
+
+
+LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "tv": tv,
+    "smoothness": smoothness,
+    "saturation": saturation,
+    "symmetry": symmetry,
+}
+"""Properties of pictures by name: (N, 3, H, W) in [0, 1] to (N,), each picture on its own."""
+
+
+def _length(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Euclidean length; its gradient at zero is zero, where that of sqrt(sum of squares) is not finite."""
+    return torch.linalg.vector_norm(x, dim=dim)

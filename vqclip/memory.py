@@ -1,0 +1,70 @@
+"""How much memory a plan needs, found by running its shapes through the networks without any numbers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqclip.clip_files import clip_architecture
+from vqclip.perceptor import Perceptor
+from vqclip.plan import Plan
+from vqclip.vqgan import VQGAN
+from vqclip.vqgan_files import vqgan_sizes
+
+LIBRARIES = 600 * 2**20  # resident size of Python with torch and open_clip, measured on x86-64 Linux
+META = torch.device("meta")
+
+
+def estimate_memory(plan: Plan) -> int:
+    """Estimate the peak of one step in bytes: libraries, weights, and what is kept for the backward passes.
+
+    The decoder's tensors stay while one micro-batch of cutouts after the other is scored.
+
+    Raises:
+        UsageError, ModelError: a model that is not known, or a local file that is damaged.
+    """
+    sizes = vqgan_sizes(plan.config.vqgan)
+    with META:
+        vqgan = VQGAN(sizes)
+        shape = (len(plan.pictures), sizes.embed_dim, plan.height // sizes.factor, plan.width // sizes.factor)
+        latent = torch.empty(shape, requires_grad=True)
+    decoder = _kept(lambda: vqgan.decode(latent))
+    towers = [_tower(spec, plan) for spec in plan.config.perceptors]
+    weights = _bytes(vqgan) + sum(weight for weight, _ in towers)
+    return LIBRARIES + weights + decoder + max(kept for _, kept in towers)
+
+
+def _tower(spec: str, plan: Plan) -> tuple[int, int]:
+    """Return the bytes of a perceptor's weights, and of what one micro-batch of cutouts keeps."""
+    import open_clip
+
+    with META:
+        perceptor = Perceptor(spec, open_clip.create_model(clip_architecture(spec), load_weights=False), None)
+        count = len(plan.pictures) * (plan.config.cutouts.micro_batch or plan.config.cutouts.count)
+        cutouts = torch.empty(count, 3, perceptor.size, perceptor.size, requires_grad=True)
+    weights = _bytes(perceptor.model)
+    return weights, _kept(lambda: perceptor.encode_image(cutouts)) + 3 * _size(cutouts)
+
+
+def _kept(forward: Callable[[], Tensor]) -> int:
+    """Run a forward pass and add up the distinct storages that autograd keeps, except parameters."""
+    storages: dict[int, Any] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            storage = tensor.untyped_storage()
+            storages[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = forward()
+    return sum(storage.nbytes() for storage in storages.values()) + _size(output)
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(_size(parameter) for parameter in module.parameters())
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -1,0 +1,133 @@
+"""The objective: pictures to losses, with the gradient left on the pictures and on the latent.
+
+Cutouts are encoded in micro-batches, each with its own small graph that is freed at once, so memory is
+bounded by a micro-batch and the decoder still runs backward only once, from the pictures' gradient.
+
+Shapes: N pictures, K cutouts, T targets, D embedding width, S side of a cutout.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vqclip.cutouts import Draws, cut, draw, draw_noise
+from vqclip.errors import UsageError
+from vqclip.losses import LOSSES, init_loss, prompt_loss, spherical_distance
+from vqclip.recipes import Recipe
+from vqclip.registry import pick
+from vqclip.warps import Canvas
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What one perceptor shall see: T encoded prompts, each of one picture.
+
+    `embeddings` (T, D) have unit length, `weights` (T,) scale (negative pushes away), `stops` (T,) are
+    signed distances below which a prompt rests (-inf: never), `picture` (T,) are indices in [0, N).
+    """
+
+    embeddings: Tensor
+    weights: Tensor
+    stops: Tensor
+    picture: Tensor
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One perceptor of the ensemble: `encode` turns (B, 3, size, size) into (B, D) of unit length.
+
+    Its input is in [0, 1] but for noise and colour jitter; its output must be differentiable in it.
+    """
+
+    encode: Callable[[Tensor], Tensor]
+    size: int
+    targets: Targets
+
+
+class Objective:
+    """Loss of N pictures: prompts seen through cutouts, properties of the picture, pull to the start.
+
+    A picture's loss is the sum over its prompts and the guides of the mean over cutouts, plus each
+    named loss and the pull times its weight. Pictures do not mix: a picture's losses, gradient and
+    random numbers are the same alone and in a batch, up to rounding.
+
+    `cutouts` are scored per picture and step, `micro_batch` of them at a time (None: all); the draws
+    are the same either way. `crop_rngs` are CPU generators and `noise_rngs` generators on the pictures'
+    device, one per picture. `init` is the latent to stay near, (N, C, h, w), and a weight.
+
+    Raises:
+        UsageError: an unknown loss, or fewer than one cutout.
+    """
+
+    def __init__(
+        self,
+        guides: Sequence[Guide],
+        recipe: Recipe,
+        cutouts: int,
+        crop_rngs: Sequence[torch.Generator],
+        noise_rngs: Sequence[torch.Generator],
+        micro_batch: int | None = None,
+        losses: Mapping[str, float] | None = None,
+        init: tuple[Tensor, float] | None = None,
+    ) -> None:
+        if cutouts < 1 or (micro_batch is not None and micro_batch < 1):
+            raise UsageError(f"cutouts.count is {cutouts}, micro_batch {micro_batch}; both must be at least 1.")
+        self.guides = guides
+        self.recipe = recipe
+        self.cutouts = cutouts
+        self.micro_batch = micro_batch or cutouts
+        self.crop_rngs = crop_rngs
+        self.noise_rngs = noise_rngs
+        self.losses = {name: (pick(LOSSES, name, "loss"), weight) for name, weight in (losses or {}).items()}
+        self.init = init
+
+    def __call__(self, images: Tensor, latent: Tensor) -> dict[str, Tensor]:
+        """Score pictures (N, 3, H, W) in [0, 1] made of latents (N, C, h, w), both leaves.
+
+        The gradient of the summed losses is added to `images.grad` and `latent.grad`; that of the
+        pictures through the decoder is the caller's. Returns (N,) per term, weighted and detached:
+        "prompt" if there are guides, each named loss, and "init" if there is a pull.
+        """
+        terms = {}
+        if self.guides:
+            terms["prompt"] = self._prompts(images)
+        for name, (loss, weight) in self.losses.items():
+            terms[name] = _pull_back(weight * loss(images), images)
+        if self.init is not None:
+            start, weight = self.init
+            terms["init"] = _pull_back(weight * init_loss(latent, start), latent)
+        return terms
+
+    def _prompts(self, images: Tensor) -> Tensor:
+        """Sum the prompts' losses over all guides, which look at the same places: (N,)."""
+        canvas = Canvas(images.shape[-2], images.shape[-1], max(guide.size for guide in self.guides))
+        dtype = torch.promote_types(images.dtype, torch.float32)
+        draws = draw(self.recipe, self.cutouts, self.crop_rngs, canvas, images.device, dtype)
+        total = torch.zeros(len(images), device=images.device, dtype=dtype)
+        for guide in self.guides:
+            noise = draw_noise(draws, guide.size, self.noise_rngs)
+            for start in range(0, self.cutouts, self.micro_batch):
+                part = slice(start, start + self.micro_batch)
+                loss = _sum_over_cutouts(guide, images, draws[part], None if noise is None else noise[:, part])
+                total += _pull_back(loss / self.cutouts, images)
+        return total
+
+
+def _sum_over_cutouts(guide: Guide, images: Tensor, draws: Draws, noise: Tensor | None) -> Tensor:
+    """Score some cutouts of each picture with its prompts; returns the sum over both, (N,)."""
+    views = cut(images, draws, guide.size)
+    if noise is not None:
+        views = views + noise
+    targets = guide.targets
+    embeddings = guide.encode(views.flatten(0, 1)).to(targets.embeddings.dtype).unflatten(0, views.shape[:2])
+    distance = spherical_distance(embeddings[targets.picture], targets.embeddings[:, None])
+    loss = prompt_loss(distance, targets.weights, targets.stops).sum(1)
+    return loss.new_zeros(len(images)).index_add(0, targets.picture, loss)
+
+
+def _pull_back(loss: Tensor, leaf: Tensor) -> Tensor:
+    """Add the gradient of the summed loss (N,) to `leaf.grad`; return the loss without its graph."""
+    torch.autograd.backward(loss.sum(), inputs=[leaf])
+    return loss.detach()

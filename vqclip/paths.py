@@ -1,0 +1,24 @@
+"""Where the shipped `configs/` and `checkpoints/embedded/` are, installed or in a checkout."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def data_root() -> Path:
+    """Return the folder that holds `configs/` and `checkpoints/`.
+
+    In an installed wheel that is `vqclip/_data`; in an editable install, the repository's root.
+    """
+    installed = PACKAGE / "_data"
+    return installed if installed.is_dir() else PACKAGE.parent
+
+
+def configs_dir() -> Path:
+    """Return the folder of the shipped YAML configs."""
+    return data_root() / "configs"
+
+
+def embedded_dir() -> Path:
+    """Return the folder of the models that come with vqclip."""
+    return data_root() / "checkpoints" / "embedded"

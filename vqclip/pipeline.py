@@ -1,0 +1,262 @@
+"""From a plan to pictures: build the parts, run them, show every step to the sinks. Read this first.
+
+plan.make_plan(config) ─▶ Plan      nothing left open
+build(plan)            ─▶ Parts     VQGAN, perceptors, objective, latent: ready to descend
+run(parts, sinks)      ─▶ Finished  each Step goes to every sink on the way
+"""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqclip import __version__
+from vqclip.checkpoints import sha256
+from vqclip.clip_files import ClipFiles, find_clip
+from vqclip.config import to_dict
+from vqclip.errors import NumericsError, OutOfMemoryError
+from vqclip.images import fit, open_image, to_tensor
+from vqclip.inits import Start, first_latent
+from vqclip.loop import Descent, optimise
+from vqclip.objective import Guide, Objective, Targets
+from vqclip.optimisers import SCHEDULES, Ema, make_optimiser
+from vqclip.perceptor import Perceptor, load_perceptor
+from vqclip.plan import Plan, seeds
+from vqclip.recipes import RECIPES
+from vqclip.runtime import Generators, autocast
+from vqclip.step import Finished, Sink, Step
+from vqclip.vqgan import VQGAN, clamp_with_grad, load_vqgan
+from vqclip.vqgan_files import VqganFiles, find_vqgan
+
+MEMORY_ADVICE = "make --size smaller, or set cutouts.micro_batch=4, or cutouts.count lower."
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A run that is ready: the descent, and what is needed to judge and describe its pictures.
+
+    `models` names every model with its file's sha256.
+    """
+
+    plan: Plan
+    descent: Descent
+    perceptors: list[Perceptor]
+    targets: list[Targets]
+    models: dict[str, Any]
+
+
+def build(plan: Plan, *, pull: bool = False) -> Parts:
+    """Load the models and make the first latent.
+
+    Raises:
+        ModelError: a model is missing, damaged or refused.
+        UsageError: an image cannot be read.
+    """
+    config = plan.config
+    with _memory_errors():
+        device, precision = torch.device(config.runtime.device), config.runtime.precision
+        streams = Generators.from_seeds(seeds(plan.pictures), device)
+        image = fit(open_image(config.init.image), (plan.width, plan.height)) if config.init.image else None
+        views = [to_tensor(open_image(prompt.file)) for prompt in plan.image_prompts]
+        clip_files = [find_clip(spec, pull=pull) for spec in config.perceptors]
+        vqgan_files = find_vqgan(config.vqgan, pull=pull)
+        vqgan = load_vqgan(vqgan_files.path, vqgan_files.config, vqgan_files.quantiser).to(device)
+        start = first_latent(config.init.kind, Start(vqgan, plan.width, plan.height, streams.start, image))
+        perceptors = [load_perceptor(files, device, precision) for files in clip_files]
+        targets = [_targets(perceptor, plan, views) for perceptor in perceptors]
+        objective = Objective(
+            guides=[
+                Guide(perceptor.encode_image, perceptor.size, target)
+                for perceptor, target in zip(perceptors, targets, strict=True)
+            ],
+            recipe=RECIPES[config.cutouts.recipe],
+            cutouts=config.cutouts.count,
+            micro_batch=config.cutouts.micro_batch,
+            crop_rngs=streams.cutouts,
+            noise_rngs=streams.noise,
+            losses=config.losses,
+            init=(start.clone(), config.init.weight) if config.init.weight else None,
+        )
+        latent = start.clone().requires_grad_()
+        descent = Descent(
+            latent=latent,
+            render=_renderer(vqgan, device, precision),
+            objective=objective,
+            optimiser=make_optimiser(config.optimise.name, latent, config.optimise.lr),
+            lr=config.optimise.lr,
+            schedule=SCHEDULES[config.optimise.schedule],
+            average=Ema(config.optimise.ema),
+            bounds=vqgan.bounds,
+            streams=streams,
+        )
+    return Parts(plan, descent, perceptors, targets, _describe_models(vqgan_files, clip_files))
+
+
+def run(parts: Parts, sinks: Sequence[Sink] = (), interrupted: Callable[[], bool] = lambda: False) -> Finished | None:
+    """Optimise to the last step and return the pictures, or None when interrupted on the way.
+
+    `interrupted` is asked after every step. Every sink hears of the end, whichever it is.
+
+    Raises:
+        NumericsError: a loss is NaN or infinite.
+        OutOfMemoryError: the machine has not enough memory for the config.
+    """
+    began = time.monotonic()
+    with _closing(sinks), _memory_errors():
+        for step in optimise(parts.descent, parts.plan.config.optimise.steps):
+            _check_finite(step)
+            for sink in sinks:
+                sink.step(step)
+            if interrupted() and step.number < step.total:
+                for sink in sinks:
+                    sink.stop(step)
+                return None
+        finished = _finish(parts, time.monotonic() - began)
+        for sink in sinks:
+            sink.finish(finished)
+    return finished
+
+
+def metadata(parts: Parts, finished: Finished, picture: int) -> dict[str, Any]:
+    """Describe one picture so that it can be made again: the config of this picture alone, and no clock."""
+    config, this = parts.plan.config, parts.plan.pictures[picture]
+    alone = dataclasses.replace(
+        config,
+        prompts=[this.prompt] if this.prompt else [],
+        seed=this.seed,
+        count=1,
+        output=dataclasses.replace(config.output, path=None),
+    )
+    files = [config.init.image, *(prompt.file for prompt in parts.plan.image_prompts)]
+    return {
+        "version": __version__,
+        "prompt": this.prompt,
+        "seed": this.seed,
+        "config": to_dict(alone),
+        "models": parts.models,
+        "inputs": {file: sha256(file) for file in files if file},
+        "step": finished.step,
+        "scores": finished.scores[picture],
+        "libraries": {
+            "python": sys.version.split()[0],
+            **{name: version(name) for name in ("torch", "open_clip_torch", "taming-transformers", "pillow")},
+        },
+    }
+
+
+def fingerprint(parts: Parts) -> dict[str, Any]:
+    """Say what a saved state belongs to: everything that decides the pictures, except how long it runs."""
+    config = to_dict(parts.plan.config)
+    del config["output"]
+    del config["optimise"]["steps"]
+    del config["runtime"]["state_every"]
+    return {"config": config, "models": parts.models}
+
+
+def _renderer(vqgan: VQGAN, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
+    """Return latent (N, C, h, w) ─▶ picture (N, 3, H, W) in [0, 1]; the codebook is searched in fp32."""
+
+    def render(latent: Tensor) -> Tensor:
+        quantised = vqgan.quantise(latent)
+        with autocast(device, precision):
+            images = vqgan.decode(quantised)
+        return clamp_with_grad(images.float())
+
+    return render
+
+
+def _targets(perceptor: Perceptor, plan: Plan, views: Sequence[Tensor]) -> Targets:
+    """Embed every prompt of every picture, and the image prompts that all pictures share."""
+    rows = [(number, prompt) for number, picture in enumerate(plan.pictures) for prompt in picture.prompts]
+    texts = list(dict.fromkeys(prompt.text for _, prompt in rows))
+    embedded = dict(zip(texts, perceptor.encode_text(texts), strict=True)) if texts else {}
+    perceptor.drop_text_tower()
+    seen = [_embed_view(perceptor, view) for view in views]
+    shared = [
+        (number, image, embedding)
+        for number in range(len(plan.pictures))
+        for image, embedding in zip(plan.image_prompts, seen, strict=True)
+    ]
+    device = perceptor.device
+    return Targets(
+        embeddings=torch.stack([embedded[prompt.text] for _, prompt in rows] + [row for _, _, row in shared]),
+        weights=torch.tensor([prompt.weight for _, prompt in rows] + [image.weight for _, image, _ in shared]).to(
+            device
+        ),
+        stops=torch.tensor([prompt.stop for _, prompt in rows] + [-torch.inf] * len(shared)).to(device),
+        picture=torch.tensor([number for number, _ in rows] + [number for number, _, _ in shared]).to(device),
+    )
+
+
+@torch.no_grad()
+def _embed_view(perceptor: Perceptor, image: Tensor) -> Tensor:
+    return perceptor.encode_image(perceptor.view(image.to(perceptor.device)))[0]
+
+
+@torch.no_grad()
+def _finish(parts: Parts, seconds: float) -> Finished:
+    latent = parts.descent.result()
+    images = parts.descent.render(latent)
+    scores: list[dict[str, float]] = [{} for _ in parts.plan.pictures]
+    for perceptor, targets in zip(parts.perceptors, parts.targets, strict=True):
+        features = perceptor.encode_image(perceptor.view(images))
+        for number, score in enumerate(_similarity(features, targets)):
+            scores[number][perceptor.name] = score
+    return Finished(parts.descent.number, images, latent, scores, seconds)
+
+
+def _similarity(features: Tensor, targets: Targets) -> list[float]:
+    """Average cosine similarity of each picture's vector (N, D) to its own prompts of positive weight."""
+    cosine = (features[targets.picture] * targets.embeddings).sum(-1)
+    wanted = (targets.weights > 0).float()
+    total, count = (
+        torch.zeros(len(features), device=cosine.device).index_add_(0, targets.picture, values)
+        for values in (cosine * wanted, wanted)
+    )
+    return [round(value, 6) for value in (total / count.clamp(min=1)).tolist()]
+
+
+def _describe_models(vqgan: VqganFiles, perceptors: Sequence[ClipFiles]) -> dict[str, Any]:
+    return {
+        "vqgan": {"name": vqgan.name, "sha256": sha256(vqgan.path)},
+        "perceptors": [{"name": files.name, "sha256": sha256(files.weights)} for files in perceptors],
+    }
+
+
+def _check_finite(step: Step) -> None:
+    wrong = [term for term, values in step.losses.items() if not bool(torch.isfinite(values).all())]
+    if wrong:
+        raise NumericsError(
+            f"The loss {wrong[0]!r} became NaN or infinite at step {step.number}; lower optimise.lr or its weight."
+        )
+
+
+@contextlib.contextmanager
+def _closing(sinks: Sequence[Sink]) -> Iterator[None]:
+    """Let every sink close what it holds when the run fails; the failure itself goes on."""
+    try:
+        yield
+    except BaseException:
+        for sink in sinks:
+            with contextlib.suppress(Exception):
+                sink.stop(None)
+        raise
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemoryError(f"Not enough memory: {MEMORY_ADVICE}") from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise OutOfMemoryError(f"Not enough memory: {MEMORY_ADVICE}") from error

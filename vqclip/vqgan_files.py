@@ -1,0 +1,68 @@
+"""Finding the files of a VQGAN: embedded, published and in the cache, or the user's own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vqclip.architecture import Architecture
+from vqclip.catalogue import VQGANS, PublishedVQGAN
+from vqclip.checkpoints import locate
+from vqclip.clip_files import EMBEDDED
+from vqclip.config import VqganConfig
+from vqclip.errors import UsageError
+from vqclip.paths import embedded_dir
+from vqclip.registry import did_you_mean
+from vqclip.vqgan import read_architecture
+
+
+@dataclass(frozen=True)
+class VqganFiles:
+    """What `load_vqgan` needs for one model."""
+
+    name: str
+    path: Path
+    config: Path | None
+    quantiser: str | None = None
+
+
+def find_vqgan(choice: VqganConfig, *, pull: bool = False) -> VqganFiles:
+    """Find the model that a config names; its `file` comes before its `name`.
+
+    With `pull`, a published model that is not in the cache is fetched.
+
+    Raises:
+        UsageError: an unknown name, or a YAML that is not there.
+        ModelError: the file is missing, damaged or refused.
+    """
+    local = _local(choice)
+    if local is not None:
+        return local
+    published = _published(choice)
+    return VqganFiles(published.name, locate(published.name, pull=pull), None, published.quantiser)
+
+
+def vqgan_sizes(choice: VqganConfig) -> Architecture:
+    """Return the sizes of the model that a config names, without loading or fetching it.
+
+    Raises:
+        UsageError, ModelError: as `find_vqgan`, for a local file.
+    """
+    local = _local(choice)
+    return read_architecture(local.path, local.config) if local else _published(choice).architecture
+
+
+def _local(choice: VqganConfig) -> VqganFiles | None:
+    if choice.file is not None:
+        config = Path(choice.config) if choice.config else None
+        if config is not None and not config.is_file():
+            raise UsageError(f"vqgan.config {str(config)!r} is not a file; leave it null to infer the architecture.")
+        return VqganFiles(choice.file, Path(choice.file), config)
+    if choice.name == EMBEDDED:
+        return VqganFiles(EMBEDDED, embedded_dir() / "vqgan.safetensors", embedded_dir() / "vqgan.yaml")
+    return None
+
+
+def _published(choice: VqganConfig) -> PublishedVQGAN:
+    name = str(choice.name)
+    if name not in VQGANS:
+        raise UsageError(f"Unknown vqgan.name {name!r}: {did_you_mean(name, [EMBEDDED, *VQGANS])}")
+    return VQGANS[name]
