@@ -258,9 +258,7 @@ def is_held_out(scene: Scene) -> bool:
 
 def random_ground(random_: random.Random) -> dict[str, str]:
     """A ground's fields of Scene."""
-    kind = random_.choices(
-        ["plain", "graded", "pattern", "landscape"], weights=[50, 20, 14, 16]
-    )[0]
+    kind = random_.choices(["plain", "graded", "pattern", "landscape"], weights=[50, 20, 14, 16])[0]
     if kind == "landscape":
         return {"ground": random_.choice(list(LANDSCAPES)), "ground_colour": ""}
     ground = random_.choice(list(PATTERNS)) if kind == "pattern" else kind

@@ -2,7 +2,7 @@
 
     python scripts/draw_scenes.py --count 140000 --data training/data
     python scripts/train_clip.py --data training/data --out training/clip --steps 1500
-    python scripts/train_clip.py --data training/data --out training/robust --start training/clip --steps 500 --attack 1.5
+    python scripts/train_clip.py --data training/data --out training/robust --start training/clip --attack 1.5
     python scripts/train_clip.py --out training/robust --export checkpoints/embedded/clip
 
 The third command goes on with adversarial training (L2 projected gradient descent on the pictures), which makes the
@@ -57,7 +57,7 @@ MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
 
 def write_merges(file: Path) -> None:
     """The first MERGES merges of CLIP's own list, as SimpleTokenizer(bpe_path=...) reads them."""
-    lines = gzip.open(default_bpe(), "rt", encoding="utf8").read().split("\n")[: MERGES + 1]
+    lines = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")[: MERGES + 1]
     file.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
 
 
@@ -239,9 +239,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         generator = torch.Generator(device).manual_seed(options.seed * 1_000_003 + step)
         tokens, fits = captions.batch(chosen, random.Random(f"{options.seed} {step}"))
         tokens, fits = tokens.to(device), fits.to(device)
-        images = distort(
-            training.to_images(pictures[chosen], device), captions.still[chosen].to(device), generator
-        )
+        images = distort(training.to_images(pictures[chosen], device), captions.still[chosen].to(device), generator)
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate(options.lr, clock.progress(step))
         with torch.autocast(device.type, torch.bfloat16):
@@ -259,7 +257,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         average.update(model, step)
         step += 1
         if step % 20 == 0:
-            scale = float(model.logit_scale.exp())
+            scale = model.logit_scale.detach().exp().item()
             print(f"step {step} {clock.seconds():.0f} s loss {loss:.4f} scale {scale:.1f}", flush=True)
         if step % 100 == 0:
             save()

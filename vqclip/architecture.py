@@ -171,7 +171,7 @@ def _refuse_variants(stated: Mapping[str, Any], path: Path) -> None:
 def _quantiser(gumbel: bool, asked: str | None, where: str) -> str:
     possible = ("gumbel",) if gumbel else ("vq", "ibq")
     if asked is not None and asked not in possible:
-        raise ModelError(f"{where} was said to have the quantiser {asked!r}, but its tensors are {possible[0]}'s.")
+        raise ModelError(f"{where} should have the quantiser {asked!r}, but its tensors are {possible[0]}'s.")
     return asked or possible[0]
 
 

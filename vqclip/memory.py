@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vqclip.clip_files import clip_architecture
-from vqclip.perceptor import Perceptor
+from vqclip.perceptor import Perceptor, quiet_open_clip
 from vqclip.plan import Plan
 from vqclip.vqgan import VQGAN
 from vqclip.vqgan_files import vqgan_sizes
@@ -39,8 +39,10 @@ def _tower(spec: str, plan: Plan) -> tuple[int, int]:
     """Return the bytes of a perceptor's weights, and of what one micro-batch of cutouts keeps."""
     import open_clip
 
-    with META:
-        perceptor = Perceptor(spec, open_clip.create_model(clip_architecture(spec), load_weights=False), None)
+    with META, quiet_open_clip():
+        perceptor = Perceptor(
+            spec, open_clip.create_model(clip_architecture(spec), load_weights=False, device=META), None
+        )
         count = len(plan.pictures) * (plan.config.cutouts.micro_batch or plan.config.cutouts.count)
         cutouts = torch.empty(count, 3, perceptor.size, perceptor.size, requires_grad=True)
     weights = _bytes(perceptor.model)

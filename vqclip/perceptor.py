@@ -1,8 +1,9 @@
 """CLIP: pictures and texts become unit vectors that can be compared."""
 
+import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def load_perceptor(files: ClipFiles, device: torch.device, precision: str = "fp3
     folder = files.architecture.startswith("local-dir:")
     if folder:
         _check_folder_config(files)
-    with _quiet_root_logger():
+    with quiet_open_clip():
         try:
             model = open_clip.create_model(
                 files.architecture,
@@ -140,15 +141,15 @@ def _check_folder_config(files: ClipFiles) -> None:
         raise ModelError(f"{str(path)!r} is not a config of open_clip: it needs model_cfg with text_cfg.") from error
 
 
-class _quiet_root_logger:
+@contextlib.contextmanager
+def quiet_open_clip() -> Iterator[None]:
     """Keep open_clip's remarks on the root logger off the user's terminal while it builds a model."""
-
-    def __enter__(self) -> None:
-        self._disabled = logging.root.manager.disable
-        logging.disable(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        logging.disable(self._disabled)
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _side(size: int | Sequence[int]) -> int:

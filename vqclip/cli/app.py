@@ -84,7 +84,8 @@ def _explain(error: BaseException) -> int:
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "vqclip"
-    return f"{error.format_message().rstrip('.')}. See {command} -h."
+    sentence = error.format_message()
+    return f"{sentence}{'' if sentence.endswith(('.', '?')) else '.'} See {command} -h."
 
 
 def _silence_stdout() -> None:

@@ -1,0 +1,411 @@
+import argparse
+import collections
+import errno
+import functools
+import hashlib
+import os
+import pickle
+import pickletools
+import random
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from omegaconf import OmegaConf
+from omegaconf._utils import get_omega_conf_dumper
+from safetensors.torch import save_file
+from tiny_vqgan import write_lightning
+
+from vqclip import checkpoints
+from vqclip.catalogue import VQGANS
+from vqclip.checkpoints import cache_dir, locate, read_metadata, read_tensors, sha256
+from vqclip.errors import ModelError, OutputError, UsageError
+from vqclip.inert import Nothing, stand_ins
+
+STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(3), "b": torch.zeros(1000)}
+
+
+class Runs:
+    """Asks its reader to call something, as a malicious file does."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def same(found: dict[str, torch.Tensor]) -> bool:
+    return found.keys() == STATE.keys() and all(torch.equal(found[key], STATE[key]) for key in STATE)
+
+
+# Reading
+
+
+@pytest.mark.parametrize("new_zip", [True, False], ids=["zip", "legacy"])
+def test_every_wrapper_is_opened(tmp_path: Path, new_zip: bool) -> None:
+    parameters = {key: torch.nn.Parameter(tensor) for key, tensor in STATE.items()}
+    for content in (STATE, {"state_dict": STATE}, {"model": STATE, "epoch": 1}, parameters):
+        torch.save(content, tmp_path / "file", _use_new_zipfile_serialization=new_zip)
+        found = read_tensors(tmp_path / "file")
+        assert same(found)
+        assert not any(tensor.requires_grad for tensor in found.values())
+
+
+def test_tensors_saved_on_a_gpu_are_read_on_the_cpu(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "file")
+    with zipfile.ZipFile(tmp_path / "file") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "file", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content.replace(b"X\x03\0\0\0cpu", b"X\x06\0\0\0cuda:0"))
+    assert b"cuda:0" in (tmp_path / "file").read_bytes()
+    assert same(read_tensors(tmp_path / "file"))
+
+
+def test_safetensors_and_their_notes_are_read_whatever_the_name(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "model.ckpt", {"quantiser": "ibq"})
+    assert same(read_tensors(tmp_path / "model.ckpt"))
+    assert read_metadata(tmp_path / "model.ckpt") == {"quantiser": "ibq"}
+    torch.save(STATE, tmp_path / "other.ckpt")
+    assert read_metadata(tmp_path / "other.ckpt") == {}
+
+
+@pytest.mark.parametrize("new_zip", [True, False], ids=["zip", "legacy"])
+def test_lightning_files_load_without_lightning_or_omegaconf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_zip: bool
+) -> None:
+    """The file mentions both, and importing either would fail: so nothing of them is used."""
+    path = write_lightning(tmp_path / "last.ckpt", STATE, new_zip=new_zip)
+    names = _globals_in(path)
+    assert {
+        "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+        "pytorch_lightning.utilities.parsing.AttributeDict",
+        "omegaconf.dictconfig.DictConfig",
+        "omegaconf.base.ContainerMetadata",
+        "main.ImageLogger",
+    } <= names
+    for module in [name for name in sys.modules if name.partition(".")[0] in ("omegaconf", "pytorch_lightning")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "omegaconf", None)
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
+    before = set(torch.serialization.get_safe_globals())
+    assert same(read_tensors(path))
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+def _globals_in(path: Path) -> set[str]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            data = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+        pickles = [data]
+    else:
+        with path.open("rb") as file:
+            for _ in range(3):  # magic number, protocol, system
+                pickle.load(file)
+            pickles = [file.read()]
+    found = (argument for data in pickles for code, argument, _ in pickletools.genops(data) if code.name == "GLOBAL")
+    return {str(name).replace(" ", ".") for name in found}
+
+
+def test_stand_ins_keep_nothing_whatever_they_are_sent() -> None:
+    for kind, _ in stand_ins():
+        made = kind.__new__(kind, "call", {"any": "thing"})
+        called = kind(1, [2], None)
+        assert len(made) == len(called) == 0
+    nothing = Nothing("state")
+    nothing.__setstate__({"x": 1})
+    nothing.append(1)
+    nothing.extend([1, 2])
+    assert list(nothing) == [] and not vars(nothing)
+    assert {nothing: 1}[nothing] == 1
+
+
+def test_objects_around_the_tensors_do_not_hinder(tmp_path: Path) -> None:
+    counts: dict[str, dict[str, int]] = collections.defaultdict(dict, {"a": {"b": 1}})
+    config = OmegaConf.create({"list": [1, 2.5, None, "x"], "table": {"text": "${oc.env:HOME}"}, "flag": True})
+    content = {
+        "state_dict": STATE,
+        "hyper_parameters": {
+            "config": config,
+            "options": argparse.Namespace(lr=0.1, path=Path("logs"), nested=config.table),
+            "counts": counts,
+            "numbers": [np.float64(0.5), np.arange(3), np.dtype("int32")],
+            "kinds": [int, str, dict],
+        },
+    }
+    for new_zip in (True, False):
+        torch.save(content, tmp_path / "file", _use_new_zipfile_serialization=new_zip)
+        assert same(read_tensors(tmp_path / "file"))
+
+
+# Code in a file
+
+
+def dangers(marker: Path) -> dict[str, Any]:
+    touch = f"touch {marker}"
+    source = f"open({str(marker)!r}, 'w')"
+    return {
+        "posix.system": Runs(os.system, touch),
+        "eval": Runs(eval, source),
+        "exec": Runs(exec, source),
+        "getattr": Runs(getattr, Runs(__import__, "os"), "system"),
+        "Popen": Runs(subprocess.Popen, ["touch", str(marker)]),
+        "torch.serialization.load": Runs(torch.load, str(marker)),
+        "functools.partial": Runs(functools.partial, print, str(marker)),
+        "omegaconf._utils.get_omega_conf_dumper": Runs(get_omega_conf_dumper),
+    }
+
+
+@pytest.mark.parametrize("name", dangers(Path("marker")))
+@pytest.mark.parametrize("new_zip", [True, False], ids=["zip", "legacy"])
+def test_code_in_a_file_is_named_and_never_run(tmp_path: Path, name: str, new_zip: bool) -> None:
+    marker = tmp_path / "marker"
+    danger = dangers(marker)[name]
+    chains = [
+        danger,
+        {"state_dict": STATE, "hyper_parameters": OmegaConf.create({"a": 1}), "callbacks": {"x": [danger]}},
+        {"state_dict": STATE, "hyper_parameters": argparse.Namespace(deep=collections.OrderedDict(a=(danger,)))},
+        {"state_dict": STATE | {"weight": danger}},
+    ]
+    for content in chains:
+        torch.save(content, tmp_path / "file", _use_new_zipfile_serialization=new_zip)
+        with pytest.raises(ModelError, match=rf"wants to call [\w.]*{name}, so it was not read; load it once with"):
+            read_tensors(tmp_path / "file")
+        assert not marker.exists()
+
+
+def test_calling_what_a_stand_in_made_does_nothing(tmp_path: Path) -> None:
+    """A hand-made pickle: Namespace(…) called, and its result called again."""
+    crafted = b"\x80\x02cargparse\nNamespace\n(X\x01\x00\x00\x00atR(X\x01\x00\x00\x00btR."
+    _write_zip(tmp_path / "file", crafted)
+    with pytest.raises(ModelError, match="was not read"):
+        read_tensors(tmp_path / "file")
+
+
+@pytest.mark.parametrize("crafted", [b"}(X\x01\x00\x00\x00au", b"h\x07", b"(", b"R", b"b", b"\x85", b"\x8a\xff"])
+def test_nonsense_instructions_are_one_sentence(tmp_path: Path, crafted: bytes) -> None:
+    _write_zip(tmp_path / "file", b"\x80\x02" + crafted + b".")
+    with pytest.raises(ModelError):
+        read_tensors(tmp_path / "file")
+
+
+def _write_zip(path: Path, data: bytes) -> None:
+    """Write a torch zip around a pickle of ours."""
+    torch.save({}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, data if name.endswith("data.pkl") else content)
+
+
+def test_other_pickle_protocols_do_not_warn(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "file", pickle_protocol=4)
+    with pytest.raises(ModelError, match="holds instructions that weights do not need"):
+        read_tensors(tmp_path / "file")
+
+
+# Files that are something else
+
+
+def test_what_is_not_a_checkpoint_is_named(tmp_path: Path) -> None:
+    cases = {
+        b"": "is empty",
+        b"<!DOCTYPE html><title>Link does not exist</title>": "is a web page, not weights",
+        b"\xef\xbb\xbf \n<html>": "is a web page, not weights",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:ab": "Git LFS pointer",
+        b"Entry not found": "is not a checkpoint",
+        b"\x89PNG\r\n\x1a\n" + bytes(100): "is not a checkpoint",
+        pickle.dumps({"a": 1}, protocol=2): "is truncated or damaged",
+        pickle.dumps(Runs(os.system, "true"), protocol=2): "wants to call",
+    }
+    path = tmp_path / "model.ckpt"
+    for content, message in cases.items():
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=message) as caught:
+            read_tensors(path)
+        assert "model.ckpt" in str(caught.value) and "\n" not in str(caught.value)
+    torch.save([1, 2, 3], path)
+    with pytest.raises(ModelError, match="holds no named tensors"):
+        read_tensors(path)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"There is no file '.*absent\.ckpt'"):
+        read_tensors(tmp_path / "absent.ckpt")
+    with pytest.raises(ModelError, match="Is a directory"):
+        read_tensors(tmp_path)
+
+
+def test_other_zip_archives_are_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "vq-f4.zip", "w") as archive:
+        archive.writestr("model.ckpt", b"weights")
+    with pytest.raises(ModelError, match="plain zip archive; unpack it"):
+        read_tensors(tmp_path / "vq-f4.zip")
+    with zipfile.ZipFile(tmp_path / "ViT-B-32.pt", "w") as archive:
+        archive.writestr("archive/constants.pkl", b"")
+        archive.writestr("archive/data.pkl", b"")
+    with pytest.raises(ModelError, match="TorchScript program"):
+        read_tensors(tmp_path / "ViT-B-32.pt")
+
+
+def test_truncated_files_are_named_wherever_they_end(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "safetensors")
+    torch.save(STATE, tmp_path / "zip")
+    torch.save(STATE, tmp_path / "legacy", _use_new_zipfile_serialization=False)
+    for name in ("safetensors", "zip", "legacy"):
+        whole = (tmp_path / name).read_bytes()
+        for length in (12, len(whole) // 10, len(whole) // 2, len(whole) - 1):
+            (tmp_path / "part").write_bytes(whole[:length])
+            with pytest.raises(ModelError, match="truncated or damaged"):
+                read_tensors(tmp_path / "part")
+
+
+@pytest.mark.parametrize("new_zip", [True, False], ids=["zip", "legacy"])
+def test_damaged_files_never_raise_anything_else(tmp_path: Path, new_zip: bool) -> None:
+    write_lightning(tmp_path / "whole", STATE, new_zip=new_zip)
+    whole, rng, refused = (tmp_path / "whole").read_bytes(), random.Random(0), 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(rng.choice((1, 3, 20))):
+            damaged[rng.randrange(2500)] = rng.randrange(256)  # where the pickle is
+        (tmp_path / "file").write_bytes(damaged)
+        try:
+            read_tensors(tmp_path / "file")
+        except ModelError:
+            refused += 1
+    assert refused > 50
+
+
+# The cache
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VQCLIP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _no_network)
+    return tmp_path / "cache"
+
+
+def _no_network(*arguments: Any, **options: Any) -> str:
+    raise AssertionError("the network was asked")
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, content: bytes | Exception, expected: bytes | None = None) -> list[Any]:
+    """Let the hub serve this content for imagenet-1024, whose sha256 should be that of `expected`."""
+    asked: list[Any] = []
+
+    def download(repository: str, file: str, *, revision: str, local_dir: Path) -> str:
+        asked.append((repository, file, revision))
+        if isinstance(content, Exception):
+            raise content
+        target = Path(local_dir) / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        return str(target)
+
+    digest = hashlib.sha256(expected).hexdigest() if expected is not None else None
+    entry = replace(VQGANS["imagenet-1024"], sha256=digest)
+    monkeypatch.setattr(checkpoints, "VQGANS", {**VQGANS, "imagenet-1024": entry})
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    return asked
+
+
+def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VQCLIP_CACHE", str(tmp_path))
+    assert cache_dir() == tmp_path
+    monkeypatch.delenv("VQCLIP_CACHE")
+    assert cache_dir().name == "vqclip"
+
+
+def test_sha256_is_hashlibs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc" * 100_000)
+    assert sha256(tmp_path / "file") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+def test_a_file_in_the_cache_is_used_without_the_network(cache: Path, suffix: str) -> None:
+    (cache / "vqgan").mkdir(parents=True)
+    path = cache / "vqgan" / f"imagenet-1024{suffix}"
+    path.write_bytes(b"weights")
+    assert locate("imagenet-1024") == locate("imagenet-1024", pull=True, offline=True) == path
+
+
+def test_an_absent_model_says_how_to_get_it(cache: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        locate("imagenet-16384")
+    message = str(caught.value)
+    assert 'vqclip generate -c imagenet-16384 --pull "…"' in message
+    assert "980 MB" in message
+    assert f"{cache}/vqgan/imagenet-16384.ckpt" in message
+    assert not cache.exists()
+
+
+def test_offline_never_asks_the_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="offline forbids"):
+        locate("imagenet-16384", pull=True, offline=True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="offline forbids"):
+        locate("imagenet-16384", pull=True)
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'imagenet-16384'"):
+        locate("imagenet-1638")
+
+
+def test_pull_fetches_verifies_and_renames(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = publish(monkeypatch, b"weights", expected=b"weights")
+    path = locate("imagenet-1024", pull=True)
+    assert path == cache / "vqgan" / "imagenet-1024.ckpt"
+    assert path.read_bytes() == b"weights"
+    assert asked == [("markweber/taming_vqgan", "taming_vqgan.ckpt", "main")]
+    assert not (cache / "vqgan" / "imagenet-1024.part").exists()
+    assert locate("imagenet-1024", pull=True) == path and len(asked) == 1
+
+
+def test_a_file_of_unknown_hash_is_accepted(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, b"weights", expected=None)
+    assert locate("imagenet-1024", pull=True).read_bytes() == b"weights"
+
+
+def test_a_file_that_differs_from_the_published_is_thrown_away(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(monkeypatch, b"<html>", expected=b"weights")
+    with pytest.raises(ModelError, match="is not the published one"):
+        locate("imagenet-1024", pull=True)
+    assert [path.name for path in (cache / "vqgan").iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize(
+    ("problem", "kind", "message"),
+    [
+        (RuntimeError("401 unauthorised\nmore"), ModelError, "markweber/taming_vqgan: 401 unauthorised$"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), ModelError, "Cannot fetch the VQGAN"),
+        (LocalEntryNotFoundError("no network"), ModelError, "no network"),
+        (OSError(errno.ENOSPC, "No space left on device"), OutputError, "No space left on device; it needs 958 MB"),
+        (PermissionError(errno.EACCES, "Permission denied"), OutputError, "Permission denied"),
+    ],
+)
+def test_failed_downloads_leave_nothing_under_the_final_name(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception, kind: type[Exception], message: str
+) -> None:
+    publish(monkeypatch, problem)
+    with pytest.raises(kind, match=message):
+        locate("imagenet-1024", pull=True)
+    assert not (cache / "vqgan" / "imagenet-1024.ckpt").exists()
+
+
+def test_a_cache_that_cannot_be_made_is_named(cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+    with pytest.raises(OutputError, match="Cannot write the VQGAN 'imagenet-1024'"):
+        locate("imagenet-1024", pull=True)

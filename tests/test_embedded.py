@@ -1,0 +1,132 @@
+"""The shipped models: they are what they claim to be, and they work.
+
+The VQGAN is run through unmodified taming modules and the CLIP through unmodified open_clip, as the judges of
+whether the files are right. Scenes that neither model was trained on are drawn where the emoji font is.
+"""
+
+import contextlib
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import features
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parent.parent
+EMBEDDED = ROOT / "checkpoints" / "embedded"
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import draw_scenes
+
+LEAST_PSNR = 20.0  # dB; MODEL_CARD.md says what the shipped weights reach
+
+drawn = pytest.mark.skipif(
+    draw_scenes.font_path() is None or not features.check("raqm"),
+    reason="needs the font Noto Color Emoji (Debian: fonts-noto-color-emoji) and Pillow with raqm",
+)
+
+
+class TamingVqgan(nn.Module):
+    """taming's VQModel as its authors put it together, without its trainer."""
+
+    def __init__(self, embed_dim: int, n_embed: int, ddconfig: dict[str, Any]) -> None:
+        from taming.modules.diffusionmodules.model import Decoder, Encoder
+
+        super().__init__()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.encoder, self.decoder = Encoder(**ddconfig), Decoder(**ddconfig)
+        self.quantize = nn.Module()
+        self.quantize.embedding = nn.Embedding(n_embed, embed_dim)
+        self.quant_conv = nn.Conv2d(ddconfig["z_channels"], embed_dim, 1)
+        self.post_quant_conv = nn.Conv2d(embed_dim, ddconfig["z_channels"], 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.quant_conv(self.encoder(images)).movedim(1, -1)
+        index = torch.cdist(z.reshape(-1, z.shape[-1]), self.quantize.embedding.weight).argmin(1)
+        codes = self.quantize.embedding(index).view(z.shape).movedim(-1, 1)
+        return self.decoder(self.post_quant_conv(codes)), index
+
+
+@pytest.fixture(scope="module")
+def vqgan() -> TamingVqgan:
+    config = yaml.safe_load((EMBEDDED / "vqgan.yaml").read_text())["model"]
+    assert config["target"] == "taming.models.vqgan.VQModel"
+    model = TamingVqgan(**config["params"])
+    weights = load_file(EMBEDDED / "vqgan.safetensors")
+    model.load_state_dict({name: value.float() for name, value in weights.items()}, strict=True)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def clip() -> tuple[Any, Any]:
+    import open_clip
+    from open_clip.tokenizer import SimpleTokenizer
+
+    folder = EMBEDDED / "clip"
+    model = open_clip.create_model(f"local-dir:{folder}")
+    text = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]
+    tokenizer = SimpleTokenizer(bpe_path=str(folder / "merges.txt.gz"), context_length=text["context_length"])
+    assert tokenizer.vocab_size == text["vocab_size"]
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def heldout_images(kind: str, seed: int, count: int = 100) -> Tensor:
+    """Drawn scenes of a held-out list, (count, 3, 128, 128) in [0, 1]."""
+    prompts = draw_scenes.heldout_prompts(kind)[:count]
+    pictures = [
+        np.asarray(draw_scenes.draw(draw_scenes.heldout_scene(prompt, seed), seed, number))
+        for number, prompt in enumerate(prompts)
+    ]
+    return torch.from_numpy(np.stack(pictures)).movedim(-1, 1).float() / 255
+
+
+def test_everything_together_is_small_and_in_half_precision() -> None:
+    assert sum(file.stat().st_size for file in EMBEDDED.rglob("*") if file.is_file()) < 40_000_000
+    for file in EMBEDDED.rglob("*.safetensors"):
+        assert {value.dtype for value in load_file(file).values()} <= {torch.float16, torch.int64}
+        assert all(value.isfinite().all() for value in load_file(file).values())
+
+
+def test_the_codebook_is_of_a_sane_scale(vqgan: TamingVqgan) -> None:
+    deviation = vqgan.quantize.embedding.weight.std(0)
+    assert 0.05 < float(deviation.mean()) < 2
+
+
+def test_the_merges_are_the_first_of_clips_own() -> None:
+    from open_clip.tokenizer import default_bpe
+
+    ours, theirs = (
+        gzip.decompress(file.read_bytes()).decode().split("\n")[1:]
+        for file in (EMBEDDED / "clip" / "merges.txt.gz", Path(default_bpe()))
+    )
+    assert ours == theirs[: len(ours)]
+    assert len(ours) == 4096
+
+
+@drawn
+def test_the_vqgan_reconstructs_scenes_it_never_saw(vqgan: TamingVqgan) -> None:
+    images = heldout_images("single", seed=11, count=48)
+    output, index = vqgan(images * 2 - 1)
+    error = ((output.clamp(-1, 1) / 2 + 0.5) - images).square().mean((1, 2, 3))
+    assert float((-10 * error.log10()).mean()) > LEAST_PSNR
+    assert len(index.unique()) > 0.5 * len(vqgan.quantize.embedding.weight)
+
+
+@drawn
+@pytest.mark.parametrize(("kind", "least"), [("single", 0.7), ("composed", 0.5)])
+def test_clip_ranks_the_right_caption_first(clip: tuple[Any, Any], kind: str, least: float) -> None:
+    model, tokenizer = clip
+    mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (model.visual.image_mean, model.visual.image_std))
+    images = nn.functional.interpolate(heldout_images(kind, seed=11), model.visual.image_size, mode="area")
+    seen = model.encode_image((images - mean) / std, normalize=True)
+    said = model.encode_text(tokenizer(draw_scenes.heldout_prompts(kind)), normalize=True)
+    first = (seen @ said.T).argmax(1)
+    assert float((first == torch.arange(len(first))).float().mean()) > least

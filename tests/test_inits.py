@@ -1,0 +1,64 @@
+"""Starts: entries of the codebook, each picture from its own generator."""
+
+import pytest
+import torch
+from conftest import TINY_SIZES, TinyModels
+
+from vqclip.errors import UsageError
+from vqclip.inits import INITS, Start, first_latent
+from vqclip.runtime import Generators
+from vqclip.vqgan import VQGAN, load_vqgan
+
+RANDOM = [kind for kind in INITS if kind != "image"]
+
+
+@pytest.fixture
+def vqgan(tiny: TinyModels) -> VQGAN:
+    return load_vqgan(tiny.vqgan)
+
+
+def start(vqgan: VQGAN, seeds: list[int], image: torch.Tensor | None = None) -> Start:
+    rngs = Generators.from_seeds(seeds, torch.device("cpu")).start
+    return Start(vqgan, width=12, height=8, rngs=rngs, image=image)
+
+
+@pytest.mark.parametrize("kind", RANDOM)
+def test_every_vector_is_an_entry_of_the_codebook(vqgan: VQGAN, kind: str) -> None:
+    latent = first_latent(kind, start(vqgan, [1, 2]))
+    assert latent.shape == (2, TINY_SIZES.embed_dim, 4, 6)
+    torch.testing.assert_close(vqgan.quantise(latent), latent, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", RANDOM)
+def test_a_picture_starts_the_same_alone_and_in_a_batch(vqgan: VQGAN, kind: str) -> None:
+    batch = first_latent(kind, start(vqgan, [7, 8]))
+    torch.testing.assert_close(batch[1:], first_latent(kind, start(vqgan, [8])))
+
+
+@pytest.mark.parametrize("kind", ["noise", "gradient"])
+def test_pictures_of_a_batch_start_differently(vqgan: VQGAN, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    encode = vqgan.encode
+    monkeypatch.setattr(vqgan, "encode", lambda images: seen.append(images) or encode(images))
+    first_latent(kind, start(vqgan, [7, 8]))
+    (images,) = seen
+    assert images.shape == (2, 3, 8, 12) and 0 <= images.min() and images.max() <= 1
+    assert not torch.equal(images[0], images[1])
+
+
+def test_random_codes_use_the_whole_codebook(vqgan: VQGAN) -> None:
+    codes = vqgan.codes(first_latent("codes", start(vqgan, list(range(40)))))
+    counts = torch.bincount(codes.flatten(), minlength=TINY_SIZES.n_embed)
+    assert counts.min() > 0.5 * counts.float().mean() and counts.max() < 1.5 * counts.float().mean()
+
+
+def test_a_given_picture_is_what_the_encoder_makes_of_it(vqgan: VQGAN) -> None:
+    image = torch.rand(1, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    latent = first_latent("image", start(vqgan, [1, 2], image))
+    assert torch.equal(latent[0], latent[1])
+    torch.testing.assert_close(latent[:1], vqgan.quantise(vqgan.encode(image)))
+
+
+def test_unknown_kinds_are_refused(vqgan: VQGAN) -> None:
+    with pytest.raises(UsageError, match="did you mean 'noise'"):
+        first_latent("noize", start(vqgan, [1]))

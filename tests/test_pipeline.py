@@ -1,0 +1,161 @@
+"""The whole run on tiny models: golden losses, independence of pictures, micro-batches, and what is told about it."""
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import TinyModels
+
+from vqclip.config import config_from_dict, load_config
+from vqclip.errors import NumericsError, OutOfMemoryError, UsageError
+from vqclip.pipeline import build, fingerprint, metadata, run
+from vqclip.plan import Plan, make_plan
+from vqclip.step import Finished, Step
+
+# Sum over terms at each step for seed 1 and the prompt "a cat" with the tiny models of conftest.py.
+GOLDEN = [1.335972, 1.353171, 1.380171, 1.344187, 1.316275, 1.352134]
+
+
+class Losses:
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.ended = ""
+
+    def step(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def finish(self, finished: Finished) -> None:
+        self.ended = "finished"
+
+    def stop(self, last: Step | None) -> None:
+        self.ended = "stopped"
+
+    @property
+    def sums(self) -> list[float]:
+        return [float(sum(values.sum() for values in step.losses.values())) for step in self.steps]
+
+
+def plan_of(tiny: TinyModels, *words: str, prompts: tuple[str, ...] = ("a cat",), seed: int = 1) -> Plan:
+    return make_plan(load_config([str(tiny.config)], words, {"prompts": list(prompts), "seed": seed}))
+
+
+def outcome(plan: Plan) -> tuple[Finished, Losses]:
+    losses = Losses()
+    finished = run(build(plan), [losses])
+    assert finished is not None
+    return finished, losses
+
+
+def test_golden_losses(tiny: TinyModels) -> None:
+    assert outcome(plan_of(tiny))[1].sums == pytest.approx(GOLDEN, rel=1e-4)
+
+
+def test_the_same_plan_gives_the_same_bits(tiny: TinyModels) -> None:
+    (first, one), (second, two) = outcome(plan_of(tiny)), outcome(plan_of(tiny))
+    assert torch.equal(first.images, second.images) and one.sums == two.sums
+
+
+def test_another_seed_gives_another_picture(tiny: TinyModels) -> None:
+    assert not torch.equal(outcome(plan_of(tiny))[0].images, outcome(plan_of(tiny, seed=2))[0].images)
+
+
+def test_the_loss_falls(tiny: TinyModels) -> None:
+    sums = outcome(plan_of(tiny, "optimise.steps=40", "cutouts.count=16"))[1].sums
+    assert sum(sums[-5:]) < 0.95 * sum(sums[:5])
+
+
+def test_a_picture_is_the_same_alone_and_among_others(tiny: TinyModels) -> None:
+    prompts = ("a cat", "the sun:2 | fog:-1")
+    together = outcome(plan_of(tiny, prompts=prompts))[0]
+    for number, prompt in enumerate(prompts):
+        alone = outcome(plan_of(tiny, prompts=(prompt,)))[0]
+        torch.testing.assert_close(together.images[number], alone.images[0], atol=1e-3, rtol=0)
+        assert together.scores[number] == pytest.approx(alone.scores[0], abs=1e-4)
+
+
+def test_picture_i_of_count_uses_seed_plus_i(tiny: TinyModels) -> None:
+    pair = outcome(plan_of(tiny, "count=2"))[0]
+    torch.testing.assert_close(pair.images[1], outcome(plan_of(tiny, seed=2))[0].images[0], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_micro_batches_do_not_change_the_picture(tiny: TinyModels, micro_batch: int) -> None:
+    whole, parts = outcome(plan_of(tiny))[0], outcome(plan_of(tiny, f"cutouts.micro_batch={micro_batch}"))[0]
+    torch.testing.assert_close(parts.images, whole.images, atol=1e-3, rtol=0)
+
+
+def test_adding_a_prompt_does_not_move_the_start_or_the_cutouts(tiny: TinyModels) -> None:
+    one = outcome(plan_of(tiny, "optimise.steps=1"))[1]
+    two = outcome(plan_of(tiny, "optimise.steps=1", prompts=("a cat | a cat:0",)))[1]
+    assert two.sums == pytest.approx(one.sums, rel=1e-6)
+
+
+def test_an_ensemble_adds_the_losses_of_its_members(tiny: TinyModels) -> None:
+    once = outcome(plan_of(tiny, "optimise.steps=1", "cutouts.recipe=nerdyrodent"))[1]
+    twice_plan = plan_of(
+        tiny, f"perceptors=[{tiny.clip}, {tiny.clip}]", "optimise.steps=1", "cutouts.recipe=nerdyrodent"
+    )
+    assert outcome(twice_plan)[1].sums[0] == pytest.approx(2 * once.sums[0], rel=0.1)
+
+
+def test_image_prompts_alone_pull_the_picture(tiny: TinyModels) -> None:
+    from vqclip.images import to_image
+
+    to_image(torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(3))).save("wanted.png")
+    plan = plan_of(tiny, "image_prompts=[wanted.png:2]", "optimise.steps=30", "cutouts.count=16", prompts=())
+    losses = outcome(plan)[1].sums
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_no_steps_decode_the_start(tiny: TinyModels) -> None:
+    finished, losses = outcome(plan_of(tiny, "optimise.steps=0"))
+    assert losses.steps == [] and losses.ended == "finished"
+    assert finished.images.shape == (1, 3, 16, 16)
+
+
+def test_an_interruption_stops_after_the_step_at_hand(tiny: TinyModels) -> None:
+    losses = Losses()
+    assert run(build(plan_of(tiny)), [losses], interrupted=lambda: len(losses.steps) == 2) is None
+    assert len(losses.steps) == 2 and losses.ended == "stopped"
+
+
+def test_metadata_repeats_the_picture_and_has_no_clock(tiny: TinyModels) -> None:
+    plan = plan_of(tiny, prompts=("a cat", "the sun"))
+    parts = build(plan)
+    finished = run(parts)
+    assert finished is not None
+    described = metadata(parts, finished, 1)
+    again = outcome(make_plan(config_from_dict(described["config"], "metadata")))[0]
+    torch.testing.assert_close(again.images[0], finished.images[1], atol=1e-3, rtol=0)
+    assert described == metadata(parts, dataclasses.replace(finished, seconds=99.0), 1)
+    assert described["models"]["vqgan"]["sha256"] and len(described["models"]["perceptors"]) == 1
+
+
+def test_the_fingerprint_ignores_length_and_place_but_nothing_that_decides_the_picture(tiny: TinyModels) -> None:
+    base = fingerprint(build(plan_of(tiny)))
+    assert fingerprint(build(plan_of(tiny, "optimise.steps=9", "output.path=x.png"))) == base
+    assert fingerprint(build(plan_of(tiny, "optimise.lr=0.2"))) != base
+    assert fingerprint(build(plan_of(tiny, seed=2))) != base
+
+
+def test_infinite_losses_end_the_run_in_words(tiny: TinyModels) -> None:
+    losses = Losses()
+    with pytest.raises(NumericsError, match="step 1"):
+        run(build(plan_of(tiny, "losses.tv=1e39")), [losses])
+    assert losses.ended == "stopped"
+
+
+def test_exhausted_memory_ends_the_run_in_words(tiny: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = build(plan_of(tiny))
+
+    def exhausted(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(parts.descent, "objective", exhausted)
+    with pytest.raises(OutOfMemoryError, match="micro_batch"):
+        run(parts)
+
+
+def test_nothing_to_draw_is_refused(tiny: TinyModels) -> None:
+    with pytest.raises(UsageError, match="give a prompt"):
+        plan_of(tiny, prompts=())

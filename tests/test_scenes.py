@@ -1,0 +1,168 @@
+"""The drawn scenes: repeatable, true to their captions, and without what is held out.
+
+Most tests draw, so they need the emoji font (Debian: fonts-noto-color-emoji) and Pillow with raqm.
+"""
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, features
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import draw_scenes
+import scene_styles
+from draw_scenes import Scene
+
+drawn = pytest.mark.skipif(
+    draw_scenes.font_path() is None or not features.check("raqm"),
+    reason="needs the font Noto Color Emoji (Debian: fonts-noto-color-emoji) and Pillow with raqm",
+)
+LISTS = ("single", "composed")
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_the_lists_hold_100_prompts_of_known_things(kind: str) -> None:
+    prompts = draw_scenes.heldout_prompts(kind)
+    assert len(set(prompts)) == len(prompts) == 100
+    for prompt in prompts:
+        scene = draw_scenes.parse_prompt(prompt)
+        assert scene.first in draw_scenes.things()
+        assert draw_scenes.is_held_out(scene)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "scene"),
+    [
+        ("a cat on a blue background", Scene("cat", ground_colour="blue")),
+        ("an eagle on an orange background", Scene("eagle", ground_colour="orange")),
+        ("grapes below a snail", Scene("grapes", "snail", place="below")),
+        ("a man teacher to the left of an owl", Scene("man teacher", "owl", place="left of")),
+        ("an oil painting of cherries at the top", Scene("cherries", place="top", style="oil")),
+    ],
+)
+def test_prompts_of_the_three_forms_are_understood(prompt: str, scene: Scene) -> None:
+    assert draw_scenes.parse_prompt(prompt) == scene
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "a flurble on a blue background", "a cat beside a dog"])
+def test_other_prompts_are_refused(prompt: str) -> None:
+    with pytest.raises(ValueError, match=r"no thing named|known form"):
+        draw_scenes.parse_prompt(prompt)
+
+
+def test_a_held_out_pair_is_held_out_in_every_disguise() -> None:
+    thing, colour = "anchor", "brown"
+    assert f"an {thing} on a {colour} background" in draw_scenes.heldout_prompts("single")
+    assert draw_scenes.is_held_out(Scene(thing, ground="striped", ground_colour=colour, size="big"))
+    assert draw_scenes.is_held_out(Scene("cat", thing, place="above", ground_colour=colour))
+    assert not draw_scenes.is_held_out(Scene(thing, ground_colour="grey"))
+    first, second = "unicorn", "motorcycle"
+    assert f"a {first} to the right of a {second}" in draw_scenes.heldout_prompts("composed")
+    assert draw_scenes.is_held_out(Scene(second, first, place="below", ground_colour="white"))
+
+
+@drawn
+def test_training_never_meets_what_is_held_out() -> None:
+    # With 200 combinations of 1,300 things about one scene in 400 would hit one without the refusal.
+    assert not any(draw_scenes.is_held_out(draw_scenes.training_scene(3, index)) for index in range(4000))
+
+
+@drawn
+def test_a_held_out_scene_is_refused_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = draw_scenes.parse_prompt(draw_scenes.heldout_prompts("single")[0])
+    monkeypatch.setattr(draw_scenes, "training_scene", lambda seed, index: held_out)
+    with pytest.raises(ValueError, match="held out"):
+        draw_scenes.training_example(0, 0)
+
+
+@drawn
+@pytest.mark.parametrize("kind", LISTS)
+def test_the_held_out_scenes_are_exactly_those(kind: str) -> None:
+    for number, prompt in enumerate(draw_scenes.heldout_prompts(kind)):
+        asked, scene = draw_scenes.parse_prompt(prompt), draw_scenes.heldout_scene(prompt, seed=1)
+        assert (scene.first, scene.second) == (asked.first, asked.second)
+        assert (scene.place, scene.style) == (asked.place, asked.style)
+        if kind == "single":
+            assert scene.ground_colour == asked.ground_colour
+        assert draw_scenes.draw(scene, 1, number).size == (draw_scenes.SIDE, draw_scenes.SIDE)
+
+
+@drawn
+def test_a_scene_depends_on_seed_and_index_alone() -> None:
+    forwards = [draw_scenes.training_example(7, index) for index in range(24)]
+    backwards = [draw_scenes.training_example(7, index) for index in reversed(range(24))][::-1]
+    for (scene, picture), (again, repeat) in zip(forwards, backwards, strict=True):
+        assert scene == again
+        assert np.array_equal(picture, repeat)
+    other = draw_scenes.training_example(8, 0)
+    assert not np.array_equal(forwards[0][1], other[1])
+
+
+@drawn
+def test_neighbours_differ_in_what_they_show() -> None:
+    for index in range(0, 200, 2):
+        assert draw_scenes.training_scene(0, index) != draw_scenes.training_scene(0, index + 1)
+
+
+@drawn
+def test_captions_say_what_is_there() -> None:
+    for index in range(300):
+        scene = draw_scenes.training_scene(1, index)
+        text, said = draw_scenes.caption(scene, random.Random(index))
+        words = (scene.first, *draw_scenes.things()[scene.first].synonyms)
+        cores = {word.partition(" ")[2] if word.split(" ")[0] in draw_scenes.COLOURS else word for word in words}
+        assert any(core in text for core in cores), (scene, text)
+        if "ground_colour" in said and scene.ground_colour:
+            assert scene.ground_colour in text
+        if "style" in said:
+            assert any(phrase in text for phrase in draw_scenes.STYLES[scene.style])
+        if scene.style in draw_scenes.GREY_STYLES:
+            assert "background" not in text
+
+
+def test_bare_captions_occur() -> None:
+    texts = {draw_scenes.caption(Scene("cat"), random.Random(seed))[0] for seed in range(200)}
+    assert {"a cat", "a cat on a white background"} <= texts
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("red apple", "a red apple"),
+        ("apple", "an apple"),
+        ("unicorn", "a unicorn"),
+        ("grapes", "grapes"),
+        ("strips of bacon", "strips of bacon"),
+        ("bus", "a bus"),
+        ("glass of milk", "a glass of milk"),
+        ("face with rolling eyes", "a face with rolling eyes"),
+    ],
+)
+def test_articles(words: str, expected: str) -> None:
+    assert draw_scenes.article(words) == expected
+
+
+def test_painting_over_keeps_light_and_dark() -> None:
+    ramp = np.repeat(np.linspace(0, 255, 9).astype(np.uint8)[:, None, None], 3, axis=2)
+    painted = draw_scenes.paint_over(ramp, "red").astype(int)
+    assert (np.diff(painted.sum((1, 2))) > 0).all()
+    assert (painted[1:, 0, 0] > painted[1:, 0, 1] + 20).all()  # red leads green from dark to light
+
+
+@pytest.mark.parametrize("style", scene_styles.STYLES)
+def test_a_style_changes_the_picture_and_repeats(style: str) -> None:
+    numbers = np.random.default_rng(0)
+    blobs = Image.fromarray(numbers.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    picture = blobs.resize((128, 128), Image.Resampling.BICUBIC)
+    once, again = (scene_styles.apply(style, picture, np.random.default_rng(5)) for _ in range(2))
+    assert once.size == (128, 128) and once.mode == "RGB"
+    assert once.tobytes() == again.tobytes() != picture.tobytes()
+    pixels = np.asarray(once)
+    if style == "pencil":
+        assert (pixels == pixels[..., :1]).all()
+    if style == "pixel":  # 32 x 32 squares of 4 x 4 equal pixels
+        assert (pixels == pixels[::4, ::4].repeat(4, 0).repeat(4, 1)).all()
