@@ -84,10 +84,15 @@ def unfinished(path: str) -> tuple[RunFolder, Config]:
     return dataclasses.replace(folder, count=max(1, len(config.prompts)) * config.count), config
 
 
-def finished_pictures(folder: RunFolder) -> list[Path]:
-    """Return the run's pictures if it is finished, else an empty list."""
-    done = not folder.state.exists() and all(path.is_file() for path in folder.images)
-    return folder.images if done else []
+def finished_pictures(path: str) -> list[Path]:
+    """Return the pictures of the run that the user names if it is finished, else an empty list."""
+    folder = existing_run(path, 1)
+    if folder.is_file and not folder.home.exists():
+        return [folder.target] if folder.target.is_file() else []
+    if folder.state.exists() or not folder.config.is_file():
+        return []
+    folder, _ = unfinished(path)
+    return folder.images if all(image.is_file() for image in folder.images) else []
 
 
 def go_on(

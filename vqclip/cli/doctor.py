@@ -68,14 +68,20 @@ def _present(module: str) -> str:
 def _memory() -> dict[str, str]:
     from vqclip.checkpoints import cache_dir
 
-    pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     cache = cache_dir()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     return {
         "cores": str(os.cpu_count()),
-        "free memory": f"{pages * page / 2**30:.1f} GiB",
+        "free memory": _free_memory(),
         "model cache": f"{cache} ({shutil.disk_usage(existing).free / 2**30:.1f} GiB free)",
     }
+
+
+def _free_memory() -> str:
+    try:
+        return f"{os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
+    except (AttributeError, ValueError, OSError):
+        return "unknown on this system"
 
 
 def _devices() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """vqclip generate: prompts in, pictures out."""
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -82,10 +83,17 @@ def generate(
         },
     )
     fetch = pull and not offline
+    if not fetch:
+        stay_offline()
     if dry_run:
         _show_plan(console, settings)
     else:
         _draw(console, settings, preview=preview is not False, pull=fetch)
+
+
+def stay_offline() -> None:
+    """Keep huggingface_hub, which reads this when it is imported later, from waiting for the network."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def _draw(console: Console, settings: Config, *, preview: bool, pull: bool) -> None:

@@ -40,7 +40,7 @@ class Interrupts:
         return Interrupted(message, self.signal or signal.SIGINT)
 
     def __enter__(self) -> "Interrupts":
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS if not _left_alone(number)}
         return self
 
     def __exit__(
@@ -55,3 +55,8 @@ class Interrupts:
         self.signal = number
         if not self._deferred:
             raise self.error("Stopped before the first step; nothing was written.")
+
+
+def _left_alone(number: int) -> bool:
+    """Whether this is a hang-up that `nohup` told the process to ignore."""
+    return number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) is signal.SIG_IGN

@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from vqclip.cli.console import Console
-from vqclip.cli.generate import announce, show_pictures
+from vqclip.cli.generate import announce, show_pictures, stay_offline
 from vqclip.cli.interrupts import Interrupts
 from vqclip.errors import UsageError
 
@@ -28,17 +28,18 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped: vqclip resume outputs/latest."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    stay_offline()
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
         from vqclip.plan import make_plan
         from vqclip.session import finished_pictures, go_on, unfinished
 
-        folder, config = unfinished(run)
-        done = finished_pictures(folder)
+        done = finished_pictures(run)
         for path in done:
             console.result(str(path), {"event": "image", "path": str(path)})
         if done:
             return console.say("This run is finished.")
+        folder, config = unfinished(run)
         if steps is not None:
             config = dataclasses.replace(config, optimise=dataclasses.replace(config.optimise, steps=steps))
         plan = make_plan(config)
