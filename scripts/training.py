@@ -51,10 +51,10 @@ class Clock:
 
 
 class Average:
-    """Exponential moving average of a module's parameters."""
+    """Exponential moving average of a module's parameters; those whose names start with `present` are as they are."""
 
-    def __init__(self, module: torch.nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, module: torch.nn.Module, decay: float, present: str = "\0") -> None:
+        self.decay, self.present = decay, present
         self.values = {name: value.detach().clone() for name, value in module.state_dict().items()}
 
     @torch.no_grad()
@@ -62,7 +62,7 @@ class Average:
         """Takes the module's present values in; the first steps count more."""
         keep = min(self.decay, (1 + step) / (10 + step))
         for name, value in module.state_dict().items():
-            if value.is_floating_point():
+            if value.is_floating_point() and not name.startswith(self.present):
                 self.values[name].lerp_(value, 1 - keep)
             else:
                 self.values[name].copy_(value)

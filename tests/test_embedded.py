@@ -20,12 +20,11 @@ from PIL import features
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parent.parent
-EMBEDDED = ROOT / "checkpoints" / "embedded"
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import draw_scenes
 
+EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "embedded"
 LEAST_PSNR = 20.0  # dB; MODEL_CARD.md says what the shipped weights reach
 
 drawn = pytest.mark.skipif(
@@ -121,7 +120,7 @@ def test_the_vqgan_reconstructs_scenes_it_never_saw(vqgan: TamingVqgan) -> None:
 
 
 @drawn
-@pytest.mark.parametrize(("kind", "least"), [("single", 0.7), ("composed", 0.5)])
+@pytest.mark.parametrize(("kind", "least"), [("single", 0.75), ("composed", 0.33)])
 def test_clip_ranks_the_right_caption_first(clip: tuple[Any, Any], kind: str, least: float) -> None:
     model, tokenizer = clip
     mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (model.visual.image_mean, model.visual.image_std))

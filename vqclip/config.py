@@ -4,7 +4,6 @@ Every value and its meaning stand in configs/default.yaml; the classes here hold
 """
 
 import dataclasses
-import io
 import math
 import re
 import sys
@@ -18,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from vqclip.errors import UsageError
-from vqclip.paths import configs_dir
+from vqclip.paths import configs_dir, is_there
 from vqclip.registry import did_you_mean
 
 SEED_LIMIT = 2**63
@@ -169,8 +168,12 @@ class Config:
         )
         _require(len(self.perceptors) > 0, "perceptors", self.perceptors, "a list with at least one model")
         parse_size(self.size)
+        for key in ("prompts", "perceptors", "image_prompts"):
+            for number, entry in enumerate(getattr(self, key)):
+                _require(isinstance(entry, str), f"{key}[{number}]", entry, "text; quote one that holds `: `")
         for name, weight in self.losses.items():
-            _require(math.isfinite(weight), f"losses.{name}", weight, "a finite number")
+            ok = isinstance(weight, float) and math.isfinite(weight)
+            _require(ok, f"losses.{name}", weight, "a finite number")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -223,19 +226,48 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """Return the config as YAML that `load_config` reads back to an equal config."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text with Unicode's own line ends, which PyYAML would write as a plain one."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = '"' if re.search("[\x85\u2028\u2029]", text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases (`*name`): a few lines of them stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem="aliases (`*name`) are not read", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
 def _read_layer(layer: str) -> object:
     if layer == "-":
-        return _parse_yaml(sys.stdin.read(), "standard input")
+        return _read_stdin()
     known = available_configs()
     if layer in known:
         return _read_yaml(known[layer])
     path = Path(layer)
-    if not (path.exists() or path.suffix in {".yaml", ".yml"} or path.name != layer):
+    if not (path.name != layer or path.suffix in {".yaml", ".yml"} or is_there(path)):
         raise UsageError(f"Unknown config {layer!r}: {did_you_mean(layer, known)}")
     return _read_yaml(path)
+
+
+def _read_stdin() -> object:
+    try:
+        text = sys.stdin.read()
+    except ValueError as error:
+        raise UsageError("Cannot read the config from standard input: it is not UTF-8 text.") from error
+    return _parse_yaml(text, "standard input")
 
 
 def _read_yaml(path: Path) -> object:
@@ -249,11 +281,12 @@ def _read_yaml(path: Path) -> object:
 
 def _parse_yaml(text: str, source: str) -> object:
     try:
-        return yaml.safe_load(io.StringIO(text))
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{source}{where} is not YAML: {getattr(error, 'problem', None) or error}.") from error
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UsageError(f"{source}{where} is not usable YAML: {reason}.") from error
     except (RecursionError, ValueError) as error:
         raise UsageError(f"{source} is not usable YAML: {error}.") from error
 
@@ -261,7 +294,7 @@ def _parse_yaml(text: str, source: str) -> object:
 def _read_word(word: str) -> object:
     """Read `key=value`; the value is YAML, but stays as typed when the key holds text."""
     key, equals, value = word.partition("=")
-    if not (equals and key.strip()):
+    if not (equals and all(part.strip() for part in key.split("."))):
         raise UsageError(f"--set {word!r} is not key=value; write e.g. --set optimise.steps=100")
     key = key.strip()
     kind = _type_of(key)
@@ -291,6 +324,8 @@ def _merge(base: DictConfig, data: object, label: str) -> DictConfig:
         raise UsageError(f"{label} must hold `key: value` lines, not {type(data).__name__}.")
     try:
         return OmegaConf.merge(base, _guard(data))  # type: ignore[return-value]
+    except RecursionError as error:
+        raise UsageError(f"{label} is nested too deeply to be a config.") from error
     except ConfigKeyError as error:
         key = _unguard(str(error.full_key or error.key))
         section = get_type_hints(_section(key))

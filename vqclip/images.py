@@ -1,5 +1,8 @@
 """Pictures in and out: whatever a user has becomes RGB in [0, 1], and tensors become 8-bit pictures."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +23,25 @@ def open_image(path: Path | str) -> Image.Image:
     Raises:
         UsageError: missing, unreadable, truncated, not a picture, or over 100 megapixels.
     """
+    with opening(path) as image:
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextlib.contextmanager
+def opening(path: Path | str) -> Iterator[Image.Image]:
+    """Open a picture without decoding it yet; Pillow's remarks inside the block are kept quiet.
+
+    Raises:
+        UsageError: as `open_image`, for what Pillow raises inside the block too.
+    """
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             width, height = image.size
             if width * height > PIXEL_LIMIT:
                 raise UsageError(
                     f"The image {str(path)!r} has {width}x{height} pixels; at most 100 megapixels are read."
                 )
-            return _to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except UnidentifiedImageError as error:
         raise UsageError(f"{str(path)!r} is not an image that can be read (PNG, JPEG, WebP, …).") from error
     except Image.DecompressionBombError as error:
@@ -43,7 +57,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a channel; Pillow's own conversion would clip at 255
         image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).round().astype(np.uint8))
     if image.mode == "F":
-        image = Image.fromarray((np.asarray(image).clip(0, 1) * 255).round().astype(np.uint8))
+        image = Image.fromarray((np.nan_to_num(np.asarray(image)).clip(0, 1) * 255).round().astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     picture = image.convert("RGBA")

@@ -5,6 +5,14 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 
 
+def is_there(path: Path | str) -> bool:
+    """Whether something is at `path`; what may not be looked at, or can be no path, counts as absent."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def data_root() -> Path:
     """Return the folder that holds `configs/` and `checkpoints/`.
 

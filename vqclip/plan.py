@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from vqclip.errors import UsageError
 from vqclip.inits import INITS
 from vqclip.losses import LOSSES
 from vqclip.optimisers import OPTIMISERS, SCHEDULES
+from vqclip.paths import is_there
 from vqclip.prompts import Prompt, parse_prompts
 from vqclip.recipes import RECIPES
 from vqclip.registry import pick
@@ -85,7 +87,7 @@ def make_plan(config: Config) -> Plan:
         vqgan=_absolute(config.vqgan, "file", "config"),
         perceptors=[_absolute_perceptor(spec) for spec in config.perceptors],
         init=_absolute(config.init, "image"),
-        image_prompts=[f"{entry.file}:{entry.weight:f}" for entry in image_prompts],
+        image_prompts=[f"{entry.file}:{Decimal(repr(entry.weight)):f}" for entry in image_prompts],
         runtime=dataclasses.replace(
             config.runtime,
             device=str(device),
@@ -127,15 +129,17 @@ def _round_size(config: Config) -> tuple[int, int, list[str]]:
 
 def _parse_image_prompt(entry: str) -> ImagePrompt:
     """Read `file` or `file:weight`; a file of exactly that name comes first."""
-    found = None if Path(entry).exists() else IMAGE_WEIGHT.fullmatch(entry)
+    found = None if is_there(entry) else IMAGE_WEIGHT.fullmatch(entry)
     file, weight = (found[1], float(found[2])) if found else (entry, 1.0)
+    if not math.isfinite(weight):
+        raise UsageError(f"The weight of the image prompt {file!r} must be a finite number.")
     return ImagePrompt(str(Path(file).absolute()), weight)
 
 
 def _absolute_perceptor(spec: str) -> str:
     """Make the path in a perceptor's spec absolute, so that the run can be repeated from anywhere."""
     name, colon, tag = spec.partition(":")
-    if spec != EMBEDDED and Path(spec).exists():
+    if spec != EMBEDDED and is_there(spec):
         return str(Path(spec).absolute())
     return f"{name}:{Path(tag).absolute()}" if colon and Path(tag).is_file() else spec
 

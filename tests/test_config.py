@@ -1,0 +1,319 @@
+"""Settings: which layer wins, what is refused and in which words, and that text stays text."""
+
+import dataclasses
+import io
+import re
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vqclip.config import (
+    MARK,
+    Config,
+    available_configs,
+    config_from_dict,
+    load_config,
+    parse_size,
+    to_dict,
+    to_yaml,
+)
+from vqclip.errors import UsageError
+from vqclip.plan import check
+
+DATA = ["${oc.env:HOME}", "${", "${missing}", "???", "[red]", "$?", f"a${MARK}b?{MARK}", "\\${x}", "a: b # c", "null"]
+
+
+def layer(name: str, text: str) -> str:
+    Path(name).write_text(text, "utf-8")
+    return name
+
+
+def test_later_layers_win_key_by_key() -> None:
+    first = layer("first.yaml", "count: 2\nsize: 32x32\noptimise: {steps: 2, lr: 0.2, ema: 0.2}\n")
+    second = layer("second.yaml", "size: 48x48\noptimise: {lr: 0.3, ema: 0.3}\n")
+    config = load_config([first, second], ["optimise.lr=0.4", "optimise.ema=0.4", "optimise.ema=0.5"], {"seed": 9})
+    assert (config.count, config.size, config.optimise.steps) == (2, "48x48", 2)  # first, second, first
+    assert (config.optimise.lr, config.optimise.ema) == (0.4, 0.5)  # words over layers, later word over earlier
+    assert load_config([first], ["optimise.ema=0.5"], {"optimise.ema": 0.6}).optimise.ema == 0.6
+    assert config.seed == 9
+    assert config.optimise.name == load_config().optimise.name  # nobody said anything: the default
+
+
+def test_order_of_layers_matters() -> None:
+    one, two = layer("one.yaml", "count: 1"), layer("two.yaml", "count: 2")
+    assert load_config([one, two]).count == 2
+    assert load_config([two, one]).count == 1
+
+
+def test_lists_replace_and_losses_merge() -> None:
+    first = layer("first.yaml", "prompts: [a, b]\nlosses: {tv: 1, saturation: 2}")
+    second = layer("second.yaml", "prompts: [c]\nlosses: {tv: 3}")
+    config = load_config([first, second], ["losses.symmetry=4"])
+    assert config.prompts == ["c"]
+    assert config.losses == {"tv": 3.0, "saturation": 2.0, "symmetry": 4.0}
+    assert load_config([first], [], {"prompts": ["d"]}).prompts == ["d"]
+
+
+def test_an_option_not_given_changes_nothing() -> None:
+    assert load_config([], ["count=3"], {"count": None, "size": None}) == load_config([], ["count=3"])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("optimise.step=1", "unknown key 'optimise.step'; did you mean 'steps'?"),
+        ("optimize.steps=1", "unknown key 'optimize'; did you mean 'optimise'?"),
+        ("colour=red", "unknown key 'colour'; "),
+        ("${oc.env:HOME}=1", "unknown key '${oc'"),
+        ("seed.x=1", "seed does not fit"),
+        ("optimise.steps=abc", "optimise.steps does not fit"),
+        ("optimise.steps=1.5", "optimise.steps does not fit"),
+        ("optimise.steps=true", "optimise.steps does not fit"),
+        ("optimise=3", "does not fit"),
+        ("optimise=null", "optimise does not fit"),
+        ("losses=null", "losses does not fit"),
+        ("losses.tv=much", "losses.tv does not fit"),
+        ("losses={1: 2}", "losses.1 does not fit"),
+        ("prompts=a cat", "prompts does not fit"),
+        ("prompts=[null]", "prompts[0] does not fit"),
+        ("prompts=[2020-01-01]", "prompts[0] does not fit"),
+        ("output.metadata=maybe", "output.metadata does not fit"),
+        ("prompts=[a", "line 1 is not usable YAML"),
+        ("count", "is not key=value"),
+        ("=1", "is not key=value"),
+        ("optimise..steps=1", "is not key=value"),
+        ("a." * 2000 + "a=1", "nested too deeply"),
+    ],
+)
+def test_a_bad_word_is_named(word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        load_config([], [word])
+    assert str(caught.value).startswith(f"--set {word!r}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_layer_and_a_bad_option_are_named() -> None:
+    with pytest.raises(UsageError, match=r"^config 'mine\.yaml': unknown key 'vqgan\.nam'; did you mean 'name'\?$"):
+        load_config([layer("mine.yaml", "vqgan: {nam: x}")])
+    with pytest.raises(UsageError, match=r"^command line: count does not fit"):
+        load_config([], [], {"count": "many"})
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("seed=-1", "seed"),
+        (f"seed={2**63}", "seed"),
+        ("count=0", "count"),
+        ("count=10001", "count"),
+        ("size=big", "size"),
+        ("perceptors=[]", "perceptors"),
+        ("prompts=[[a]]", "prompts[0]"),
+        ("prompts=[fine, a photo: the sea]", "prompts[1]"),  # YAML reads a mapping here
+        ("image_prompts=[{a: b}]", "image_prompts[0]"),
+        ("losses.tv=.nan", "losses.tv"),
+        ("losses.tv=-.inf", "losses.tv"),
+        ("losses.tv=[1]", "losses.tv"),
+        ("vqgan.name=null", "vqgan.name"),
+        ("init.weight=-1", "init.weight"),
+        ("init.weight=.nan", "init.weight"),
+        ("init.weight=1", "init.weight"),  # nothing to be held near
+        ("init.kind=image", "init.image"),
+        ("init.image=a.png", "init.image"),
+        ("cutouts.count=0", "cutouts.count"),
+        ("cutouts.micro_batch=0", "cutouts.micro_batch"),
+        ("optimise.steps=-1", "optimise.steps"),
+        ("optimise.lr=0", "optimise.lr"),
+        ("optimise.lr=.inf", "optimise.lr"),
+        ("optimise.ema=1", "optimise.ema"),
+        ("output.save_every=-1", "output.save_every"),
+        ("output.video=avi", "output.video"),
+        ("runtime.threads=0", "runtime.threads"),
+        ("runtime.state_every=-1", "runtime.state_every"),
+    ],
+)
+def test_values_out_of_range(word: str, key: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{re.escape(key)} (is|does not)|: {re.escape(key)} does not fit"):
+        load_config([], [word])
+
+
+def test_seed_limits() -> None:
+    assert load_config([], ["seed=0"]).seed == 0
+    assert load_config([], [f"seed={2**63 - 1}"]).seed == 2**63 - 1
+    assert load_config([], ["count=2"], {"seed": 2**63 - 2}).count == 2  # the second picture has the last seed
+    with pytest.raises(UsageError, match=f"at most {2**63 - 2} for 2 pictures"):
+        load_config([], ["count=2"], {"seed": 2**63 - 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1x2", (1, 2)),
+        ("640X480", (640, 480)),
+        (" 8 x 9 ", (8, 9)),
+        ("3×4", (3, 4)),
+        ("16384x16384", (16384, 16384)),
+    ],
+)
+def test_sizes(text: str, size: tuple[int, int]) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0x9", "9x0", "16385x1", "-1x2", "1.5x2", "1x", "x1", "1x2x3", "٣x٣", "9", "big"])
+def test_not_a_size(text: str) -> None:
+    with pytest.raises(UsageError, match="WIDTHxHEIGHT"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", DATA)
+def test_text_is_never_evaluated(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/secret")
+    quoted = yaml.safe_dump({"prompts": [text], "vqgan": {"file": text}, "losses": {text: 1.0}})
+    wanted = load_config([], [], {"prompts": [text], "vqgan.file": text})
+    found = load_config([layer("data.yaml", quoted)])
+    assert found.prompts == wanted.prompts == [text]
+    assert found.vqgan.file == wanted.vqgan.file == text
+    assert found.losses == {text: 1.0}
+
+
+@pytest.mark.parametrize("text", [*DATA[:-1], "a: b", "'quoted'", "- x", " spaced ", "1", "true"])
+def test_a_word_for_a_text_key_is_taken_as_typed(text: str) -> None:
+    assert load_config([], [f"vqgan.file={text}"]).vqgan.file == text
+    assert load_config([], [f"optimise.name={text}"]).optimise.name == text
+
+
+@pytest.mark.parametrize("nothing", ["null", "~", ""])
+def test_null_takes_a_value_back(nothing: str) -> None:
+    mine = layer("mine.yaml", "seed: 3\nvqgan: {file: a.ckpt}\ncutouts: {micro_batch: 2}")
+    config = load_config([mine], [f"{key}={nothing}" for key in ("seed", "vqgan.file", "cutouts.micro_batch")])
+    assert (config.seed, config.vqgan.file, config.cutouts.micro_batch) == (None, None, None)
+
+
+texts = st.text(min_size=1) | st.sampled_from(DATA) | st.text("\x85\u2028\u2029\n\r\t ${}?:#'\"\\-", min_size=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(texts), texts, st.integers(0, 2**63 - 1), st.floats(1e-9, 1e9))
+def test_written_configs_read_back(prompts: list[str], path: str, seed: int, lr: float) -> None:
+    options = {"prompts": prompts, "output.path": path, "seed": seed, "optimise.lr": lr, "losses": {"tv": -lr}}
+    config = load_config([], [], options)
+    assert (config.prompts, config.output.path, config.seed, config.optimise.lr) == (prompts, path, seed, lr)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.StringIO(to_yaml(config)))
+        assert load_config(["-"]) == config
+
+
+def test_ordinary_text_is_written_readably() -> None:
+    assert "日本 🍎 Äpfel" in to_yaml(load_config([], [], {"prompts": ["日本 🍎 Äpfel"]}))
+
+
+def test_standard_input_is_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("count: 7\n"))
+    assert load_config(["-"]).count == 7
+    monkeypatch.setattr(sys, "stdin", io.StringIO("colour: red\n"))
+    with pytest.raises(UsageError, match=r"^config '-': unknown key 'colour'"):
+        load_config(["-"])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), "utf-8"))
+    with pytest.raises(UsageError, match="standard input: it is not UTF-8"):
+        load_config(["-"])
+
+
+def alias_bomb() -> str:
+    """Return ten lists, each of ten times the one before: ten thousand million prompts in half a kilobyte."""
+    lists = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 11)]
+    return "\n".join([*lists, "prompts: *a10"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "line 1 is not usable YAML"),
+        (b"seed: 1\n\tcount: 2", "line 2 is not usable YAML"),
+        (b"seed: 1\x01", "is not usable YAML"),
+        (b"seed: 1\n---\nseed: 2", "line 2 is not usable YAML"),
+        (b"seed: !!python/object/apply:os.system [ls]", "line 1 is not usable YAML"),
+        (b"seed: " + b"9" * 5000, "is not usable YAML"),
+        (b"\xff\xfe\x00", "it is not UTF-8 text"),
+        (b"- a\n- b", "must hold `key: value` lines, not list"),
+        (b"hello", "must hold `key: value` lines, not str"),
+        (b"prompts: " + b"[" * 100_000, "is not usable YAML"),
+        (b"prompts: " + b"[" * 200 + b"]" * 200, "nested too deeply"),
+        (b"prompts: &a [*a]", "aliases"),
+        (alias_bomb().encode(), "aliases"),
+    ],
+)
+def test_broken_files(content: bytes, message: str) -> None:
+    Path("broken.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        load_config(["broken.yaml"])
+    assert "broken.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read() -> None:
+    Path("folder.yaml").mkdir()
+    with pytest.raises(UsageError, match=r"'folder\.yaml': Is a directory"):
+        load_config(["folder.yaml"])
+    with pytest.raises(UsageError, match=r"'none\.yaml': No such file"):
+        load_config(["none.yaml"])
+    with pytest.raises(UsageError, match="Unknown config 'draf': did you mean 'draft'"):
+        load_config(["draf"])
+    with pytest.raises(UsageError, match=r"Unknown config 'n{300}'"):
+        load_config(["n" * 300])
+
+
+def test_an_empty_layer_and_a_file_without_suffix_are_fine() -> None:
+    assert load_config([layer("empty.yaml", "# nothing\n")]) == load_config()
+    assert load_config([layer("mine", "count: 5")]).count == 5
+
+
+def test_a_saved_config_is_read_over_the_defaults() -> None:
+    config = load_config([], ["count=3", "losses.tv=1"], {"prompts": DATA, "output.path": DATA[0]})
+    assert config_from_dict(to_dict(config), "a.png") == config
+    assert config_from_dict({"count": 3}, "a.png") == load_config([], ["count=3"])
+    with pytest.raises(UsageError, match=r"^a\.png: unknown key 'prior'"):
+        config_from_dict({"prior": {}}, "a.png")
+
+
+@pytest.mark.parametrize("name", available_configs())
+def test_shipped_configs(name: str) -> None:
+    """Each loads, names only what exists, and says on its first line how to run it."""
+    config = load_config([name])
+    check(config)
+    first = available_configs()[name].read_text("utf-8").splitlines()[0]
+    assert re.match(r"# vqclip generate .*\"[^\"]+\"$", first), first
+    assert name == "default" or f"-c {name} " in first
+
+
+def test_published_setups_and_quality_layers_are_there() -> None:
+    published = {"imagenet-16384", "imagenet-1024", "gumbel-f8", "wikiart-16384", "coco", "faceshq", "sflckr"}
+    assert available_configs().keys() >= published | {"ibq-16384", "default", "draft", "normal", "best"}
+
+
+def keys(kind: Any, prefix: str = "") -> set[str]:
+    names: set[str] = set()
+    for name, hint in get_type_hints(kind).items():
+        names |= keys(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else {prefix + name}
+    return names
+
+
+def test_default_yaml_has_every_key_with_a_comment() -> None:
+    lines = available_configs()["default"].read_text("utf-8").splitlines()
+    found, section = set(), ""
+    for line in lines:
+        match = re.match(r"( *)([a-z_]+):(.*)", line)
+        if not match:
+            continue
+        indent, key, rest = match.groups()
+        section = section if indent else ""
+        if not rest:
+            section = f"{key}."
+            continue
+        found.add(section + key)
+        assert "#" in rest or key == "lr", f"{key} has no comment"
+    assert found == keys(Config)

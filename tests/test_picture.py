@@ -1,0 +1,241 @@
+"""Picture files: pixels and metadata come back, equal input gives equal bytes, hostile files do no harm."""
+
+import errno
+import json
+import logging
+import os
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors import safe_open
+
+from vqclip.errors import OutputError, UsageError
+from vqclip.images import to_tensor
+from vqclip.outputs.picture import Pictures, read_metadata, save_picture
+from vqclip.step import Finished
+
+PROMPT = "ein Äpfel 🍎 | ${oc.env:HOME} [red] 日本:2"
+
+
+def metadata(prompt: str = PROMPT) -> dict[str, Any]:
+    return {
+        "version": "1.2",
+        "prompt": prompt,
+        "seed": 2**63 - 1,
+        "step": 3,
+        "config": {"size": "16x8"},
+        "models": {"vqgan": {"name": "tiny"}},
+    }
+
+
+def pixels() -> torch.Tensor:
+    return torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0))
+
+
+def chunks(path: Path) -> list[tuple[bytes, bytes]]:
+    """Split a PNG into its chunks by hand (RFC 2083)."""
+    data, found = path.read_bytes()[8:], []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        found.append((data[4:8], data[8 : 8 + length]))
+        data = data[12 + length :]
+    return found
+
+
+def test_png_holds_the_pixels_and_two_text_chunks() -> None:
+    path = Path("new/a.png")
+    save_picture(path, pixels(), metadata())
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        assert torch.equal(to_tensor(image)[0], (pixels() * 255).round() / 255)
+    texts = [data for name, data in chunks(path) if name == b"iTXt"]
+    assert [text.partition(b"\0")[0] for text in texts] == [b"vqclip", b"parameters"]
+    rest = texts[0].partition(b"\0")[2]
+    assert rest[:4] == b"\1\0\0\0"  # compressed by zlib, no language, no translation
+    assert json.loads(zlib.decompress(rest[4:])) == metadata()
+    plain = texts[1].partition(b"\0")[2][4:].decode()
+    assert plain == f"{PROMPT}\nSteps: 3, Seed: {2**63 - 1}, Size: 16x8, Model: tiny, Version: vqclip 1.2"
+
+
+def test_no_metadata_means_no_chunk_at_all() -> None:
+    save_picture(Path("a.png"), pixels())
+    assert {name for name, _ in chunks(Path("a.png"))} == {b"IHDR", b"IDAT", b"IEND"}
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "PNG", "Jpg"])
+def test_metadata_comes_back_and_bytes_repeat(suffix: str) -> None:
+    first, second = Path(f"a.{suffix}"), Path(f"b.{suffix}")
+    save_picture(first, pixels(), metadata())
+    save_picture(second, pixels(), dict(reversed(metadata().items())))  # the order of keys says nothing
+    assert read_metadata(first) == metadata()
+    assert first.read_bytes() == second.read_bytes()
+    with Image.open(first) as image:
+        assert image.size == (16, 8)
+        assert image.format == {"j": "JPEG", "p": "PNG", "w": "WEBP"}[suffix[0].lower()]
+    save_picture(second, pixels(), metadata("another"))
+    assert first.read_bytes() != second.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_lossy_pictures_are_near(suffix: str) -> None:
+    """A smooth ramp at quality 95 is off by a few levels of 255 at most."""
+    ramp = torch.linspace(0, 1, 64).expand(3, 64, 64)
+    save_picture(Path(f"a.{suffix}"), ramp)
+    with Image.open(f"a.{suffix}") as image:
+        assert (to_tensor(image.convert("RGB"))[0] - ramp).abs().max() < 8 / 255
+
+
+def test_a_jpeg_cannot_hold_long_metadata_and_is_saved_without(caplog: pytest.LogCaptureFixture) -> None:
+    """One segment holds 65,533 bytes; the picture is worth more than its description."""
+    long = metadata("x" * 70_000)
+    for suffix in ("png", "webp"):
+        save_picture(Path(f"a.{suffix}"), pixels(), long)
+    assert read_metadata(Path("a.png")) == long
+    with caplog.at_level(logging.WARNING):
+        save_picture(Path("a.jpg"), pixels(), long)
+    assert "a.jpg" in caplog.text
+    with Image.open("a.jpg") as image:
+        assert image.size == (16, 8)
+    with pytest.raises(UsageError, match="carries no vqclip metadata"):
+        read_metadata(Path("a.jpg"))
+
+
+def test_a_full_disk_leaves_the_old_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.png").write_bytes(b"old")
+
+    def full(image: Image.Image, part: Path, *_: object, **__: object) -> None:
+        part.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OutputError, match=r"^Cannot write 'a\.png': No space left"):
+        save_picture(Path("a.png"), pixels())
+    assert [path.name for path in Path().iterdir()] == ["a.png"]
+    assert Path("a.png").read_bytes() == b"old"
+
+
+def with_chunk(text: str) -> Path:
+    info = PngInfo()
+    info.add_itxt("vqclip", text, zip=True)
+    Image.new("RGB", (2, 2)).save("a.png", pnginfo=info)
+    return Path("a.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "3", "[1]", "{}", '{"seed": 1}', "[" * 500_000, '{"config":' + "9" * 5000 + "}", "\0\x1b[31m"],
+)
+def test_text_that_is_no_metadata(text: str) -> None:
+    with pytest.raises(UsageError, match=r"'a\.png' carries no vqclip metadata"):
+        read_metadata(with_chunk(text))
+
+
+def test_a_text_bomb_is_not_unpacked() -> None:
+    """200 MB of text in a file of 200 kB; refused with a few MB in use."""
+    path = with_chunk("x" * 200_000_000)
+    assert path.stat().st_size < 1_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match=r"a\.png"):
+            read_metadata(path)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("data", [b"vqclip\0\1\0\0\0no zlib", b"vqclip\0\0\0\0\0\xff\xff", b"vqclip", b""])
+def test_broken_chunks(data: bytes) -> None:
+    info = PngInfo()
+    info.add(b"iTXt", data)
+    Image.new("RGB", (2, 2)).save("a.png", pnginfo=info)
+    with pytest.raises(UsageError, match=r"'a\.png' carries no vqclip metadata"):
+        read_metadata(Path("a.png"))
+
+
+def test_broken_exif_is_refused_without_a_remark() -> None:
+    """Every byte of the EXIF block wrong in turn; Pillow's warnings would fail this test."""
+    exif = Image.Exif()
+    exif[0x010E] = json.dumps(metadata())
+    good = exif.tobytes()
+    for place in range(6, 40):
+        broken = good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :]
+        Image.new("RGB", (2, 2)).save("a.jpg", exif=broken)
+        try:
+            assert read_metadata(Path("a.jpg")).keys() >= {"config"}
+        except UsageError as error:
+            assert "a.jpg" in str(error)
+
+
+@pytest.mark.parametrize("value", [5, b"\xff\xfe", "{}", json.dumps({"config": 1})[:-1]])
+def test_an_exif_description_of_others(value: object) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = value
+    Image.new("RGB", (2, 2)).save("a.jpg", exif=exif)
+    with pytest.raises(UsageError, match="carries no vqclip metadata"):
+        read_metadata(Path("a.jpg"))
+
+
+def test_what_is_no_picture() -> None:
+    Path("text.png").write_text("{}")
+    Path("folder.png").mkdir()
+    for name, message in [("text.png", "not an image"), ("folder.png", "Is a directory"), ("no.png", "No such file")]:
+        with pytest.raises(UsageError, match=message):
+            read_metadata(Path(name))
+
+
+def test_a_huge_picture_is_refused_without_a_warning() -> None:
+    save_picture(Path("a.png"), pixels(), metadata())
+    data = bytearray(Path("a.png").read_bytes())
+    for side in (9500, 20_000, 2**31 - 1):  # Pillow warns at the first and raises at the others
+        data[16:24] = side.to_bytes(4, "big") * 2
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+        Path("huge.png").write_bytes(data)
+        if side == 9500:
+            assert read_metadata(Path("huge.png")) == metadata()  # only the header is large: nothing is decoded
+            continue
+        with pytest.raises(UsageError, match="100 megapixels"):
+            read_metadata(Path("huge.png"))
+
+
+def finished() -> Finished:
+    latent = torch.arange(16.0).view(2, 2, 2, 2).transpose(0, 1)  # not contiguous, as a view may be
+    return Finished(7, torch.stack([pixels(), 1 - pixels()]), latent, [{}, {}], 0.0)
+
+
+def test_pictures_writes_each_with_its_own_metadata_at_the_end() -> None:
+    paths = [Path("run/image-0.png"), Path("run/image-1.png")]
+    sink = Pictures(paths, Path("run/latent.safetensors"), lambda end, number: {**metadata(), "seed": number})
+    sink.stop(None)
+    assert not Path("run").exists()
+    sink.finish(finished())
+    assert [read_metadata(path)["seed"] for path in paths] == [0, 1]
+    for path, image in zip(paths, finished().images, strict=True):
+        with Image.open(path) as read:
+            assert torch.equal(to_tensor(read)[0], (image * 255).round() / 255)
+    with safe_open("run/latent.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("latent"), finished().latent)
+        assert file.metadata() == {"step": "7"}
+
+
+def test_pictures_without_metadata_and_latent() -> None:
+    Pictures([Path("a.png"), Path("b.png")], None, lambda end, number: None).finish(finished())
+    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "b.png"]
+    with pytest.raises(UsageError, match="carries no vqclip metadata"):
+        read_metadata(Path("a.png"))
+
+
+def test_the_latent_is_written_before_the_pictures() -> None:
+    """A picture is the sign that the run is finished, so nothing may be missing once it is there."""
+    seen: list[bool] = []
+
+    def describe(end: Finished, number: int) -> None:
+        seen.append(Path("latent.safetensors").is_file())
+
+    Pictures([Path("a.png"), Path("b.png")], Path("latent.safetensors"), describe).finish(finished())
+    assert seen == [True, True]

@@ -1,0 +1,191 @@
+"""Plans: every choice that was left open is made, and made again the same from what was written down."""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+
+import pytest
+from conftest import TinyModels
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vqclip.config import Config, load_config, to_yaml
+from vqclip.errors import ModelError, UsageError
+from vqclip.plan import ImagePrompt, Plan, _parse_image_prompt, check, make_plan, seeds
+from vqclip.prompts import Prompt
+
+
+def config(tiny: TinyModels, *words: str, prompts: list[str] | None = None) -> Config:
+    return load_config([str(tiny.config)], words, {"prompts": ["a"] if prompts is None else prompts})
+
+
+def plan(tiny: TinyModels, *words: str, prompts: list[str] | None = None) -> Plan:
+    return make_plan(config(tiny, *words, prompts=prompts))
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"),
+    [("16x16", (16, 16)), ("17x19", (18, 20)), ("1x1", (2, 2)), ("2x3", (2, 4)), ("15x33", (16, 34))],
+)
+def test_sizes_are_rounded_to_the_nearest_multiple_half_up(asked: str, made: tuple[int, int], tiny: TinyModels) -> None:
+    """The tiny VQGAN has two levels, hence factor 2: odd sides lie half way and go up."""
+    found = plan(tiny, f"size={asked}")
+    text = f"{made[0]}x{made[1]}"
+    assert (found.width, found.height) == made
+    assert found.config.size == text
+    assert found.notes == ([] if asked == text else [f"size {asked} is rounded to {text}, multiples of 2"])
+
+
+@pytest.mark.parametrize(
+    ("side", "rounded"), [(1, 16), (8, 16), (23, 16), (24, 32), (39, 32), (40, 48), (16384, 16384)]
+)
+def test_rounding_with_a_larger_factor(side: int, rounded: int) -> None:
+    """imagenet-1024 has factor 16, known without its file: 24 is half way between 16 and 32."""
+    found = make_plan(load_config(["imagenet-1024"], [f"size={side}x16"], {"prompts": ["a"]}))
+    assert (found.width, found.height) == (rounded, 16)
+
+
+def test_seeds_count_up_and_start_again_for_every_prompt(tiny: TinyModels) -> None:
+    found = plan(tiny, "seed=5", "count=3", prompts=["a", "b:2 | c"])
+    assert seeds(found.pictures) == [5, 6, 7, 5, 6, 7]
+    assert [picture.prompt for picture in found.pictures] == ["a"] * 3 + ["b:2 | c"] * 3
+    assert found.pictures[-1].prompts == [Prompt("b", 2), Prompt("c")]
+
+
+def test_a_seed_is_drawn_and_stored(tiny: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = plan(tiny)
+    assert found.config.seed == found.pictures[0].seed
+    assert 0 <= found.config.seed < 2**32
+    monkeypatch.setattr("secrets.randbelow", lambda limit: limit - 1)
+    assert plan(tiny).config.seed == 2**32 - 1
+    assert plan(tiny, "seed=0").config.seed == 0  # 0 is a seed, not "none"
+
+
+def test_the_largest_seed(tiny: TinyModels) -> None:
+    assert seeds(plan(tiny, f"seed={2**63 - 2}", "count=2").pictures) == [2**63 - 2, 2**63 - 1]
+
+
+def test_what_is_automatic_is_written_down(tiny: TinyModels) -> None:
+    runtime = plan(tiny, "runtime.precision=auto", "runtime.threads=1").config.runtime
+    assert (runtime.device, runtime.precision, runtime.threads) == ("cpu", "fp32", 1)
+    assert plan(tiny, "runtime.threads=null").config.runtime.threads >= 1
+
+
+def test_paths_are_made_absolute(tiny: TinyModels) -> None:
+    """run.yaml repeats the run from any folder."""
+    for link, target in {"v.safetensors": tiny.vqgan, "clip": tiny.clip}.items():
+        Path(link).symlink_to(target)
+    for name in ("weights.bin", "init.png", "like.png"):
+        Path(name).touch()
+    Path("sizes.yaml").write_text("model: {params: {embed_dim: 4, n_embed: 16, ddconfig: {}}}")
+    here = Path.cwd()
+    words = [
+        "vqgan.file=v.safetensors",
+        "vqgan.config=sizes.yaml",
+        "init.kind=image",
+        "init.image=init.png",
+        "image_prompts=[like.png:2]",
+    ]
+    found = plan(tiny, *words, "perceptors=[clip, RN50:weights.bin, embedded, ViT-B-32:openai]").config
+    assert (found.vqgan.file, found.vqgan.config) == (str(here / "v.safetensors"), str(here / "sizes.yaml"))
+    assert found.init.image == str(here / "init.png")
+    assert found.image_prompts == [f"{here / 'like.png'}:2.0"]
+    assert found.perceptors == [str(here / "clip"), f"RN50:{here / 'weights.bin'}", "embedded", "ViT-B-32:openai"]
+
+
+def test_a_folder_called_embedded_does_not_hide_the_models(tiny: TinyModels) -> None:
+    Path("embedded").mkdir()
+    assert plan(tiny, "perceptors=[embedded]").config.perceptors == ["embedded"]
+
+
+def test_a_plan_written_down_is_made_again(tiny: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("odd:2").touch()
+    first = plan(tiny, "image_prompts=['odd:2', 'b.png:-0.1234567']", "size=17x17", prompts=["${x} [red]:2"])
+    Path("run.yaml").write_text(to_yaml(first.config))
+    elsewhere = Path("elsewhere")
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    again = make_plan(load_config(["../run.yaml"]))
+    assert again == dataclasses.replace(first, notes=[])
+
+
+@pytest.mark.parametrize(
+    ("entry", "file", "weight"),
+    [
+        ("a.png", "a.png", 1),
+        ("a.png:2", "a.png", 2),
+        ("a.png:-0.5", "a.png", -0.5),
+        ("a.png:+3.25", "a.png", 3.25),
+        ("a:b.png:2", "a:b.png", 2),
+        ("really:2", "really:2", 1),  # a file of that name is there
+        ("really:2:3", "really:2", 3),
+        ("a.png:x", "a.png:x", 1),
+        ("a.png:1e3", "a.png:1e3", 1),
+        ("a.png:", "a.png:", 1),
+        ("a.png:٣", "a.png:٣", 1),
+        (":2", ":2", 1),
+        ("${x}[red].png:2", "${x}[red].png", 2),
+    ],
+)
+def test_image_prompts(entry: str, file: str, weight: float) -> None:
+    Path("really:2").touch()
+    assert _parse_image_prompt(entry) == ImagePrompt(str(Path.cwd() / file), weight)
+
+
+def test_an_infinite_weight_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"image prompt 'a\.png' must be a finite number"):
+        _parse_image_prompt("a.png:" + "9" * 400)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_any_weight_survives_being_written_down(tiny: TinyModels, weight: float) -> None:
+    written = plan(tiny, f"image_prompts=['a.png:{weight:.400f}']").config.image_prompts[0]
+    assert _parse_image_prompt(written).weight == float(f"{weight:.400f}")
+    assert "e" not in written.rpartition(":")[2]
+
+
+def test_nothing_to_draw(tiny: TinyModels) -> None:
+    with pytest.raises(UsageError, match=re.escape('vqclip generate "a red apple"')):
+        plan(tiny, prompts=[])
+    only_images = plan(tiny, "image_prompts=[a.png]", "count=2", "seed=1", prompts=[])
+    assert [(picture.prompt, picture.prompts) for picture in only_images.pictures] == [("", [])] * 2
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("cutouts.recipe=crowsen", "Unknown cutouts.recipe 'crowsen': did you mean 'crowson'?"),
+        ("optimise.name=adm", "Unknown optimise.name 'adm': did you mean"),
+        ("optimise.schedule=cosin", "Unknown optimise.schedule 'cosin': did you mean 'cosine'?"),
+        ("init.kind=code", "Unknown init.kind 'code': did you mean 'codes'?"),
+        ("losses.tvv=1", "Unknown loss 'tvv': did you mean 'tv'?"),
+    ],
+)
+def test_unknown_names_are_found_without_loading_anything(word: str, message: str, tiny: TinyModels) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        check(config(tiny, word))
+
+
+@pytest.mark.parametrize("prompt", ["", "a | ", "a:1:2:3", "a:nan"])
+def test_a_bad_prompt_is_found_without_loading_anything(prompt: str, tiny: TinyModels) -> None:
+    with pytest.raises(UsageError, match="column"):
+        check(config(tiny, prompts=["fine", prompt]))
+
+
+def test_machines_and_models_that_are_not_there(tiny: TinyModels) -> None:
+    with pytest.raises(UsageError, match="Unknown device 'gpu'"):
+        plan(tiny, "runtime.device=gpu")
+    with pytest.raises(UsageError, match=r"runtime\.precision is 'fp8'"):
+        plan(tiny, "runtime.precision=fp8")
+    with pytest.raises(UsageError, match=r"Unknown vqgan\.name 'imagenet-1025': did you mean 'imagenet-1024'"):
+        plan(tiny, "vqgan.file=null", "vqgan.name=imagenet-1025")
+    with pytest.raises(ModelError, match=r"none\.ckpt"):
+        plan(tiny, "vqgan.file=none.ckpt")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="colons are not allowed in file names elsewhere")
+def test_a_path_too_long_to_exist_is_only_a_missing_file() -> None:
+    name = "n" * 300
+    assert _parse_image_prompt(f"{name}:2") == ImagePrompt(str(Path.cwd() / name), 2)

@@ -1,0 +1,158 @@
+"""Resume state: two are kept, the newest whole one counts, and it must be of the same run."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from vqclip.errors import ModelError, OutputError, UsageError
+from vqclip.outputs.state import Partial, State, load_state, saved_states
+from vqclip.step import Finished, Step
+
+HOME = Path("run/state")
+RUN = {"config": {"size": "16x16", "prompts": ["日本 ${x}"], "ema": 0.5, "file": None}, "models": {"vqgan": "abc"}}
+
+
+def state(number: int) -> dict[str, Any]:
+    rng = torch.Generator().manual_seed(number)
+    return {
+        "number": number,
+        "latent": torch.randn(1, 4, 2, 2, generator=rng),
+        "optimiser": {
+            "state": {0: {"exp_avg": torch.full((3,), 1e-30)}},
+            "param_groups": [{"lr": 0.1, "betas": (0, 1)}],
+        },
+        "streams": {"start": [rng.get_state()]},
+    }
+
+
+def step(number: int, count: int = 1) -> Step:
+    images = torch.full((count, 3, 8, 8), 0.2)
+    return Step(number, 99, images, {}, render=lambda: images + 0.4, state=lambda: state(number))
+
+
+def save(*numbers: int, every: int = 1) -> None:
+    sink = State(HOME, every, RUN)
+    for number in numbers:
+        sink.step(step(number))
+
+
+def names() -> list[str]:
+    return [path.name for path in saved_states(HOME)]
+
+
+def test_it_comes_back_bit_for_bit() -> None:
+    save(3)
+    found, expected = load_state(HOME, RUN), state(3)
+    assert found is not None
+    assert torch.equal(found["latent"], expected["latent"])
+    assert torch.equal(found["streams"]["start"][0], expected["streams"]["start"][0])
+    assert torch.equal(found["optimiser"]["state"][0]["exp_avg"], expected["optimiser"]["state"][0]["exp_avg"])
+    assert found["optimiser"]["param_groups"] == expected["optimiser"]["param_groups"]
+
+
+def test_the_last_two_are_kept() -> None:
+    save(*range(1, 12), every=2)
+    assert names() == ["00000010.pt", "00000008.pt"]
+    assert {path.name for path in HOME.iterdir()} == {"00000010.pt", "00000008.pt"}
+
+
+def test_the_newest_is_the_one_with_the_largest_number() -> None:
+    save(999_999, 1_000_000)
+    assert load_state(HOME, RUN)["number"] == 1_000_000
+
+
+def test_0_saves_only_when_the_run_is_stopped() -> None:
+    save(1, 2, 3, every=0)
+    assert names() == []
+    State(HOME, 0, RUN).stop(step(3))
+    assert names() == ["00000003.pt"]
+
+
+def test_a_run_stopped_before_its_first_step_has_no_state() -> None:
+    State(HOME, 1, RUN).stop(None)
+    assert load_state(HOME, RUN) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"hello", "half", "flipped"])
+def test_a_damaged_newest_falls_back(damage: bytes | str) -> None:
+    save(1, 2)
+    newest = HOME / "00000002.pt"
+    data = newest.read_bytes()
+    changed = {"half": data[: len(data) // 2], "flipped": data[:100] + bytes(200) + data[300:]}
+    newest.write_bytes(changed[damage] if isinstance(damage, str) else damage)
+    assert load_state(HOME, RUN)["number"] == 1
+    (HOME / "00000001.pt").write_bytes(b"")
+    assert load_state(HOME, RUN) is None
+
+
+def test_a_state_with_code_in_it_is_not_run() -> None:
+    save(1)
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, ("stolen",)
+
+    torch.save({"fingerprint": RUN, "state": Evil()}, HOME / "00000002.pt")
+    assert load_state(HOME, RUN)["number"] == 1
+    assert not Path("stolen").exists()
+
+
+def test_another_config_is_refused() -> None:
+    save(1)
+    with pytest.raises(UsageError, match="belongs to another config"):
+        load_state(HOME, {**RUN, "config": {**RUN["config"], "size": "32x32"}})
+
+
+def test_other_weights_are_refused() -> None:
+    save(1)
+    with pytest.raises(ModelError, match="other model files"):
+        load_state(HOME, {**RUN, "models": {"vqgan": "xyz"}})
+
+
+def test_a_full_disk_keeps_the_state_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.save to a file raises RuntimeError then; the user gets the contract's sentence all the same."""
+    save(1)
+
+    def full(part: Path, data: bytes) -> None:
+        with part.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OutputError, match=r"00000002\.pt': No space left"):
+            save(2)
+    assert [path.name for path in HOME.iterdir()] == ["00000001.pt"]
+    assert load_state(HOME, RUN)["number"] == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files the POSIX way")
+def test_the_real_system_call_fails_in_one_sentence() -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OutputError, match="File too large"):
+            save(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert names() == []
+
+
+def test_partial_pictures_are_written_when_a_run_is_stopped() -> None:
+    paths = [Path("run/partial-0.png"), Path("run/partial-1.png")]
+    sink = Partial(paths)
+    sink.step(step(1, 2))
+    sink.stop(None)
+    sink.finish(Finished(1, torch.empty(0), torch.empty(0), [], 0.0))
+    assert not Path("run").exists()
+    sink.stop(step(2, 2))
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.getpixel((0, 0)) == (153,) * 3  # 0.6 of 255: the picture after the step

@@ -1,0 +1,51 @@
+"""metrics.jsonl: the losses of every step, one JSON object a line."""
+
+import json
+from pathlib import Path
+
+from vqclip.outputs.files import write_text, writing
+from vqclip.step import Finished, Step
+
+
+class Metrics:
+    """Appends one line per step; lines after step `start` are cut off first.
+
+    A line is `{"step": 3, "losses": {"prompt": [0.81, …]}}` with one number per picture.
+    """
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path = path
+        write_text(path, "".join(_lines_until(path, start)))
+        with writing(path):
+            self.file = path.open("a", encoding="utf-8", buffering=1)
+
+    def step(self, step: Step) -> None:
+        """Append the step's losses."""
+        losses = {term: values.tolist() for term, values in step.losses.items()}
+        with writing(self.path):
+            self.file.write(json.dumps({"step": step.number, "losses": losses}) + "\n")
+
+    def finish(self, finished: Finished) -> None:
+        """Close the file."""
+        self.stop(None)
+
+    def stop(self, last: Step | None) -> None:
+        """Close the file."""
+        with writing(self.path):
+            self.file.close()
+
+
+def _lines_until(path: Path, start: int) -> list[str]:
+    """Return the whole lines of steps 1 to `start`."""
+    if start == 0 or not path.exists():
+        return []
+    kept = []
+    for line in path.read_text("utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            whole = line.endswith("\n") and json.loads(line)["step"] <= start
+        except (ValueError, KeyError, TypeError):
+            break
+        if not whole:
+            break
+        kept.append(line)
+    return kept

@@ -1,0 +1,120 @@
+"""Picture files that carry how they were made, and reading that back."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save
+from torch import Tensor
+
+from vqclip.errors import UsageError
+from vqclip.images import SUFFIXES, opening, to_image
+from vqclip.outputs.files import replacing, write_bytes
+from vqclip.step import Finished, Step
+
+log = logging.getLogger(__name__)
+
+CHUNK = "vqclip"
+EXIF_DESCRIPTION = 0x010E  # ImageDescription, Exif 2.3, for the formats without text chunks
+EXIF_LIMIT = 65_533  # bytes in one JPEG segment (ITU-T T.81, B.1.1.4)
+METADATA_LIMIT = 1_000_000
+
+
+def save_picture(path: Path, pixels: Tensor, metadata: dict[str, Any] | None = None) -> None:
+    """Write (3, H, W) in [0, 1] as PNG, JPEG or WebP by the suffix, whole or not at all.
+
+    `metadata` goes into an iTXt chunk `vqclip` as JSON and, readable by other tools, into
+    `parameters`; JPEG and WebP carry the JSON as their EXIF description, which is left out, with a
+    warning, when it is too long for that.
+
+    Raises:
+        OutputError: the place cannot be written, or the disk is full.
+    """
+    image, kind = to_image(pixels), SUFFIXES[path.suffix.lower()]
+    with replacing(path) as part:
+        if kind == "PNG":
+            image.save(part, kind, pnginfo=_chunks(metadata))
+        else:
+            image.save(part, kind, quality=95, exif=_exif(path, metadata))
+
+
+def _chunks(metadata: dict[str, Any] | None) -> PngInfo:
+    chunks = PngInfo()
+    if metadata is not None:
+        chunks.add_itxt(CHUNK, json.dumps(metadata, ensure_ascii=False, sort_keys=True), zip=True)
+        chunks.add_itxt("parameters", _parameters(metadata))
+    return chunks
+
+
+def _exif(path: Path, metadata: dict[str, Any] | None) -> Image.Exif:
+    exif = Image.Exif()
+    if metadata is not None:
+        exif[EXIF_DESCRIPTION] = json.dumps(metadata, sort_keys=True)
+    if len(exif.tobytes()) <= EXIF_LIMIT:
+        return exif
+    log.warning("The metadata is too long for %r and is left out; a PNG would hold it.", str(path))
+    return Image.Exif()
+
+
+def _parameters(metadata: dict[str, Any]) -> str:
+    """Write the line that gallery tools show (the layout of AUTOMATIC1111's stable-diffusion-webui)."""
+    facts = {
+        "Steps": metadata["step"],
+        "Seed": metadata["seed"],
+        "Size": metadata["config"]["size"],
+        "Model": metadata["models"]["vqgan"]["name"],
+        "Version": f"vqclip {metadata['version']}",
+    }
+    return f"{metadata['prompt']}\n" + ", ".join(f"{name}: {value}" for name, value in facts.items())
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata that `save_picture` stored.
+
+    Raises:
+        UsageError: the file cannot be read, is not a picture, or carries none.
+    """
+    with opening(path) as image:
+        text = image.info.get(CHUNK) or image.getexif().get(EXIF_DESCRIPTION)
+    try:
+        metadata = json.loads(text) if isinstance(text, str) and len(text) <= METADATA_LIMIT else None
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict) or "config" not in metadata:
+        raise UsageError(f"{str(path)!r} carries no vqclip metadata; pictures made with --no-metadata do not.")
+    return metadata
+
+
+class Pictures:
+    """Writes the finished pictures, and their latent where `latent` is a path.
+
+    `describe(finished, i)` returns the metadata of picture i, or None for a picture without.
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        latent: Path | None,
+        describe: Callable[[Finished, int], dict[str, Any] | None],
+    ) -> None:
+        self.paths = paths
+        self.latent = latent
+        self.describe = describe
+
+    def step(self, step: Step) -> None:
+        """Wait for the end."""
+
+    def finish(self, finished: Finished) -> None:
+        """Write the latent, then the pictures, which are the sign that the run is finished."""
+        if self.latent is not None:
+            tensors = {"latent": finished.latent.contiguous().cpu()}
+            write_bytes(self.latent, save(tensors, {"step": str(finished.step)}))
+        for picture, path in enumerate(self.paths):
+            save_picture(path, finished.images[picture], self.describe(finished, picture))
+
+    def stop(self, last: Step | None) -> None:
+        """Write nothing: the run is not finished."""
