@@ -486,6 +486,12 @@ def _landscape(ground: str, rows: np.ndarray, numbers: np.random.Generator) -> n
     return picture.astype(np.uint8)
 
 
+def heldout_pictures(kind: str, seed: int) -> np.ndarray:
+    """One picture of each prompt of a held-out list, (100, SIDE, SIDE, 3) uint8."""
+    prompts = heldout_prompts(kind)
+    return np.stack([np.asarray(draw(heldout_scene(p, seed), seed, number)) for number, p in enumerate(prompts)])
+
+
 # ---- captions -----------------------------------------------------------------------------------------------
 
 

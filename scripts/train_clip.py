@@ -4,6 +4,7 @@
     python scripts/train_clip.py --data training/data --out training/clip --steps 1500
     python scripts/train_clip.py --data training/data --out training/robust --start training/clip --attack 1.5
     python scripts/train_clip.py --out training/robust --export checkpoints/embedded/clip
+    python scripts/train_clip.py --evaluate checkpoints/embedded/clip  # on the held-out scenes
 
 The third command goes on with adversarial training (L2 projected gradient descent on the pictures), which makes the
 gradients of the image tower draw shapes instead of textures (Ganz & Elad, CLIPAG, arXiv 2306.16805).
@@ -181,23 +182,23 @@ def heldout_accuracy(model: open_clip.CLIP, tokenizer: SimpleTokenizer, kind: st
     texts = encode_text(model, tokenizer(prompts).to(device))
     right = 0
     for seed in range(seeds):
-        drawn = [
-            np.asarray(draw_scenes.draw(draw_scenes.heldout_scene(prompt, seed), seed, number))
-            for number, prompt in enumerate(prompts)
-        ]
-        views = functional.interpolate(training.to_images(np.stack(drawn), device), size=SIDE, mode="area")
+        images = training.to_images(draw_scenes.heldout_pictures(kind, seed), device)
+        views = functional.interpolate(images, size=SIDE, mode="area")
         first = (encode_image(model, views) @ texts.t()).argmax(1).cpu()
         right += int((first == torch.arange(len(prompts))).sum())
     return right / (seeds * len(prompts))
 
 
-def report(values: dict[str, torch.Tensor], tokenizer: SimpleTokenizer, device: torch.device) -> None:
-    """Prints R@1 of the averaged model on both held-out lists."""
-    model = build().to(device)
-    model.load_state_dict(values)
-    model.eval()
-    single, composed = (heldout_accuracy(model, tokenizer, kind) for kind in ("single", "composed"))
+def report(model: open_clip.CLIP, tokenizer: SimpleTokenizer) -> None:
+    """Prints R@1 of a model on both held-out lists."""
+    single, composed = (heldout_accuracy(model.eval(), tokenizer, kind) for kind in ("single", "composed"))
     print(f"held-out R@1 of 100 captions: single {single:.3f}, composed {composed:.3f}", flush=True)
+
+
+def evaluate_exported(folder: Path, device: torch.device) -> None:
+    """Prints R@1 of exported weights."""
+    tokenizer = SimpleTokenizer(bpe_path=str(folder / "merges.txt.gz"), context_length=CONTEXT)
+    report(open_clip.create_model(f"local-dir:{folder}").to(device), tokenizer)
 
 
 def parameter_groups(model: open_clip.CLIP) -> list[dict[str, object]]:
@@ -236,7 +237,9 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
             average=average.values,
             optimiser=optimiser.state_dict(),
         )
-        report(average.values, tokenizer, device)
+        averaged = build().to(device)
+        averaged.load_state_dict(average.values)
+        report(averaged, tokenizer)
 
     model.train()
     while clock.progress(step) < 1:
@@ -288,7 +291,7 @@ def main() -> None:
     """Trains, or exports what was trained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder written by draw_scenes.py --data")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoints go here")
+    parser.add_argument("--out", type=Path, default=Path("training/clip"), help="checkpoints go here")
     parser.add_argument("--start", type=Path, help="the --out of an earlier training to go on from")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
@@ -301,9 +304,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write the weights into DIR and stop")
+    parser.add_argument("--evaluate", type=Path, metavar="DIR", help="measure the weights in DIR and stop")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    if options.evaluate:
+        evaluate_exported(options.evaluate, torch.device(options.device))
+        return
     if options.export:
         export(options.out, options.export)
         return

@@ -3,6 +3,7 @@
     python scripts/draw_scenes.py --count 60000 --data training/data
     python scripts/train_vqgan.py --data training/data --out training/vqgan --steps 5000
     python scripts/train_vqgan.py --out training/vqgan --export checkpoints/embedded
+    python scripts/train_vqgan.py --evaluate checkpoints/embedded  # on the held-out scenes
 
 Runs on CPU (bf16 autocast) or CUDA. Started again with the same --out it goes on where it stopped.
 """
@@ -10,13 +11,16 @@ Runs on CPU (bf16 autocast) or CUDA. Started again with the same --out it goes o
 import argparse
 import contextlib
 import io
+import math
 from pathlib import Path
 
+import draw_scenes
 import numpy as np
 import torch
 import training
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 from taming.modules.diffusionmodules.model import Decoder, Encoder
 from torch import nn
 from torch.nn import functional
@@ -262,6 +266,17 @@ def report(values: dict[str, torch.Tensor], held: torch.Tensor, out: Path) -> No
     print(f"{len(held)} unseen scenes: PSNR {psnr:.2f} dB, {used} of {N_EMBED} codes used", flush=True)
 
 
+def rescale(weights: dict[str, torch.Tensor], deviation: float = 0.5) -> dict[str, torch.Tensor]:
+    """The same network with codes of about this standard deviation, which is what learning rates of guided
+    optimisation expect. The factor is a power of two, so that nothing is rounded; nearest codes stay nearest."""
+    codes = weights["quantize.embedding.weight"]
+    factor = 2.0 ** round(math.log2(float(codes.std(0).mean()) / deviation))
+    changed = {name: weights[name] / factor for name in ("quant_conv.weight", "quant_conv.bias")}
+    changed["quantize.embedding.weight"] = codes / factor
+    changed["post_quant_conv.weight"] = weights["post_quant_conv.weight"] * factor
+    return {**weights, **changed}
+
+
 def export(out: Path, folder: Path) -> None:
     """Writes vqgan.safetensors (taming's VQModel keys, half precision) and vqgan.yaml (CompVis form)."""
     state = training.load_checkpoint(out / "last.pt", torch.device("cpu"))
@@ -269,7 +284,7 @@ def export(out: Path, folder: Path) -> None:
         raise SystemExit(f"nothing trained in {out}")
     folder.mkdir(parents=True, exist_ok=True)
     kept = {k: v for k, v in state["average"].items() if k not in ("quantize.uses", "quantize.sums")}
-    training.export_weights(folder / "vqgan.safetensors", kept)
+    training.export_weights(folder / "vqgan.safetensors", rescale(kept))
     params = {"embed_dim": EMBED_DIM, "n_embed": N_EMBED, "ddconfig": DDCONFIG}
     config = {"model": {"target": "taming.models.vqgan.VQModel", "params": params}}
     text = yaml.safe_dump(config, sort_keys=False)
@@ -277,11 +292,21 @@ def export(out: Path, folder: Path) -> None:
     print(f"exported step {state['step']} to {folder}")
 
 
+def evaluate_exported(folder: Path, device: torch.device) -> None:
+    """Prints figures of exported weights on scenes drawn from the held-out lists."""
+    model = Model().to(device).eval()
+    model.load_state_dict({**model.state_dict(), **load_file(folder / "vqgan.safetensors")})
+    for kind in ("single", "composed"):
+        images = training.to_images(draw_scenes.heldout_pictures(kind, seed=0), device)
+        psnr, used, _ = evaluate(model, images)
+        print(f"held-out {kind}: {len(images)} scenes, PSNR {psnr:.2f} dB, {used} of {N_EMBED} codes used")
+
+
 def main() -> None:
     """Trains, or exports what was trained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder written by draw_scenes.py --data")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoints and pictures go here")
+    parser.add_argument("--out", type=Path, default=Path("training/vqgan"), help="checkpoints and pictures go here")
     parser.add_argument("--start", type=Path, help="the --out of an earlier training to go on from")
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
@@ -291,9 +316,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write the weights into DIR and stop")
+    parser.add_argument("--evaluate", type=Path, metavar="DIR", help="measure the weights in DIR and stop")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    if options.evaluate:
+        evaluate_exported(options.evaluate, torch.device(options.device))
+        return
     if options.export:
         export(options.out, options.export)
         return

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import draw_scenes
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "embedded"
-LEAST_PSNR = 20.0  # dB; MODEL_CARD.md says what the shipped weights reach
+LEAST_PSNR = 21.0  # dB; MODEL_CARD.md says what the shipped weights reach
 
 drawn = pytest.mark.skipif(
     draw_scenes.font_path() is None or not features.check("raqm"),
@@ -96,7 +96,7 @@ def test_everything_together_is_small_and_in_half_precision() -> None:
 
 def test_the_codebook_is_of_a_sane_scale(vqgan: TamingVqgan) -> None:
     deviation = vqgan.quantize.embedding.weight.std(0)
-    assert 0.05 < float(deviation.mean()) < 2
+    assert 0.1 < float(deviation.mean()) < 1
 
 
 def test_the_merges_are_the_first_of_clips_own() -> None:

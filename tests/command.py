@@ -1,0 +1,33 @@
+"""Runs the command line in this process, as the installed script would."""
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from vqclip.cli.app import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one command returned and wrote."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Command:
+    """`vqclip` with arguments; see `Outcome`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch = monkeypatch
+        self.capsys = capsys
+
+    def __call__(self, *words: str) -> Outcome:
+        self.capsys.readouterr()
+        self.monkeypatch.setattr(sys, "argv", ["vqclip", *words])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        written = self.capsys.readouterr()
+        return Outcome(int(caught.value.code or 0), written.out, written.err)
