@@ -8,8 +8,10 @@ import pytest
 from vqclip import paths
 
 
-def test_a_checkout_uses_the_repositorys_root() -> None:
-    assert paths.data_root() == Path(__file__).resolve().parent.parent
+def test_a_checkout_uses_the_repositorys_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parent.parent
+    monkeypatch.setattr(paths, "PACKAGE", root / "vqclip")
+    assert paths.data_root() == root
     assert (paths.configs_dir() / "default.yaml").is_file()
     assert paths.embedded_dir().parts[-2:] == ("checkpoints", "embedded")
 
