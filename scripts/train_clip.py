@@ -17,42 +17,93 @@ import gzip
 import json
 import math
 import random
-from dataclasses import astuple, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import draw_scenes
 import numpy as np
 import open_clip
 import torch
 import training
-from draw_scenes import Scene
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
+from scene_words import caption
+from scenes import Scene, heldout_prompts
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 MERGES = 4096
 CONTEXT = 32
-SIDE = 64
-MODEL = {
-    "embed_dim": 256,
-    "vision_cfg": {
-        "image_size": SIDE,
-        "patch_size": 8,
-        "width": 256,
-        "layers": 6,
-        "head_width": 64,
-        "mlp_ratio": 4.0,
-    },
-    "text_cfg": {"context_length": CONTEXT, "vocab_size": 514 + MERGES, "width": 256, "heads": 4, "layers": 4},
-}
-PREPROCESS = {
-    "size": [SIDE, SIDE],
-    "mode": "RGB",
-    "mean": [0.5, 0.5, 0.5],
-    "std": [0.5, 0.5, 0.5],
-    "interpolation": "bicubic",
-    "resize_mode": "squash",
-    "fill_color": 0,
+VOCABULARY = 514 + MERGES
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """How pictures are disturbed in training; ranges are drawn from uniformly, for each picture anew.
+
+    `zoom` is the part of the side that is seen, `turn` the largest angle in radians, `gain` and `lift` change contrast
+    and brightness, `noise` is the largest standard deviation of white noise, `erase` the share of pictures of which a
+    square is painted over.
+    """
+
+    zoom: tuple[float, float]
+    turn: float
+    gain: float
+    lift: float
+    noise: float
+    erase: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One of the two models: open_clip's sizes, and how its pictures are disturbed."""
+
+    model: dict[str, Any]
+    disturbance: Disturbance
+
+    @property
+    def side(self) -> int:
+        """The side of the input in pixels."""
+        return int(self.model["vision_cfg"]["image_size"])
+
+
+def text_config(width: int, heads: int, layers: int) -> dict[str, int]:
+    """The text tower in open_clip's terms."""
+    return {
+        "context_length": CONTEXT,
+        "vocab_size": VOCABULARY,
+        "width": width,
+        "heads": heads,
+        "layers": layers,
+    }
+
+
+RECIPES = {
+    # the guide: a ViT, seen through crops like the generator's cutouts
+    "clip": Recipe(
+        {
+            "embed_dim": 256,
+            "vision_cfg": {
+                "image_size": 64,
+                "patch_size": 8,
+                "width": 256,
+                "layers": 6,
+                "head_width": 64,
+                "mlp_ratio": 4.0,
+            },
+            "text_cfg": text_config(256, 4, 4),
+        },
+        Disturbance(zoom=(0.65, 1.1), turn=0.15, gain=0.15, lift=0.08, noise=0.14, erase=0.0),
+    ),
+    # the judge, which never guides: a ResNet that sees whole pictures, larger
+    "judge": Recipe(
+        {
+            "embed_dim": 256,
+            "vision_cfg": {"image_size": 96, "width": 16, "layers": [2, 3, 3, 2]},
+            "text_cfg": text_config(96, 2, 2),
+        },
+        Disturbance(zoom=(0.9, 1.1), turn=0.1, gain=0.25, lift=0.12, noise=0.06, erase=0.3),
+    ),
 }
 FIELDS = tuple(field.name for field in fields(Scene))
 MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
@@ -64,10 +115,23 @@ def write_merges(file: Path) -> None:
     file.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
 
 
-def build(patch_dropout: float = 0.0) -> open_clip.CLIP:
-    """The untrained model. `patch_dropout`: share of patches left out in training (FLIP, arXiv 2212.00794)."""
-    vision = {**MODEL["vision_cfg"], "patch_dropout": patch_dropout}
-    return open_clip.CLIP(MODEL["embed_dim"], vision, MODEL["text_cfg"])
+def build(recipe: Recipe, patch_dropout: float = 0.0) -> open_clip.CLIP:
+    """The untrained model. `patch_dropout`: share of a ViT's patches left out in training (FLIP, arXiv 2212.00794)."""
+    vision = {**recipe.model["vision_cfg"], "patch_dropout": patch_dropout}
+    return open_clip.CLIP(recipe.model["embed_dim"], vision, recipe.model["text_cfg"])
+
+
+def preprocessing(recipe: Recipe) -> dict[str, Any]:
+    """How a picture becomes the model's input, in open_clip's terms."""
+    return {
+        "size": [recipe.side, recipe.side],
+        "mode": "RGB",
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+        "fill_color": 0,
+    }
 
 
 def encode_text(model: open_clip.CLIP, tokens: torch.Tensor, groups: int = 4) -> torch.Tensor:
@@ -87,36 +151,41 @@ def _encode_trimmed(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor
 
 
 def encode_image(model: open_clip.CLIP, images: torch.Tensor) -> torch.Tensor:
-    """Unit image embeddings (N, 256) of images (N, 3, SIDE, SIDE) in [0, 1]."""
+    """Unit image embeddings (N, 256) of images (N, 3, side, side) in [0, 1]."""
     return functional.normalize(model.visual((images - 0.5) / 0.5).float(), dim=-1)
 
 
-def distort(pictures: torch.Tensor, still: torch.Tensor, numbers: torch.Generator) -> torch.Tensor:
-    """Crops, shifts, turns, recolours slightly, blurs and adds noise, as the generator's random cutouts will.
+def distort(pictures: torch.Tensor, still: torch.Tensor, recipe: Recipe, numbers: torch.Generator) -> torch.Tensor:
+    """Crops, shifts, turns, recolours slightly, blurs, adds noise, paints a square over.
 
-    pictures (N, 3, h, w) in [0, 1] → (N, 3, SIDE, SIDE); `still` (N,) marks those not to be mirrored.
+    pictures (N, 3, h, w) in [0, 1] → (N, 3, side, side); `still` (N,) marks those not to be mirrored.
     """
-    count, device = len(pictures), pictures.device
+    count, device, ways, side = len(pictures), pictures.device, recipe.disturbance, recipe.side
 
     def uniform(low: float, high: float) -> torch.Tensor:
         return torch.empty(count, device=device).uniform_(low, high, generator=numbers)
 
     if torch.rand((), generator=numbers, device=device) < 0.5:
         pictures = functional.avg_pool2d(pictures, 2)
-    zoom, angle = uniform(0.65, 1.1), uniform(-0.15, 0.15)
+    zoom, angle = uniform(*ways.zoom), uniform(-ways.turn, ways.turn)
     mirror = torch.where((uniform(0, 1) < 0.5) & ~still, -1.0, 1.0)
     shift_x, shift_y = ((1.05 - zoom).clamp_min(0.05) * uniform(-0.7, 0.7) for _ in range(2))
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
     theta = torch.stack(
         [torch.stack([cos * mirror, -sin, shift_x], 1), torch.stack([sin * mirror, cos, shift_y], 1)], 1
     )
-    grid = functional.affine_grid(theta, [count, 3, SIDE, SIDE], align_corners=False)
+    grid = functional.affine_grid(theta, [count, 3, side, side], align_corners=False)
     views = functional.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
-    gain, lift = uniform(0.85, 1.15).view(-1, 1, 1, 1), uniform(-0.08, 0.08).view(-1, 1, 1, 1)
-    views = (views - 0.5) * gain + 0.5 + lift
-    strength = (uniform(-0.12, 0.14)).clamp_min(0).view(-1, 1, 1, 1)
-    noise = torch.empty_like(views).normal_(generator=numbers)
-    return (views + strength * noise).clamp(0, 1)
+    gain, lift = uniform(1 - ways.gain, 1 + ways.gain).view(-1, 1, 1, 1), uniform(-ways.lift, ways.lift)
+    views = (views - 0.5) * gain + 0.5 + lift.view(-1, 1, 1, 1)
+    strength = uniform(-0.85 * ways.noise, ways.noise).clamp_min(0).view(-1, 1, 1, 1)
+    views = views + strength * torch.empty_like(views).normal_(generator=numbers)
+    places = torch.arange(side, device=device) / side
+    left, top, size = uniform(0, 0.8), uniform(0, 0.8), uniform(0.1, 0.3)
+    across = (places > left[:, None]) & (places < (left + size)[:, None])
+    down = (places > top[:, None]) & (places < (top + size)[:, None])
+    erased = (uniform(0, 1) < ways.erase)[:, None, None] & down[:, :, None] & across[:, None, :]
+    return views.masked_fill(erased[:, None], 0.5).clamp(0, 1)
 
 
 class Captions:
@@ -133,7 +202,7 @@ class Captions:
     def batch(self, chosen: np.ndarray, random_: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens (N, CONTEXT) of captions of the chosen scenes, and (N, N) which caption i also fits scene j:
         all that it speaks of is so there. Such pairs are no negatives."""
-        worded = [draw_scenes.caption(self.scenes[index], random_) for index in chosen]
+        worded = [caption(self.scenes[index], random_) for index in chosen]
         tokens = self.tokenizer([text for text, _ in worded])
         said = torch.tensor([[field in what for field in FIELDS] for _, what in worded])
         rows = self.table[torch.from_numpy(chosen)]
@@ -177,13 +246,13 @@ def attack(
 @torch.no_grad()
 def heldout_accuracy(model: open_clip.CLIP, tokenizer: SimpleTokenizer, kind: str, seeds: int = 3) -> float:
     """R@1: how often the right caption of the held-out list comes first for a scene drawn from it, 0..1."""
-    prompts = draw_scenes.heldout_prompts(kind)
+    prompts = heldout_prompts(kind)
     device = model.logit_scale.device
     texts = encode_text(model, tokenizer(prompts).to(device))
     right = 0
     for seed in range(seeds):
         images = training.to_images(draw_scenes.heldout_pictures(kind, seed), device)
-        views = functional.interpolate(images, size=SIDE, mode="area")
+        views = functional.interpolate(images, size=model.visual.image_size, mode="area")
         first = (encode_image(model, views) @ texts.t()).argmax(1).cpu()
         right += int((first == torch.arange(len(prompts))).sum())
     return right / (seeds * len(prompts))
@@ -212,9 +281,10 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     """Trains until --steps or --minutes are done."""
     write_merges(options.out / "merges.txt.gz")
     tokenizer = SimpleTokenizer(bpe_path=str(options.out / "merges.txt.gz"), context_length=CONTEXT)
-    pictures, scenes = training.load_scenes(options.data)
+    pictures, scenes = training.load_several(options.data)
     captions = Captions(scenes, tokenizer)
-    model = build(options.patch_dropout).to(device)
+    recipe = RECIPES[options.model]
+    model = build(recipe, options.patch_dropout).to(device)
     optimiser = torch.optim.AdamW(parameter_groups(model), lr=0.0, betas=(0.9, 0.98))
     step, spent, state = 0, 0.0, training.load_checkpoint(options.out / "last.pt", device)
     start = training.load_checkpoint(options.start / "last.pt", device) if options.start else None
@@ -231,13 +301,14 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     def save() -> None:
         training.save_checkpoint(
             options.out / "last.pt",
+            recipe=options.model,
             step=step,
             seconds=clock.seconds(),
             model=model.state_dict(),
             average=average.values,
             optimiser=optimiser.state_dict(),
         )
-        averaged = build().to(device)
+        averaged = build(recipe).to(device)
         averaged.load_state_dict(average.values)
         report(averaged, tokenizer)
 
@@ -249,7 +320,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         generator = torch.Generator(device).manual_seed(options.seed * 1_000_003 + step)
         tokens, fits = captions.batch(chosen, random.Random(f"{options.seed} {step}"))
         tokens, fits = tokens.to(device), fits.to(device)
-        images = distort(training.to_images(pictures[chosen], device), captions.still[chosen].to(device), generator)
+        seen = training.to_images(pictures[chosen], device)
+        images = distort(seen, captions.still[chosen].to(device), recipe, generator)
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate(options.lr, clock.progress(step))
         with torch.autocast(device.type, torch.bfloat16):
@@ -280,7 +352,8 @@ def export(out: Path, folder: Path) -> None:
     if state is None:
         raise SystemExit(f"nothing trained in {out}")
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}, indent=2) + "\n"
+    recipe = RECIPES[state["recipe"]]
+    text = json.dumps({"model_cfg": recipe.model, "preprocess_cfg": preprocessing(recipe)}, indent=2) + "\n"
     training.write_beside(folder / "merges.txt.gz", write_merges)
     training.write_beside(folder / "open_clip_config.json", lambda beside: beside.write_text(text) and None)
     training.export_weights(folder / "open_clip_model.safetensors", state["average"])
@@ -290,7 +363,8 @@ def export(out: Path, folder: Path) -> None:
 def main() -> None:
     """Trains, or exports what was trained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder written by draw_scenes.py --data")
+    parser.add_argument("--data", type=Path, nargs="+", help="folders written by draw_scenes.py --data")
+    parser.add_argument("--model", choices=RECIPES, default="clip")
     parser.add_argument("--out", type=Path, default=Path("training/clip"), help="checkpoints go here")
     parser.add_argument("--start", type=Path, help="the --out of an earlier training to go on from")
     parser.add_argument("--steps", type=int, default=1500)

@@ -241,8 +241,9 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
             images = images.flip(3)
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate(options.lr, clock.progress(step))
+        share = 1.0 if start else min(1.0, clock.progress(step) / QUANTISED_FROM)
         with torch.autocast(device.type, torch.bfloat16):
-            output, commitment, _ = model(images, share=min(1.0, clock.progress(step) / QUANTISED_FROM))
+            output, commitment, _ = model(images, share)
         loss = reconstruction_loss(images, output.float())
         optimiser.zero_grad(set_to_none=True)
         (loss + COMMITMENT * commitment).backward()

@@ -3,14 +3,14 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from draw_scenes import Scene
 from safetensors.torch import save_file
+from scenes import Scene
 
 
 def load_scenes(folder: Path) -> tuple[np.ndarray, list[Scene]]:
@@ -19,6 +19,29 @@ def load_scenes(folder: Path) -> tuple[np.ndarray, list[Scene]]:
     with (folder / "scenes.jsonl").open(encoding="utf8") as lines:
         scenes = [Scene(**json.loads(line)) for line in lines]
     return pictures, scenes
+
+
+class Joined:
+    """The pictures of several data sets as one, read with an array of indices."""
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts = parts
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        """The number of pictures in all."""
+        return int(self.starts[-1])
+
+    def __getitem__(self, chosen: np.ndarray) -> np.ndarray:
+        """The pictures of these indices (n,), as (n, side, side, 3) uint8."""
+        found = np.searchsorted(self.starts, chosen, side="right") - 1
+        return np.stack([self.parts[p][i - self.starts[p]] for p, i in zip(found, chosen, strict=True)])
+
+
+def load_several(folders: Sequence[Path]) -> tuple[Joined, list[Scene]]:
+    """Several data sets as one, in the order given."""
+    loaded = [load_scenes(folder) for folder in folders]
+    return Joined([pictures for pictures, _ in loaded]), [scene for _, scenes in loaded for scene in scenes]
 
 
 def to_images(pictures: np.ndarray, device: torch.device) -> torch.Tensor:

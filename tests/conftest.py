@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from vqclip.architecture import Architecture
-from vqclip.vqgan import VQGAN
+from vqclip.prior import Prior, PriorSizes, save_prior
+from vqclip.vqgan import VQGAN, load_vqgan
 
 TINY_SIZES = Architecture(
     ch=32,
@@ -28,29 +29,38 @@ TINY_CLIP = {
     "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16},
     "text_cfg": {"context_length": 12, "vocab_size": 512 + 64 + 2, "width": 32, "heads": 2, "layers": 1},
 }
+TINY_PRIOR = PriorSizes(
+    context=12, vocabulary=512 + 64 + 2, side=8, entries=16, channels=4, width=32, layers=2, heads=2
+)
 TINY_PREPROCESS = {"size": 16, "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic"}
 
 
 @dataclass(frozen=True)
 class TinyModels:
-    """Files of a VQGAN of factor 2 and of a CLIP that looks at 16 pixels, and a config that uses them."""
+    """Files of a VQGAN of factor 2, of a CLIP that looks at 16 pixels and of a prior, and a config that uses them.
+
+    The config starts from random codes; `init.kind=prior` starts from the prior.
+    """
 
     vqgan: Path
     clip: Path
+    prior: Path
     config: Path
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     home = tmp_path_factory.mktemp("tiny")
-    vqgan, clip, config = home / "vqgan.safetensors", home / "clip", home / "tiny.yaml"
+    vqgan, clip, prior, config = home / "vqgan.safetensors", home / "clip", home / "prior", home / "tiny.yaml"
     save_tiny_vqgan(vqgan)
     save_tiny_clip(clip)
+    save_tiny_prior(prior, vqgan, clip)
     config.write_text(
         f"size: 16x16\nvqgan: {{file: {vqgan}}}\nperceptors: [{clip}]\n"
+        f"prior: {{name: {prior}, candidates: 3}}\n"
         "cutouts: {count: 4}\noptimise: {steps: 6}\nruntime: {device: cpu, threads: 1, state_every: 2}\n"
     )
-    return TinyModels(vqgan, clip, config)
+    return TinyModels(vqgan, clip, prior, config)
 
 
 def save_tiny_vqgan(path: Path) -> None:
@@ -61,12 +71,12 @@ def save_tiny_vqgan(path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
 
 
-def save_tiny_clip(folder: Path) -> None:
+def save_tiny_clip(folder: Path, seed: int = 0) -> None:
     import open_clip
 
     folder.mkdir()
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = open_clip.CLIP(TINY_CLIP["embed_dim"], TINY_CLIP["vision_cfg"], TINY_CLIP["text_cfg"])
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     settings = {"model_cfg": TINY_CLIP, "preprocess_cfg": TINY_PREPROCESS}
@@ -74,6 +84,26 @@ def save_tiny_clip(folder: Path) -> None:
     packed = (importlib.resources.files("open_clip") / "bpe_simple_vocab_16e6.txt.gz").read_bytes()
     merges = gzip.decompress(packed).decode().split("\n")[: 1 + 64]
     (folder / "merges.txt.gz").write_bytes(gzip.compress("\n".join(merges).encode(), mtime=0))
+
+
+def tiny_prior(seed: int = 0) -> Prior:
+    """A prior of random weights for 8 x 8 codes of 16 entries."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        prior = Prior(TINY_PRIOR)
+        for value in prior.parameters():
+            torch.nn.init.normal_(value, 0, 0.3)
+        prior.codebook.normal_()
+    return prior.eval().requires_grad_(False)
+
+
+def save_tiny_prior(folder: Path, vqgan: Path, clip: Path) -> None:
+    folder.mkdir()
+    prior = tiny_prior()
+    prior.codebook.copy_(load_vqgan(vqgan).codebook)
+    tensors, header = save_prior(prior)
+    save_file(tensors, folder / "prior.safetensors", header)
+    (folder / "merges.txt.gz").write_bytes((clip / "merges.txt.gz").read_bytes())
 
 
 @pytest.fixture(autouse=True)

@@ -276,8 +276,8 @@ def test_a_saved_config_is_read_over_the_defaults() -> None:
     config = load_config([], ["count=3", "losses.tv=1"], {"prompts": DATA, "output.path": DATA[0]})
     assert config_from_dict(to_dict(config), "a.png") == config
     assert config_from_dict({"count": 3}, "a.png") == load_config([], ["count=3"])
-    with pytest.raises(UsageError, match=r"^a\.png: unknown key 'prior'"):
-        config_from_dict({"prior": {}}, "a.png")
+    with pytest.raises(UsageError, match=r"^a\.png: unknown key 'oracle'"):
+        config_from_dict({"oracle": {}}, "a.png")
 
 
 @pytest.mark.parametrize("name", available_configs())

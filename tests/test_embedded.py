@@ -23,12 +23,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
 import draw_scenes
+import scene_things
+import scenes
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "embedded"
 LEAST_PSNR = 21.0  # dB; MODEL_CARD.md says what the shipped weights reach
 
 drawn = pytest.mark.skipif(
-    draw_scenes.font_path() is None or not features.check("raqm"),
+    scene_things.font_path() is None or not features.check("raqm"),
     reason="needs the font Noto Color Emoji (Debian: fonts-noto-color-emoji) and Pillow with raqm",
 )
 
@@ -79,9 +81,9 @@ def clip() -> tuple[Any, Any]:
 
 def heldout_images(kind: str, seed: int, count: int = 100) -> Tensor:
     """Drawn scenes of a held-out list, (count, 3, 128, 128) in [0, 1]."""
-    prompts = draw_scenes.heldout_prompts(kind)[:count]
+    prompts = scenes.heldout_prompts(kind)[:count]
     pictures = [
-        np.asarray(draw_scenes.draw(draw_scenes.heldout_scene(prompt, seed), seed, number))
+        np.asarray(draw_scenes.draw(scenes.heldout_scene(prompt, seed), seed, number))
         for number, prompt in enumerate(prompts)
     ]
     return torch.from_numpy(np.stack(pictures)).movedim(-1, 1).float() / 255
@@ -126,6 +128,6 @@ def test_clip_ranks_the_right_caption_first(clip: tuple[Any, Any], kind: str, le
     mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (model.visual.image_mean, model.visual.image_std))
     images = nn.functional.interpolate(heldout_images(kind, seed=11), model.visual.image_size, mode="area")
     seen = model.encode_image((images - mean) / std, normalize=True)
-    said = model.encode_text(tokenizer(draw_scenes.heldout_prompts(kind)), normalize=True)
+    said = model.encode_text(tokenizer(scenes.heldout_prompts(kind)), normalize=True)
     first = (seen @ said.T).argmax(1)
     assert float((first == torch.arange(len(first))).float().mean()) > least

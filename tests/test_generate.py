@@ -55,6 +55,56 @@ def test_the_same_command_writes_the_same_bytes_and_run_yaml_repeats_it(vqclip: 
     assert Path("one/image.png").read_bytes() == Path("three/image.png").read_bytes()
 
 
+def test_sample_draws_with_the_prior_and_says_so_in_the_picture(vqclip: Command, tiny: TinyModels) -> None:
+    words = ("-c", str(tiny.config), "a cat", "--seed", "1", "-n", "4", "-o", "a.png")
+    done = vqclip("sample", *words)
+    assert (done.code, done.stdout) == (0, "a.png\n"), done.stderr
+    assert files() == {"a.png"} and size_of("a.png") == (16, 16)
+    said = json.loads(vqclip("info", "a.png", "--json").stdout)
+    assert (
+        said["step"] == 0 and said["config"]["init"]["kind"] == "prior" and said["config"]["prior"]["candidates"] == 4
+    )
+    assert set(said["models"]) == {"vqgan", "perceptors", "prior"}
+    first = Image.open("a.png").tobytes()
+    assert vqclip("sample", *words).code == 6
+    assert vqclip("sample", *words, "--overwrite").code == 0 and Image.open("a.png").tobytes() == first
+
+
+def test_sample_several_prompts_and_seeds(vqclip: Command, tiny: TinyModels) -> None:
+    done = vqclip("sample", "-c", str(tiny.config), "a cat", "a dog", "--count", "2", "--seed", "3", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(event["prompt"], event["seed"]) for event in events] == [
+        ("a cat", 3),
+        ("a cat", 4),
+        ("a dog", 3),
+        ("a dog", 4),
+    ]
+    assert len({Path(event["path"]).read_bytes() for event in events}) == 4
+
+
+def test_a_run_from_the_prior_repeats_from_its_run_yaml(vqclip: Command, tiny: TinyModels) -> None:
+    vqclip("generate", "-c", str(tiny.config), "--set", "init.kind=prior", "a cat", "--seed", "1", "-o", "one/")
+    vqclip("generate", "-c", "one/run.yaml", "-o", "two/")
+    assert Path("one/image.png").read_bytes() == Path("two/image.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--set", "prior.name=nowhere"), 2, "Unknown prior.name"),
+        (("-n", "0"), 2, "prior.candidates"),
+        (("--set", "prior.temperature=-1"), 2, "prior.temperature"),
+        (("--set", "prior.guidance=.nan"), 2, "prior.guidance"),
+        (("--set", "init.image=a.png"), 2, "init.image"),
+        ((), 2, "nothing to draw"),
+    ],
+)
+def test_sample_bad_usage(vqclip: Command, tiny: TinyModels, words: tuple[str, ...], code: int, said: str) -> None:
+    prompt = ("a cat",) if words else ()
+    done = vqclip("sample", "-c", str(tiny.config), *prompt, *words)
+    assert (done.code, done.stdout) == (code, "") and said in done.stderr and files() == set()
+
+
 def test_json_events_and_several_pictures(vqclip: Command, tiny: TinyModels) -> None:
     words = ("a cat", "a dog", "--count", "2", "--seed", "3", "-o", "p.png", "--size", "17x16", "--json")
     done = vqclip("generate", "-c", str(tiny.config), *words)

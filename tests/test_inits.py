@@ -1,5 +1,7 @@
 """Starts: entries of the codebook, each picture from its own generator."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import TINY_SIZES, TinyModels
@@ -9,7 +11,7 @@ from vqclip.inits import INITS, Start, first_latent
 from vqclip.runtime import Generators
 from vqclip.vqgan import VQGAN, load_vqgan
 
-RANDOM = [kind for kind in INITS if kind != "image"]
+RANDOM = [kind for kind in INITS if kind not in ("image", "prior")]
 
 
 @pytest.fixture
@@ -57,6 +59,19 @@ def test_a_given_picture_is_what_the_encoder_makes_of_it(vqgan: VQGAN) -> None:
     latent = first_latent("image", start(vqgan, [1, 2], image))
     assert torch.equal(latent[0], latent[1])
     torch.testing.assert_close(latent[:1], vqgan.quantise(vqgan.encode(image)))
+
+
+def test_the_priors_codes_become_their_entries(vqgan: VQGAN) -> None:
+    codes = torch.arange(2 * 24).view(2, 4, 6) % TINY_SIZES.n_embed
+    latent = first_latent("prior", replace(start(vqgan, [1, 2]), propose=lambda rngs: codes))
+    assert torch.equal(latent, vqgan.lookup(codes))
+
+
+def test_proposals_of_another_size_are_enlarged_as_pictures(vqgan: VQGAN) -> None:
+    codes = torch.arange(4).view(1, 2, 2)
+    latent = first_latent("prior", replace(start(vqgan, [1]), propose=lambda rngs: codes))
+    assert latent.shape == (1, TINY_SIZES.embed_dim, 4, 6)
+    torch.testing.assert_close(vqgan.quantise(latent), latent, rtol=0, atol=0)
 
 
 def test_unknown_kinds_are_refused(vqgan: VQGAN) -> None:

@@ -6,10 +6,13 @@ import pytest
 import torch
 from conftest import TinyModels
 
+from vqclip.checkpoints import sha256
 from vqclip.config import config_from_dict, load_config
 from vqclip.errors import NumericsError, OutOfMemoryError, UsageError
-from vqclip.pipeline import build, fingerprint, metadata, run
+from vqclip.pipeline import assemble, build, fingerprint, load_models, metadata, run
 from vqclip.plan import Plan, make_plan
+from vqclip.prior import Sampling
+from vqclip.runtime import Generators
 from vqclip.step import Finished, Step
 
 # Sum over terms at each step for seed 1 and the prompt "a cat" with the tiny models of conftest.py.
@@ -111,6 +114,52 @@ def test_no_steps_decode_the_start(tiny: TinyModels) -> None:
     finished, losses = outcome(plan_of(tiny, "optimise.steps=0"))
     assert losses.steps == [] and losses.ended == "finished"
     assert finished.images.shape == (1, 3, 16, 16)
+
+
+def test_the_prior_makes_the_start_and_the_perceptors_choose_it(tiny: TinyModels) -> None:
+    """With one candidate each, seed and caption decide; with more, the start is the one CLIP scores best."""
+    words = ("init.kind=prior", "optimise.steps=0")
+    plan = plan_of(tiny, *words, "prior.candidates=6")
+    best = outcome(plan)[0]
+    models = load_models(plan)
+    assert models.proposer is not None
+    prior = plan.config.prior
+    sampling = Sampling(prior.temperature, prior.top_k, prior.guidance)
+    streams = Generators.from_seeds([1], torch.device("cpu"))
+    pictures = models.proposer.pictures(models.proposer.draw(["a cat"], 6, streams.start, sampling)[0])
+    (perceptor,) = models.perceptors
+    scores = perceptor.encode_image(perceptor.view(pictures)) @ perceptor.encode_text(["a cat"])[0]
+    assert float(scores.max() - scores.min()) > 1e-3
+    torch.testing.assert_close(best.images[0], pictures[scores.argmax()], atol=1e-5, rtol=0)
+    assert outcome(plan_of(tiny, *words, "prior.candidates=1"))[0].images.shape == (1, 3, 16, 16)
+
+
+def test_a_start_of_the_prior_is_the_same_alone_and_among_others(tiny: TinyModels) -> None:
+    words = ("init.kind=prior", "optimise.steps=0")
+    both = outcome(plan_of(tiny, *words, prompts=("a cat", "a dog")))[0].images
+    torch.testing.assert_close(both[1:], outcome(plan_of(tiny, *words, prompts=("a dog",)))[0].images)
+
+
+def test_models_can_be_shared_by_plans(tiny: TinyModels) -> None:
+    plans = [plan_of(tiny, "init.kind=prior", prompts=(text,)) for text in ("a cat", "a dog")]
+    models = load_models(plans[0])
+    for plan in plans:
+        shared = run(assemble(plan, models))
+        assert shared is not None
+        assert torch.equal(shared.images, outcome(plan)[0].images)
+
+
+def test_a_pull_to_the_priors_start_holds_the_latent_near_it(tiny: TinyModels) -> None:
+    words = ("init.kind=prior", "optimise.steps=8")
+    start = build(plan_of(tiny, *words)).descent.latent.detach()
+    free, held = (outcome(plan_of(tiny, *words, f"init.weight={weight}"))[0].latent for weight in (0, 100))
+    assert float((held - start).square().mean()) < 0.5 * float((free - start).square().mean())
+
+
+def test_the_prior_is_named_with_its_hash(tiny: TinyModels) -> None:
+    parts = build(plan_of(tiny, "init.kind=prior"))
+    assert parts.models["prior"]["sha256"] == sha256(tiny.prior / "prior.safetensors")
+    assert "prior" not in build(plan_of(tiny)).models
 
 
 def test_an_interruption_stops_after_the_step_at_hand(tiny: TinyModels) -> None:

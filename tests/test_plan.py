@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from vqclip.config import Config, load_config, to_yaml
 from vqclip.errors import ModelError, UsageError
 from vqclip.plan import ImagePrompt, Plan, _parse_image_prompt, check, make_plan, seeds
+from vqclip.prior_files import has_embedded_prior
 from vqclip.prompts import Prompt
 
 
@@ -70,6 +71,34 @@ def test_what_is_automatic_is_written_down(tiny: TinyModels) -> None:
     runtime = plan(tiny, "runtime.precision=auto", "runtime.threads=1").config.runtime
     assert (runtime.device, runtime.precision, runtime.threads) == ("cpu", "fp32", 1)
     assert plan(tiny, "runtime.threads=null").config.runtime.threads >= 1
+
+
+@pytest.mark.parametrize(
+    ("layers", "words", "kind"),
+    [
+        ([], [], "prior" if has_embedded_prior() else "codes"),
+        ([], ["init.kind=codes"], "codes"),
+        ([], ["init.kind=noise"], "noise"),
+        (["imagenet-1024"], [], "codes"),
+    ],
+)
+def test_an_automatic_start_is_the_prior_where_there_is_one(layers: list[str], words: list[str], kind: str) -> None:
+    assert make_plan(load_config(layers, words, {"prompts": ["a cat"]})).config.init.kind == kind
+
+
+def test_a_vqgan_of_the_users_own_starts_from_codes(tiny: TinyModels) -> None:
+    assert plan(tiny).config.init.kind == "codes"
+
+
+def test_the_caption_for_the_prior_is_what_is_wanted(tiny: TinyModels) -> None:
+    found = plan(tiny, prompts=["a cat:2 | a dog:-1 | in the snow", "a cat:-1"])
+    assert [picture.caption for picture in found.pictures] == ["a cat, in the snow", ""]
+
+
+def test_unknown_words_are_noted_where_the_embedded_models_read_them(tiny: TinyModels) -> None:
+    assert plan(tiny, prompts=["a lighthouse"]).notes == []
+    noted = make_plan(load_config([], [], {"prompts": ["a lighthouse", "a cat"]})).notes
+    assert len(noted) == 1 and "'lighthouse'" in noted[0] and "'cat'" not in noted[0]
 
 
 def test_paths_are_made_absolute(tiny: TinyModels) -> None:

@@ -18,6 +18,7 @@ from vqclip.paths import embedded_dir
 from vqclip.registry import did_you_mean
 
 EMBEDDED = "embedded"
+EMBEDDED_FOLDERS = {EMBEDDED: "clip", "embedded-judge": "judge"}
 PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -39,15 +40,15 @@ class ClipFiles:
 def find_clip(spec: str, *, pull: bool = False) -> ClipFiles:
     """Find the model that a `perceptors` entry names.
 
-    `spec` is `embedded`, `name:tag` as open_clip lists them, `name:FILE`, a folder with
+    `spec` is `embedded`, `embedded-judge`, `name:tag` as open_clip lists them, `name:FILE`, a folder with
     `open_clip_config.json`, or an OpenAI archive. With `pull`, a missing `name:tag` is downloaded.
 
     Raises:
         UsageError: an unknown name or tag.
         ModelError: the file is missing or refused.
     """
-    if spec == EMBEDDED:
-        return _folder(embedded_dir() / "clip", EMBEDDED)
+    if spec in EMBEDDED_FOLDERS:
+        return _folder(embedded_dir() / EMBEDDED_FOLDERS[spec], spec)
     path = Path(spec)
     if path.is_dir():
         return _folder(path, spec)

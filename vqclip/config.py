@@ -43,6 +43,24 @@ class VqganConfig:
 
 
 @dataclass(frozen=True)
+class PriorConfig:
+    """Which prior, how many pictures it draws to choose from, and how it draws them."""
+
+    name: str
+    candidates: int
+    temperature: float
+    top_k: int
+    guidance: float
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.candidates <= 1024, "prior.candidates", self.candidates, "between 1 and 1024")
+        ok = self.temperature >= 0 and math.isfinite(self.temperature)
+        _require(ok, "prior.temperature", self.temperature, "0 or more")
+        _require(self.top_k >= 0, "prior.top_k", self.top_k, "0 (off) or more")
+        _require(math.isfinite(self.guidance), "prior.guidance", self.guidance, "a finite number")
+
+
+@dataclass(frozen=True)
 class InitConfig:
     """What the first latent is made of, and how strongly the run is held near it."""
 
@@ -59,10 +77,10 @@ class InitConfig:
             'a file when init.kind is "image", and null otherwise',
         )
         _require(
-            self.weight == 0 or self.kind == "image",
+            self.weight == 0 or self.kind in ("image", "prior"),
             "init.weight",
             self.weight,
-            '0 unless init.kind is "image"',
+            '0 unless init.kind is "image" or "prior"',
         )
 
 
@@ -136,7 +154,7 @@ class RuntimeConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One run, as the user asked for it or, after `pipeline.resolve`, as it will be done."""
+    """One run, as the user asked for it or, after `plan.make_plan`, as it will be done."""
 
     prompts: list[str]
     seed: int | None
@@ -144,6 +162,7 @@ class Config:
     size: str
     vqgan: VqganConfig
     perceptors: list[str]
+    prior: PriorConfig
     init: InitConfig
     image_prompts: list[str]
     cutouts: CutoutsConfig
@@ -191,6 +210,11 @@ def parse_size(text: str) -> tuple[int, int]:
 def available_configs() -> dict[str, Path]:
     """Return the shipped configs by name."""
     return {path.stem: path for path in sorted(configs_dir().glob("*.yaml"))}
+
+
+def available_prompts() -> dict[str, Path]:
+    """Return the shipped prompt lists by name."""
+    return {path.stem: path for path in sorted((configs_dir() / "prompts").glob("*.txt"))}
 
 
 def load_config(

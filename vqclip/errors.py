@@ -47,6 +47,12 @@ class OutOfMemoryError(VqclipError):
     code = ExitCode.MEMORY
 
 
+class PartialError(VqclipError):
+    """Some of several pictures failed; each one's own reason was told before."""
+
+    code = ExitCode.PARTIAL
+
+
 class OutputError(VqclipError):
     """The output cannot be written, or would overwrite something."""
 

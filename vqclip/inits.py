@@ -1,4 +1,4 @@
-"""Where a run starts: random codes, a picture, noise or a gradient, as a latent of the codebook's entries."""
+"""Where a run starts: the prior's proposal, random codes, a picture, noise or a gradient, as a latent of entries."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ CPU = torch.device("cpu")
 @dataclass(frozen=True)
 class Start:
     """What an init may use: the VQGAN, the size in pixels (multiples of its factor), one CPU generator
-    per picture, and the user's picture (1, 3, H, W) in [0, 1], if any.
+    per picture, the user's picture (1, 3, H, W) in [0, 1], if any, and what draws codes (N, side, side) for
+    the prompts, if anything does.
     """
 
     vqgan: VQGAN
@@ -24,6 +25,7 @@ class Start:
     height: int
     rngs: Sequence[Generator]
     image: Tensor | None = None
+    propose: Callable[[Sequence[Generator]], Tensor] | None = None
 
 
 def first_latent(kind: str, start: Start) -> Tensor:
@@ -41,6 +43,18 @@ def _from_codes(start: Start) -> Tensor:
     entries = start.vqgan.codebook.shape[0]
     codes = torch.stack([torch.randint(entries, shape, generator=rng) for rng in start.rngs])
     return start.vqgan.lookup(codes.to(start.vqgan.codebook.device))
+
+
+def _from_prior(start: Start) -> Tensor:
+    """The prior's best proposal; where the picture has another size, the proposal enlarged and encoded again."""
+    assert start.propose is not None, "the pipeline gives a proposer for init.kind=prior"
+    latent = start.vqgan.lookup(start.propose(start.rngs))
+    if latent.shape[-2:] == (start.height // start.vqgan.factor, start.width // start.vqgan.factor):
+        return latent
+    with torch.no_grad():
+        images = start.vqgan.render(latent)
+    size = (start.height, start.width)
+    return _encode(start.vqgan, F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1))
 
 
 def _from_image(start: Start) -> Tensor:
@@ -68,6 +82,7 @@ def _encode(vqgan: VQGAN, images: Tensor) -> Tensor:
 
 
 INITS: dict[str, Callable[[Start], Tensor]] = {
+    "prior": _from_prior,
     "codes": _from_codes,
     "image": _from_image,
     "noise": _from_noise,

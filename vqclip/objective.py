@@ -115,6 +115,19 @@ class Objective:
         return total
 
 
+def similarity(features: Tensor, targets: Targets) -> Tensor:
+    """Average cosine similarity of vectors (N, M, D), M views of each picture, to the picture's own prompts of
+    positive weight, (N, M).
+    """
+    cosine = (features[targets.picture] * targets.embeddings[:, None]).sum(-1)
+    wanted = (targets.weights > 0).to(cosine.dtype)
+    total, count = (
+        torch.zeros(features.shape[:2], device=cosine.device).index_add_(0, targets.picture, values)
+        for values in (cosine * wanted[:, None], wanted[:, None].expand_as(cosine).contiguous())
+    )
+    return total / count.clamp(min=1)
+
+
 def _sum_over_cutouts(guide: Guide, images: Tensor, draws: Draws, noise: Tensor | None) -> Tensor:
     """Score some cutouts of each picture with its prompts; returns the sum over both, (N,)."""
     views = cut(images, draws, guide.size)

@@ -1,8 +1,9 @@
 """From a plan to pictures: build the parts, run them, show every step to the sinks. Read this first.
 
-plan.make_plan(config) ─▶ Plan      nothing left open
-build(plan)            ─▶ Parts     VQGAN, perceptors, objective, latent: ready to descend
-run(parts, sinks)      ─▶ Finished  each Step goes to every sink on the way
+plan.make_plan(config)  ─▶ Plan      nothing left open
+load_models(plan)       ─▶ Models    VQGAN, perceptors and prior, which several plans may share
+assemble(plan, models)  ─▶ Parts     start, objective, optimiser: ready to descend
+run(parts, sinks)       ─▶ Finished  each Step goes to every sink on the way
 """
 
 import contextlib
@@ -25,10 +26,13 @@ from vqclip.errors import NumericsError, OutOfMemoryError
 from vqclip.images import fit, open_image, to_tensor
 from vqclip.inits import Start, first_latent
 from vqclip.loop import Descent, optimise
-from vqclip.objective import Guide, Objective, Targets
+from vqclip.objective import Guide, Objective, Targets, similarity
 from vqclip.optimisers import SCHEDULES, Ema, make_optimiser
 from vqclip.perceptor import Perceptor, load_perceptor
 from vqclip.plan import Plan, seeds
+from vqclip.prior import Sampling
+from vqclip.prior_files import PriorFiles, find_prior
+from vqclip.proposals import Proposer, best_proposals, load_proposer
 from vqclip.recipes import RECIPES
 from vqclip.runtime import Generators, autocast
 from vqclip.step import Finished, Sink, Step
@@ -36,6 +40,19 @@ from vqclip.vqgan import VQGAN, clamp_with_grad, load_vqgan
 from vqclip.vqgan_files import VqganFiles, find_vqgan
 
 MEMORY_ADVICE = "make --size smaller, or set cutouts.micro_batch=4, or cutouts.count lower."
+
+
+@dataclass(frozen=True)
+class Models:
+    """The networks that a config names, on its device; `proposer` only where the prior makes the start.
+
+    `described` names every model with its file's sha256.
+    """
+
+    vqgan: VQGAN
+    perceptors: list[Perceptor]
+    proposer: Proposer | None
+    described: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,29 +69,47 @@ class Parts:
     models: dict[str, Any]
 
 
-def build(plan: Plan, *, pull: bool = False) -> Parts:
-    """Load the models and make the first latent.
+def load_models(plan: Plan, *, pull: bool = False) -> Models:
+    """Load the models that the plan's config names.
 
     Raises:
         ModelError: a model is missing, damaged or refused.
-        UsageError: an image cannot be read.
+        UsageError: a name that is not known, or a prior of another VQGAN.
     """
     config = plan.config
+    with _memory_errors():
+        device, precision = torch.device(config.runtime.device), config.runtime.precision
+        clip_files = [find_clip(spec, pull=pull) for spec in config.perceptors]
+        vqgan_files = find_vqgan(config.vqgan, pull=pull)
+        prior_files = find_prior(config.prior.name) if config.init.kind == "prior" else None
+        vqgan = load_vqgan(vqgan_files.path, vqgan_files.config, vqgan_files.quantiser).to(device)
+        return Models(
+            vqgan,
+            [load_perceptor(files, device, precision) for files in clip_files],
+            load_proposer(prior_files, vqgan) if prior_files else None,
+            _describe_models(vqgan_files, clip_files, prior_files),
+        )
+
+
+def assemble(plan: Plan, models: Models) -> Parts:
+    """Make the first latent and what descends on it. The models stay as they are.
+
+    Raises:
+        UsageError: an image cannot be read.
+    """
+    config, vqgan = plan.config, models.vqgan
     with _memory_errors():
         device, precision = torch.device(config.runtime.device), config.runtime.precision
         streams = Generators.from_seeds(seeds(plan.pictures), device)
         image = fit(open_image(config.init.image), (plan.width, plan.height)) if config.init.image else None
         views = [to_tensor(open_image(prompt.file)) for prompt in plan.image_prompts]
-        clip_files = [find_clip(spec, pull=pull) for spec in config.perceptors]
-        vqgan_files = find_vqgan(config.vqgan, pull=pull)
-        vqgan = load_vqgan(vqgan_files.path, vqgan_files.config, vqgan_files.quantiser).to(device)
-        start = first_latent(config.init.kind, Start(vqgan, plan.width, plan.height, streams.start, image))
-        perceptors = [load_perceptor(files, device, precision) for files in clip_files]
-        targets = [_targets(perceptor, plan, views) for perceptor in perceptors]
+        targets = [_targets(perceptor, plan, views) for perceptor in models.perceptors]
+        propose = _propose(models.proposer, plan, models.perceptors, targets) if models.proposer else None
+        start = first_latent(config.init.kind, Start(vqgan, plan.width, plan.height, streams.start, image, propose))
         objective = Objective(
             guides=[
                 Guide(perceptor.encode_image, perceptor.size, target)
-                for perceptor, target in zip(perceptors, targets, strict=True)
+                for perceptor, target in zip(models.perceptors, targets, strict=True)
             ],
             recipe=RECIPES[config.cutouts.recipe],
             cutouts=config.cutouts.count,
@@ -96,7 +131,20 @@ def build(plan: Plan, *, pull: bool = False) -> Parts:
             bounds=vqgan.bounds,
             streams=streams,
         )
-    return Parts(plan, descent, perceptors, targets, _describe_models(vqgan_files, clip_files))
+    return Parts(plan, descent, models.perceptors, targets, models.described)
+
+
+def build(plan: Plan, *, pull: bool = False) -> Parts:
+    """Load the models for this plan alone, and assemble it; the text towers are freed.
+
+    Raises:
+        ModelError, UsageError: as `load_models` and `assemble`.
+    """
+    models = load_models(plan, pull=pull)
+    parts = assemble(plan, models)
+    for perceptor in models.perceptors:
+        perceptor.drop_text_tower()
+    return parts
 
 
 def run(parts: Parts, sinks: Sequence[Sink] = (), interrupted: Callable[[], bool] = lambda: False) -> Finished | None:
@@ -177,7 +225,6 @@ def _targets(perceptor: Perceptor, plan: Plan, views: Sequence[Tensor]) -> Targe
     rows = [(number, prompt) for number, picture in enumerate(plan.pictures) for prompt in picture.prompts]
     texts = list(dict.fromkeys(prompt.text for _, prompt in rows))
     embedded = dict(zip(texts, perceptor.encode_text(texts), strict=True)) if texts else {}
-    perceptor.drop_text_tower()
     seen = [_embed_view(perceptor, view) for view in views]
     shared = [
         (number, image, embedding)
@@ -207,24 +254,34 @@ def _finish(parts: Parts, seconds: float) -> Finished:
     scores: list[dict[str, float]] = [{} for _ in parts.plan.pictures]
     for perceptor, targets in zip(parts.perceptors, parts.targets, strict=True):
         features = perceptor.encode_image(perceptor.view(images))
-        for number, score in enumerate(_similarity(features, targets)):
-            scores[number][perceptor.name] = score
+        for number, score in enumerate(similarity(features[:, None], targets)[:, 0].tolist()):
+            scores[number][perceptor.name] = round(score, 6)
     return Finished(parts.descent.number, images, latent, scores, seconds)
 
 
-def _similarity(features: Tensor, targets: Targets) -> list[float]:
-    """Average cosine similarity of each picture's vector (N, D) to its own prompts of positive weight."""
-    cosine = (features[targets.picture] * targets.embeddings).sum(-1)
-    wanted = (targets.weights > 0).float()
-    total, count = (
-        torch.zeros(len(features), device=cosine.device).index_add_(0, targets.picture, values)
-        for values in (cosine * wanted, wanted)
-    )
-    return [round(value, 6) for value in (total / count.clamp(min=1)).tolist()]
+def _propose(
+    proposer: Proposer, plan: Plan, perceptors: Sequence[Perceptor], targets: Sequence[Targets]
+) -> Callable[[Sequence[torch.Generator]], Tensor]:
+    """Return what draws the codes of the start, (N, side, side): the proposals that the perceptors like best."""
+    prior = plan.config.prior
+    sampling = Sampling(prior.temperature, prior.top_k, prior.guidance)
+    captions = [picture.caption for picture in plan.pictures]
+
+    @torch.no_grad()
+    def rank(pictures: Tensor) -> Tensor:
+        views, shape = pictures.flatten(0, 1), pictures.shape[:2]
+        seen = [perceptor.encode_image(perceptor.view(views)).unflatten(0, shape) for perceptor in perceptors]
+        return torch.stack([similarity(each, target) for each, target in zip(seen, targets, strict=True)]).sum(0)
+
+    def propose(rngs: Sequence[torch.Generator]) -> Tensor:
+        return best_proposals(proposer, captions, prior.candidates, rngs, sampling, rank)
+
+    return propose
 
 
-def _describe_models(vqgan: VqganFiles, perceptors: Sequence[ClipFiles]) -> dict[str, Any]:
+def _describe_models(vqgan: VqganFiles, perceptors: Sequence[ClipFiles], prior: PriorFiles | None) -> dict[str, Any]:
     return {
+        **({"prior": {"name": prior.name, "sha256": sha256(prior.path)}} if prior else {}),
         "vqgan": {"name": vqgan.name, "sha256": sha256(vqgan.path)},
         "perceptors": [{"name": files.name, "sha256": sha256(files.weights)} for files in perceptors],
     }

@@ -14,21 +14,24 @@ from pathlib import Path
 from typing import TypeVar
 
 from vqclip.clip_files import EMBEDDED
-from vqclip.config import Config, parse_size
+from vqclip.config import Config, PriorConfig, parse_size
 from vqclip.errors import UsageError
 from vqclip.inits import INITS
 from vqclip.losses import LOSSES
 from vqclip.optimisers import OPTIMISERS, SCHEDULES
 from vqclip.paths import is_there
+from vqclip.prior_files import has_embedded_prior
 from vqclip.prompts import Prompt, parse_prompts
 from vqclip.recipes import RECIPES
 from vqclip.registry import pick
 from vqclip.runtime import resolve_device, resolve_precision, set_threads
 from vqclip.vqgan_files import vqgan_sizes
+from vqclip.words import hint
 
 T = TypeVar("T")
 
 DRAWN_SEEDS = 2**32
+AUTO = "auto"
 IMAGE_WEIGHT = re.compile(r"(.+):([+-]?\d+(?:\.\d+)?)", re.ASCII | re.DOTALL)
 
 
@@ -39,6 +42,11 @@ class Picture:
     prompt: str
     prompts: list[Prompt]
     seed: int
+
+    @property
+    def caption(self) -> str:
+        """The wanted texts in one line, as a caption for the prior."""
+        return ", ".join(prompt.text for prompt in self.prompts if prompt.weight > 0)
 
 
 @dataclass(frozen=True)
@@ -80,13 +88,15 @@ def make_plan(config: Config) -> Plan:
     seed = secrets.randbelow(DRAWN_SEEDS) if config.seed is None else config.seed
     device = resolve_device(config.runtime.device)
     width, height, notes = _round_size(config)
+    settled = settle(config)
     resolved = dataclasses.replace(
-        config,
+        settled,
         seed=seed,
         size=f"{width}x{height}",
         vqgan=_absolute(config.vqgan, "file", "config"),
         perceptors=[_absolute_perceptor(spec) for spec in config.perceptors],
-        init=_absolute(config.init, "image"),
+        init=_absolute(settled.init, "image"),
+        prior=_absolute_prior(config.prior),
         image_prompts=[f"{entry.file}:{Decimal(repr(entry.weight)):f}" for entry in image_prompts],
         runtime=dataclasses.replace(
             config.runtime,
@@ -98,7 +108,15 @@ def make_plan(config: Config) -> Plan:
     pictures = [
         Picture(text, parsed, seed + number) for text, parsed in prompts or [("", [])] for number in range(config.count)
     ]
-    return Plan(resolved, pictures, image_prompts, width, height, notes)
+    return Plan(resolved, pictures, image_prompts, width, height, notes + _unknown_words(settled, pictures))
+
+
+def settle(config: Config) -> Config:
+    """Choose the start that `init.kind=auto` leaves open: the prior where the VQGAN has one, else random codes."""
+    if config.init.kind != AUTO:
+        return config
+    has_prior = config.vqgan.name == EMBEDDED and config.vqgan.file is None and has_embedded_prior()
+    return dataclasses.replace(config, init=dataclasses.replace(config.init, kind="prior" if has_prior else "codes"))
 
 
 def check(config: Config) -> None:
@@ -110,7 +128,7 @@ def check(config: Config) -> None:
     pick(RECIPES, config.cutouts.recipe, "cutouts.recipe")
     pick(OPTIMISERS, config.optimise.name, "optimise.name")
     pick(SCHEDULES, config.optimise.schedule, "optimise.schedule")
-    pick(INITS, config.init.kind, "init.kind")
+    pick({AUTO: None, **INITS}, config.init.kind, "init.kind")
     for name in config.losses:
         pick(LOSSES, name, "loss")
     for prompt in config.prompts:
@@ -125,6 +143,13 @@ def _round_size(config: Config) -> tuple[int, int, list[str]]:
     if (width, height) == asked:
         return width, height, []
     return width, height, [f"size {config.size} is rounded to {width}x{height}, multiples of {factor}"]
+
+
+def _unknown_words(config: Config, pictures: Sequence[Picture]) -> list[str]:
+    """A note about words that the embedded models do not know, where one of them reads the prompts."""
+    reads = EMBEDDED in config.perceptors or (config.init.kind == "prior" and config.prior.name == EMBEDDED)
+    said = hint(prompt.text for picture in pictures for prompt in picture.prompts) if reads else None
+    return [said] if said else []
 
 
 def _parse_image_prompt(entry: str) -> ImagePrompt:
@@ -142,6 +167,10 @@ def _absolute_perceptor(spec: str) -> str:
     if spec != EMBEDDED and is_there(spec):
         return str(Path(spec).absolute())
     return f"{name}:{Path(tag).absolute()}" if colon and Path(tag).is_file() else spec
+
+
+def _absolute_prior(prior: PriorConfig) -> PriorConfig:
+    return prior if prior.name == EMBEDDED else _absolute(prior, "name")
 
 
 def _absolute(section: T, *keys: str) -> T:

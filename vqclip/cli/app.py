@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vqclip import __version__
-from vqclip.cli import config, doctor, generate, runs
+from vqclip.cli import config, doctor, evaluate, generate, reconstruct, runs
 from vqclip.cli.console import Console
 from vqclip.errors import ExitCode, VqclipError
 
@@ -19,6 +19,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate.generate)
+app.command("sample")(generate.sample)
+app.command("evaluate")(evaluate.evaluate)
+app.command("reconstruct")(reconstruct.reconstruct)
 app.command("resume")(runs.resume)
 app.command("info")(runs.info)
 app.add_typer(config.app, name="config")

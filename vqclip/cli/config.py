@@ -5,12 +5,11 @@ from typing import Annotated
 import typer
 
 from vqclip.cli.console import Console
-from vqclip.cli.generate import Layers, Words
+from vqclip.cli.options import Json, Layers, Words
 from vqclip.config import available_configs, load_config, to_dict, to_yaml
 
 app = typer.Typer(help="Show and check configs.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="Config layers, later ones win.")]
 
 

@@ -1,4 +1,4 @@
-"""vqclip generate: prompts in, pictures out."""
+"""vqclip generate and vqclip sample: prompts in, pictures out."""
 
 import os
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +7,26 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.options import (
+    Count,
+    Device,
+    DryRun,
+    Json,
+    Layers,
+    NoMetadata,
+    Offline,
+    Output,
+    Overwrite,
+    Preview,
+    Prompts,
+    Pull,
+    Quiet,
+    Seed,
+    Size,
+    Threads,
+    Verbose,
+    Words,
+)
 from vqclip.config import Config, load_config, to_dict, to_yaml
 
 if TYPE_CHECKING:
@@ -14,50 +34,33 @@ if TYPE_CHECKING:
     from vqclip.plan import Plan
     from vqclip.step import Finished
 
-Layers = Annotated[
-    list[str] | None,
-    typer.Option("-c", "--config", metavar="NAME|FILE|-", help="A config layer; repeat it, later ones win."),
-]
-Words = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. optimise.lr=0.2; repeat it."),
-]
-
 
 def generate(
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[PROMPT]...", help="One picture each; text:weight:stop, joined by |."),
-    ] = None,
+    prompts: Prompts = None,
     config: Layers = None,
     words: Words = None,
-    output: Annotated[
-        str | None,
-        typer.Option("-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /."),
-    ] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Size in pixels.")] = None,
+    output: Output = None,
+    size: Size = None,
     steps: Annotated[int | None, typer.Option(help="Updates of the latent.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Picture i of --count uses seed + i.")] = None,
-    count: Annotated[int | None, typer.Option(help="Pictures per prompt.")] = None,
+    seed: Seed = None,
+    count: Count = None,
     init_image: Annotated[str | None, typer.Option(metavar="FILE", help="Start from this picture.")] = None,
     image_prompt: Annotated[
         list[str] | None, typer.Option(metavar="FILE[:weight]", help="A picture to resemble; repeat it.")
     ] = None,
     save_every: Annotated[int | None, typer.Option(metavar="N", help="Write a frame every N steps.")] = None,
     video: Annotated[str | None, typer.Option(metavar="mp4|gif|webp", help="Make a video of the run.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    preview: Annotated[
-        bool | None, typer.Option("--preview/--no-preview", help="Show the picture in the terminal.")
-    ] = None,
-    no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Store nothing in the picture.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
-    pull: Annotated[bool, typer.Option("--pull", help="Fetch published models that are missing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, do nothing.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+    preview: Preview = None,
+    no_metadata: NoMetadata = False,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Draw one picture per PROMPT: vqclip generate "a red apple"."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
@@ -82,13 +85,60 @@ def generate(
             "runtime.threads": threads,
         },
     )
-    fetch = pull and not offline
-    if not fetch:
+    draw_or_show(console, settings, preview=preview is not False, pull=pull and not offline, dry_run=dry_run)
+
+
+def sample(
+    prompts: Prompts = None,
+    candidates: Annotated[
+        int | None, typer.Option("-n", "--candidates", help="Pictures drawn for each; CLIP chooses the best.")
+    ] = None,
+    config: Layers = None,
+    words: Words = None,
+    output: Output = None,
+    size: Size = None,
+    seed: Seed = None,
+    count: Count = None,
+    device: Device = None,
+    threads: Threads = None,
+    no_metadata: NoMetadata = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Draw with the prior alone, without optimising: vqclip sample "a red apple"."""
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    settings = load_config(
+        config or [],
+        words or [],
+        {
+            "prompts": prompts or None,
+            "prior.candidates": candidates,
+            "init.kind": "prior",
+            "output.path": output,
+            "size": size,
+            "optimise.steps": 0,
+            "seed": seed,
+            "count": count,
+            "output.metadata": False if no_metadata else None,
+            "output.overwrite": True if overwrite else None,
+            "runtime.device": device,
+            "runtime.threads": threads,
+        },
+    )
+    draw_or_show(console, settings, preview=False, pull=False, dry_run=dry_run)
+
+
+def draw_or_show(console: Console, settings: Config, *, preview: bool, pull: bool, dry_run: bool) -> None:
+    """Make the pictures, or only say what would be made."""
+    if not pull:
         stay_offline()
     if dry_run:
         _show_plan(console, settings)
     else:
-        _draw(console, settings, preview=preview is not False, pull=fetch)
+        _draw(console, settings, preview=preview, pull=pull)
 
 
 def stay_offline() -> None:

@@ -11,20 +11,17 @@ import yaml
 from vqclip.cli.console import Console
 from vqclip.cli.generate import announce, show_pictures, stay_offline
 from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.options import Json, Preview, Quiet, Verbose
 from vqclip.errors import UsageError
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 
 
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its picture file.")],
     steps: Annotated[int | None, typer.Option(help="Go on to this step instead.")] = None,
-    preview: Annotated[
-        bool | None, typer.Option("--preview/--no-preview", help="Show the picture in the terminal.")
-    ] = None,
+    preview: Preview = None,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Go on with a run that was stopped: vqclip resume outputs/latest."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)

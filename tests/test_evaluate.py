@@ -1,0 +1,140 @@
+"""The measure: verdicts against plain counting, a judge that may not guide, and the command as a whole."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from command import Command
+from conftest import TinyModels, save_tiny_clip
+from PIL import Image
+
+from vqclip.config import load_config
+from vqclip.errors import UsageError
+from vqclip.evaluate import diversity, give_verdict, load_judge, read_prompts, read_tiles
+
+TEXTS = ["a cat", "a dog", "a cow"]
+
+
+@pytest.fixture
+def vqclip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Path:
+    """A CLIP of other weights than the tiny one."""
+    folder = tmp_path / "judge"
+    save_tiny_clip(folder, seed=1)
+    return folder
+
+
+def test_precision_counts_own_captions_that_come_first() -> None:
+    captions = torch.eye(3)
+    pictures = torch.tensor([[1.0, 0, 0], [0.8, 0.6, 0], [0, 0, 1]])
+    verdict = give_verdict(pictures, captions, TEXTS)
+    assert verdict.precision == pytest.approx(2 / 3)
+    assert verdict.score == pytest.approx((1 + 0.6 + 1) / 3)
+    assert verdict.mistaken == [(1, 0)]
+
+
+def test_several_seeds_are_judged_by_the_same_captions() -> None:
+    captions = torch.eye(3)
+    verdict = give_verdict(torch.cat([captions, captions.flip(0)]), captions, TEXTS)
+    assert verdict.precision == pytest.approx(4 / 6)
+    assert verdict.mistaken == [(0, 2), (2, 0)]
+
+
+def test_equal_captions_are_not_mistaken_for_each_other() -> None:
+    captions = torch.tensor([[1.0, 0], [1.0, 0], [0, 1.0]])
+    assert give_verdict(captions, captions, ["a cat", "a cat", "a dog"]).precision == 1
+
+
+def test_diversity_is_the_mean_distance_between_seeds() -> None:
+    same = torch.eye(3).expand(4, 3, 3)
+    assert diversity(same) == pytest.approx(0, abs=1e-6)
+    apart = torch.stack([torch.tensor([[1.0, 0], [0.6, 0.8]]), torch.tensor([[0, 1.0], [0.6, 0.8]])])
+    assert diversity(apart) == pytest.approx(0.5)
+
+
+def test_tiles_are_read_row_by_row(tmp_path: Path) -> None:
+    sheet = Image.new("RGB", (80, 16))
+    for number in range(20):
+        sheet.paste((number * 10, 0, 0), (number % 10 * 8, number // 10 * 8, number % 10 * 8 + 8, number // 10 * 8 + 8))
+    sheet.save(tmp_path / "tiles.png")
+    tiles = read_tiles(tmp_path / "tiles.png", 13)
+    assert tiles.shape == (13, 3, 8, 8)
+    assert (tiles[:, 0].amax((1, 2)) * 255).round().tolist() == [number * 10 for number in range(13)]
+    with pytest.raises(UsageError, match="holds 20 scenes, not 21"):
+        read_tiles(tmp_path / "tiles.png", 21)
+
+
+@pytest.mark.parametrize("name", ["heldout-single", "heldout-composed"])
+def test_the_shipped_lists_have_a_drawn_scene_for_every_prompt(name: str) -> None:
+    prompts = read_prompts(name)
+    assert len(set(prompts.prompts)) == 100
+    assert prompts.scenes is not None
+    assert read_tiles(prompts.scenes, 100).shape == (100, 3, 128, 128)
+
+
+def test_bad_lists(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'heldout-single'"):
+        read_prompts("heldout-singel")
+    (tmp_path / "one.txt").write_text("# a comment\na cat\n\na cat\n")
+    with pytest.raises(UsageError, match="fewer than two different"):
+        read_prompts(str(tmp_path / "one.txt"))
+    (tmp_path / "raw.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="UTF-8"):
+        read_prompts(str(tmp_path / "raw.txt"))
+
+
+def test_a_judge_that_guides_is_refused_by_content(tiny: TinyModels, judge: Path, tmp_path: Path) -> None:
+    config = load_config([str(tiny.config)])
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny.clip, copy)
+    for guide in (tiny.clip, copy):
+        with pytest.raises(UsageError, match="guides the pictures too"):
+            load_judge(str(guide), config)
+    assert load_judge(str(judge), config).size == 16
+
+
+def test_the_command_writes_figures_and_sheets(vqclip: Command, tiny: TinyModels, judge: Path) -> None:
+    Path("animals.txt").write_text("\n".join(TEXTS))
+    words = ("-c", str(tiny.config), "--judge", str(judge), "--seeds", "2", "--together", "2", "--json", "-o", "report")
+    done = vqclip("evaluate", "animals.txt", *words)
+    assert done.code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["event"] == "evaluation" and facts["prompts"] == 3 and facts["seeds"] == [0, 1]
+    assert facts["r_precision"] == pytest.approx(1 - len(facts["mistaken"]) / 6, abs=1e-4)
+    assert facts["ceiling_r_precision"] is None and facts["diversity"] > 0 and facts["seconds_per_picture"] > 0
+    assert json.loads(Path("report/animals.json").read_text()) == {k: v for k, v in facts.items() if k != "event"}
+    for seed in (0, 1):
+        with Image.open(f"report/animals-s{seed}.png") as sheet:
+            assert sheet.width >= 3 * 16
+    again = json.loads(vqclip("evaluate", "animals.txt", *words).stdout)
+    assert {**again, "seconds_per_picture": 0} == {**facts, "seconds_per_picture": 0}
+
+
+def test_grouping_does_not_change_the_pictures(vqclip: Command, tiny: TinyModels, judge: Path) -> None:
+    Path("animals.txt").write_text("\n".join(TEXTS))
+    scores = []
+    for together in ("1", "3"):
+        done = vqclip(
+            "evaluate", "animals.txt", "-c", str(tiny.config), "--judge", str(judge), "--together", together, "--json"
+        )
+        scores.append(json.loads(done.stdout)["clip_score"])
+    assert scores[0] == pytest.approx(scores[1], abs=2e-3)
+
+
+def test_bad_usage(vqclip: Command, tiny: TinyModels) -> None:
+    for words, said in [
+        (("nowhere.txt",), "Unknown prompt list"),
+        (("heldout-single", "--judge", "embedded"), "guides the pictures too"),
+        (("heldout-single", "--judge", "nobody"), "Unknown perceptor 'nobody'"),
+    ]:
+        done = vqclip("evaluate", *words)
+        assert (done.code, done.stdout) == (2, "") and said in done.stderr
+    Path("file").write_text("mine")
+    done = vqclip("evaluate", "heldout-single", "-o", "file")
+    assert done.code == 2 and "is a file" in done.stderr and Path("file").read_text() == "mine"

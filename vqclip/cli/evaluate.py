@@ -1,0 +1,121 @@
+"""vqclip evaluate: measure the pictures of a prompt list with a judge that did not guide them."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.generate import stay_offline
+from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.options import Device, Json, Layers, Quiet, Threads, Verbose, Words
+from vqclip.config import load_config
+from vqclip.errors import UsageError
+
+if TYPE_CHECKING:
+    from vqclip.evaluate import Evaluation, PromptList, Verdict
+
+
+def evaluate(
+    lists: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[LIST]...", help="heldout-single, heldout-composed, or files with a prompt a line."),
+    ] = None,
+    config: Layers = None,
+    words: Words = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="DIR", help="Write sheets and figures into this folder.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Pictures per prompt, of seeds 0, 1, 2…")] = 1,
+    judge: Annotated[str, typer.Option(help="The CLIP model that judges, as in perceptors.")] = "embedded-judge",
+    together: Annotated[int, typer.Option(min=1, max=1000, help="Pictures made at once.")] = 10,
+    device: Device = None,
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure pictures of prompt lists: vqclip evaluate heldout-single -o report/"""
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    settings = load_config(
+        config or [], words or [], {"prompts": ["-"], "runtime.device": device, "runtime.threads": threads}
+    )
+    stay_offline()
+    with Interrupts():
+        from vqclip.evaluate import evaluate as measure
+        from vqclip.evaluate import load_judge, read_prompts
+
+        chosen = [read_prompts(name) for name in lists or ["heldout-single", "heldout-composed"]]
+        folder = _new_folder(output) if output else None
+        judging = load_judge(judge, settings)
+        for prompts in chosen:
+            total = seeds * len(prompts.prompts)
+            found = measure(
+                settings,
+                prompts,
+                range(seeds),
+                judging,
+                together,
+                lambda done, name=prompts.name, total=total: console.say(f"{name}: {done} of {total} pictures"),  # type: ignore[misc]
+            )
+            facts = _facts(prompts, found, judge)
+            if folder:
+                _write(folder, prompts, found, facts)
+            console.result(_line(facts), {"event": "evaluation", **facts})
+
+
+def _new_folder(output: str) -> Path:
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {output!r} is a file; give a folder for the sheets.")
+    return folder
+
+
+def _facts(prompts: "PromptList", found: "Evaluation", judge: str) -> dict[str, Any]:
+    from vqclip import __version__
+
+    return {
+        "list": prompts.name,
+        "prompts": len(prompts.prompts),
+        "seeds": found.seeds,
+        "judge": judge,
+        "r_precision": round(found.verdict.precision, 4),
+        "clip_score": round(found.verdict.score, 4),
+        "ceiling_r_precision": round(found.ceiling.precision, 4) if found.ceiling else None,
+        "ceiling_clip_score": round(found.ceiling.score, 4) if found.ceiling else None,
+        "diversity": None if found.diversity is None else round(found.diversity, 4),
+        "seconds_per_picture": round(found.seconds, 3),
+        "mistaken": _mistaken(prompts, found.verdict),
+        "mistaken_when_drawn": _mistaken(prompts, found.ceiling) if found.ceiling else [],
+        "version": __version__,
+    }
+
+
+def _mistaken(prompts: "PromptList", verdict: "Verdict") -> list[dict[str, str]]:
+    return [{"prompt": prompts.prompts[own], "taken_for": prompts.prompts[first]} for own, first in verdict.mistaken]
+
+
+def _line(facts: dict[str, Any]) -> str:
+    ceiling = facts["ceiling_r_precision"]
+    parts = [
+        f"{facts['list']}: R-precision@1 {facts['r_precision']:.1%}"
+        + ("" if ceiling is None else f" (really drawn scenes: {ceiling:.1%})"),
+        f"CLIP score {facts['clip_score']:.3f}",
+        *([] if facts["diversity"] is None else [f"diversity {facts['diversity']:.3f}"]),
+        f"{facts['seconds_per_picture']:.2f} s a picture",
+    ]
+    return ", ".join(parts)
+
+
+def _write(folder: Path, prompts: "PromptList", found: "Evaluation", facts: dict[str, Any]) -> None:
+    """Write NAME.json, and one sheet of pictures per seed."""
+    from vqclip.images import to_image
+    from vqclip.outputs.files import write_text
+    from vqclip.outputs.sheet import make_sheet, save_sheet
+
+    name = Path(prompts.name).stem
+    write_text(folder / f"{name}.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    for seed, images in zip(found.seeds, found.images, strict=True):
+        sheet = make_sheet([to_image(image) for image in images], prompts.prompts)
+        save_sheet(folder / f"{name}-s{seed}.png", sheet)

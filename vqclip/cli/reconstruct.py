@@ -1,0 +1,108 @@
+"""vqclip reconstruct: show what a VQGAN's codes keep of a picture."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.generate import stay_offline
+from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.options import Device, Json, Layers, Offline, Overwrite, Pull, Quiet, Threads, Verbose, Words
+from vqclip.config import load_config
+from vqclip.errors import OutputError, PartialError, UsageError, VqclipError
+
+
+def reconstruct(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures to encode and decode.")],
+    config: Layers = None,
+    words: Words = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Crop and resize to this first.")] = None,
+    alone: Annotated[bool, typer.Option("--alone", help="Without the original beside it.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Encode pictures to codes and decode them again: vqclip reconstruct photo.jpg"""
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    settings = load_config(
+        config or [], words or [], {"prompts": ["-"], "runtime.device": device, "runtime.threads": threads}
+    )
+    fetch = pull and not offline
+    if not fetch:
+        stay_offline()
+    with Interrupts():
+        from vqclip.images import open_image
+        from vqclip.outputs.picture import save_picture
+        from vqclip.reconstruct import reconstruct as through_codes
+        from vqclip.reconstruct import side_by_side
+        from vqclip.runtime import resolve_device, set_threads
+        from vqclip.vqgan import load_vqgan
+        from vqclip.vqgan_files import find_vqgan
+
+        targets = _targets(images, output, overwrite)
+        set_threads(settings.runtime.threads)
+        files = find_vqgan(settings.vqgan, pull=fetch)
+        where = resolve_device(settings.runtime.device)
+        vqgan = load_vqgan(files.path, files.config, files.quantiser).to(where)
+        failures: list[VqclipError] = []
+        for source, target in zip(images, targets, strict=True):
+            try:
+                found = through_codes(vqgan, open_image(source), size)
+            except UsageError as error:
+                if len(images) == 1:
+                    raise
+                failures.append(error)
+                console.error(str(error), error.code)
+                continue
+            save_picture(target, found.picture if alone else side_by_side(found))
+            height, width = found.picture.shape[-2:]
+            event = {
+                "event": "reconstruction",
+                "path": str(target),
+                "source": source,
+                "size": [width, height],
+                "psnr": round(found.psnr, 3) if math.isfinite(found.psnr) else None,
+                "codes": found.codes.numel(),
+                "different_codes": found.used,
+            }
+            console.result(str(target), event)
+            console.say(
+                f"{source}: {width}x{height}, PSNR {found.psnr:.2f} dB, {found.codes.numel()} codes, "
+                f"{found.used} different ones of {vqgan.codebook.shape[0]}"
+            )
+        _finish(failures, len(images))
+
+
+def _targets(images: list[str], output: str | None, overwrite: bool) -> list[Path]:
+    """Choose a file for every picture, and check that it may be written."""
+    from vqclip.images import SUFFIXES
+
+    place = Path(output or "outputs")
+    is_file = output is not None and not output.endswith(("/", "\\")) and not place.is_dir()
+    if is_file and place.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--output {output!r} is neither a picture ({', '.join(SUFFIXES)}) nor a folder ending in /.")
+    if is_file and len(images) > 1:
+        raise UsageError(f"--output {output!r} is one file for {len(images)} pictures; give a folder ending in /.")
+    targets = [place] if is_file else [place / f"{Path(image).stem}-reconstructed.png" for image in images]
+    doubles = [target for target in targets if targets.count(target) > 1]
+    if doubles:
+        raise UsageError(f"Two pictures would be written to {str(doubles[0])!r}; reconstruct them one at a time.")
+    taken = next((target for target in targets if target.exists() and not overwrite), None)
+    if taken:
+        raise OutputError(f"{str(taken)!r} is there already: choose another --output, or add --overwrite.")
+    return targets
+
+
+def _finish(failures: list[VqclipError], total: int) -> None:
+    if failures:
+        raise PartialError(f"{len(failures)} of {total} pictures could not be read.")
