@@ -12,48 +12,23 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 import training
+from perceptual import Perceptual
 from taming.modules.discriminator.model import NLayerDiscriminator, weights_init
 from torch import nn
 from torch.nn import functional
-from train_vqgan import Model, reconstruction_loss, report
+from train_vqgan import WEIGHTS, Model, reconstruction_loss, report
 
 PERCEPTUAL = 1.0  # weight of the perceptual loss
 ADVERSARIAL = 0.3  # of the adversarial one, on top of the adaptive weight
 WARMUP = 300  # steps before the adversarial loss counts
-CROP = 64  # pixels of the crop that CLIP compares
 
 
-class Perceptual(nn.Module):
-    """Distance of two pictures by the tokens inside CLIP's image tower, normalised as LPIPS does (arXiv 1801.03924)."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.visual = open_clip.create_model(f"local-dir:{folder}").visual.eval().requires_grad_(False)
-        self.tokens: list[torch.Tensor] = []
-        for block in self.visual.transformer.resblocks:
-            block.register_forward_hook(lambda module, inputs, output: self.tokens.append(output))
-
-    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Unit token vectors after every block, for images (N, 3, CROP, CROP) in [-1, 1]."""
-        self.tokens.clear()
-        self.visual(images)
-        return [functional.normalize(tokens.float(), dim=-1) for tokens in self.tokens]
-
-    def forward(self, images: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        """Mean squared distance over all blocks."""
-        with torch.no_grad():
-            wanted = self.features(images)
-        pairs = zip(wanted, self.features(output), strict=True)
-        return torch.stack([(one - other).square().sum(-1).mean() for one, other in pairs]).mean()
-
-
-def random_crops(parts: list[torch.Tensor], numbers: np.random.Generator) -> list[torch.Tensor]:
-    """The same CROP x CROP window of every tensor (N, 3, h, w)."""
-    top, left = (int(numbers.integers(0, side - CROP + 1)) for side in parts[0].shape[-2:])
-    return [part[..., top : top + CROP, left : left + CROP] for part in parts]
+def random_crops(parts: list[torch.Tensor], crop: int, numbers: np.random.Generator) -> list[torch.Tensor]:
+    """The same `crop` x `crop` window of every tensor (N, 3, h, w), from [-1, 1] to [0, 1]."""
+    top, left = (int(numbers.integers(0, side - crop + 1)) for side in parts[0].shape[-2:])
+    return [part[..., top : top + crop, left : left + crop] / 2 + 0.5 for part in parts]
 
 
 def adaptive_weight(reconstruction: torch.Tensor, adversarial: torch.Tensor, last: nn.Parameter) -> torch.Tensor:
@@ -75,10 +50,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     optimiser = torch.optim.AdamW(trained, lr=0.0, betas=(0.5, 0.9), weight_decay=1e-4)
     judging = torch.optim.AdamW(critic.parameters(), lr=0.0, betas=(0.5, 0.9))
     state = training.load_checkpoint(options.out / "last.pt", device)
-    start = training.load_checkpoint(options.start / "last.pt", device) if options.start and not state else None
-    if not state and not start:
-        raise SystemExit("give --start, the --out of train_vqgan.py")
-    model.load_state_dict(state["model"] if state else start["average"])
+    start = {} if state else training.load_start(options.start, WEIGHTS, device)
+    model.load_state_dict(state["model"] if state else {**model.state_dict(), **start})
     average = training.Average(model, 0.995, present="quantize.")
     step, spent = 0, 0.0
     if state:
@@ -108,11 +81,11 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         images = images.contiguous(memory_format=torch.channels_last)
         for group in (*optimiser.param_groups, *judging.param_groups):
             group["lr"] = training.learning_rate(options.lr, clock.progress(step))
-        with torch.autocast(device.type, torch.bfloat16):
+        with training.autocast(device):
             with torch.no_grad():
                 codes = model.quantize(model.quant_conv(model.encoder(images)))[0]
             output = model.decoder(model.post_quant_conv(codes.to(images.dtype))).float()
-            seen = perceptual(*random_crops([images, output], numbers))
+            seen = perceptual(*random_crops([images, output], perceptual.side, numbers))
             verdict = critic(output).float()
         fitting = reconstruction_loss(images, output) + PERCEPTUAL * seen
         fooling = -verdict.mean()
@@ -122,7 +95,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         average.update(model, step)
-        with torch.autocast(device.type, torch.bfloat16):
+        with training.autocast(device):
             real, made = critic(images).float(), critic(output.detach()).float()
         hinge = (functional.relu(1 - real).mean() + functional.relu(1 + made).mean()) / 2
         judging.zero_grad(set_to_none=True)
@@ -142,7 +115,12 @@ def main() -> None:
     """Trains."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders written by draw_scenes.py --data")
-    parser.add_argument("--start", type=Path, help="the --out of train_vqgan.py")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        default=Path("checkpoints/embedded"),
+        help="the --out of train_vqgan.py, or exported weights",
+    )
     parser.add_argument("--clip", type=Path, default=Path("checkpoints/embedded/clip"), help="the CLIP that compares")
     parser.add_argument("--out", type=Path, default=Path("training/sharp"), help="checkpoints and pictures go here")
     parser.add_argument("--steps", type=int, default=2000)

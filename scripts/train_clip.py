@@ -8,7 +8,8 @@
 
 The third command goes on with adversarial training (L2 projected gradient descent on the pictures), which makes the
 gradients of the image tower draw shapes instead of textures (Ganz & Elad, CLIPAG, arXiv 2306.16805).
-Runs on CPU (bf16 autocast) or CUDA. Started again with the same --out it goes on where it stopped.
+Runs on CPU or CUDA, in bf16 where the machine computes in it. Started again with the same --out it goes on where it
+stopped.
 """
 
 import argparse
@@ -26,32 +27,18 @@ import numpy as np
 import open_clip
 import torch
 import training
+from disturbances import Disturbance, distort
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
+from scene_attributes import Attributes, answers, said_answers, targets
 from scene_words import caption
 from scenes import Scene, heldout_prompts
+from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 MERGES = 4096
 CONTEXT = 32
 VOCABULARY = 514 + MERGES
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """How pictures are disturbed in training; ranges are drawn from uniformly, for each picture anew.
-
-    `zoom` is the part of the side that is seen, `turn` the largest angle in radians, `gain` and `lift` change contrast
-    and brightness, `noise` is the largest standard deviation of white noise, `erase` the share of pictures of which a
-    square is painted over.
-    """
-
-    zoom: tuple[float, float]
-    turn: float
-    gain: float
-    lift: float
-    noise: float
-    erase: float
 
 
 @dataclass(frozen=True)
@@ -93,7 +80,7 @@ RECIPES = {
             },
             "text_cfg": text_config(256, 4, 4),
         },
-        Disturbance(zoom=(0.65, 1.1), turn=0.15, gain=0.15, lift=0.08, noise=0.14, erase=0.0),
+        Disturbance(zoom=(0.65, 1.1), turn=0.15, gain=0.15, lift=0.08, noise=0.14, erase=0.0, pools=(1, 2)),
     ),
     # the judge, which never guides: a ResNet that sees whole pictures, larger
     "judge": Recipe(
@@ -102,11 +89,13 @@ RECIPES = {
             "vision_cfg": {"image_size": 96, "width": 16, "layers": [2, 3, 3, 2]},
             "text_cfg": text_config(96, 2, 2),
         },
-        Disturbance(zoom=(0.9, 1.1), turn=0.1, gain=0.25, lift=0.12, noise=0.06, erase=0.3),
+        Disturbance(zoom=(0.9, 1.1), turn=0.1, gain=0.25, lift=0.12, noise=0.06, erase=0.3, pools=(1, 1, 2, 4)),
     ),
 }
+WEIGHTS = "open_clip_model.safetensors"
 FIELDS = tuple(field.name for field in fields(Scene))
 MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
+ATTRIBUTES = 4.0  # weight of the classification of pictures, and of captions, beside the contrast
 
 
 def write_merges(file: Path) -> None:
@@ -155,39 +144,6 @@ def encode_image(model: open_clip.CLIP, images: torch.Tensor) -> torch.Tensor:
     return functional.normalize(model.visual((images - 0.5) / 0.5).float(), dim=-1)
 
 
-def distort(pictures: torch.Tensor, still: torch.Tensor, recipe: Recipe, numbers: torch.Generator) -> torch.Tensor:
-    """Crops, shifts, turns, recolours slightly, blurs, adds noise, paints a square over.
-
-    pictures (N, 3, h, w) in [0, 1] → (N, 3, side, side); `still` (N,) marks those not to be mirrored.
-    """
-    count, device, ways, side = len(pictures), pictures.device, recipe.disturbance, recipe.side
-
-    def uniform(low: float, high: float) -> torch.Tensor:
-        return torch.empty(count, device=device).uniform_(low, high, generator=numbers)
-
-    if torch.rand((), generator=numbers, device=device) < 0.5:
-        pictures = functional.avg_pool2d(pictures, 2)
-    zoom, angle = uniform(*ways.zoom), uniform(-ways.turn, ways.turn)
-    mirror = torch.where((uniform(0, 1) < 0.5) & ~still, -1.0, 1.0)
-    shift_x, shift_y = ((1.05 - zoom).clamp_min(0.05) * uniform(-0.7, 0.7) for _ in range(2))
-    cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    theta = torch.stack(
-        [torch.stack([cos * mirror, -sin, shift_x], 1), torch.stack([sin * mirror, cos, shift_y], 1)], 1
-    )
-    grid = functional.affine_grid(theta, [count, 3, side, side], align_corners=False)
-    views = functional.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
-    gain, lift = uniform(1 - ways.gain, 1 + ways.gain).view(-1, 1, 1, 1), uniform(-ways.lift, ways.lift)
-    views = (views - 0.5) * gain + 0.5 + lift.view(-1, 1, 1, 1)
-    strength = uniform(-0.85 * ways.noise, ways.noise).clamp_min(0).view(-1, 1, 1, 1)
-    views = views + strength * torch.empty_like(views).normal_(generator=numbers)
-    places = torch.arange(side, device=device) / side
-    left, top, size = uniform(0, 0.8), uniform(0, 0.8), uniform(0.1, 0.3)
-    across = (places > left[:, None]) & (places < (left + size)[:, None])
-    down = (places > top[:, None]) & (places < (top + size)[:, None])
-    erased = (uniform(0, 1) < ways.erase)[:, None, None] & down[:, :, None] & across[:, None, :]
-    return views.masked_fill(erased[:, None], 0.5).clamp(0, 1)
-
-
 class Captions:
     """Captions of stored scenes, worded anew each time, and which captions fit which scenes."""
 
@@ -199,15 +155,20 @@ class Captions:
         directed = {"left", "right", "left of", "right of"}
         self.still = torch.tensor([scene.place in directed for scene in scenes])
 
-    def batch(self, chosen: np.ndarray, random_: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens (N, CONTEXT) of captions of the chosen scenes, and (N, N) which caption i also fits scene j:
-        all that it speaks of is so there. Such pairs are no negatives."""
+    def shown(self, chosen: np.ndarray) -> torch.Tensor:
+        """What the chosen pictures show, as `scene_attributes.targets`."""
+        return targets([answers(self.scenes[index]) for index in chosen])
+
+    def batch(self, chosen: np.ndarray, random_: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Tokens (N, CONTEXT) of captions of the chosen scenes, what they say as `scene_attributes.targets`, and
+        (N, N) which caption i also fits scene j: all that it speaks of is so there. Such pairs are no negatives."""
         worded = [caption(self.scenes[index], random_) for index in chosen]
+        stated = targets([said_answers(self.scenes[i], what) for i, (_, what) in zip(chosen, worded, strict=True)])
         tokens = self.tokenizer([text for text, _ in worded])
         said = torch.tensor([[field in what for field in FIELDS] for _, what in worded])
         rows = self.table[torch.from_numpy(chosen)]
         fits = ((rows[:, None] == rows[None]) | ~said[:, None]).all(2)
-        return tokens, fits
+        return tokens, stated, fits
 
 
 def contrastive_loss(
@@ -234,7 +195,7 @@ def attack(
     delta = torch.zeros_like(images)
     for _ in range(steps):
         delta.requires_grad_(True)
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with training.autocast(images.device):
             embedded = encode_image(model, images + delta)
         loss = contrastive_loss(embedded, texts, scale, fits)
         (gradient,) = torch.autograd.grad(loss, delta)
@@ -284,16 +245,19 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     pictures, scenes = training.load_several(options.data)
     captions = Captions(scenes, tokenizer)
     recipe = RECIPES[options.model]
-    model = build(recipe, options.patch_dropout).to(device)
-    optimiser = torch.optim.AdamW(parameter_groups(model), lr=0.0, betas=(0.9, 0.98))
+    model = build(recipe, options.patch_dropout).to(device, memory_format=torch.channels_last)
+    attributes = Attributes(recipe.model["embed_dim"]).to(device)
+    optimiser = torch.optim.AdamW(parameter_groups(nn.ModuleList([model, attributes])), lr=0.0, betas=(0.9, 0.98))
     step, spent, state = 0, 0.0, training.load_checkpoint(options.out / "last.pt", device)
-    start = training.load_checkpoint(options.start / "last.pt", device) if options.start else None
     if state:
         step, spent = state["step"], state["seconds"]
         model.load_state_dict(state["model"])
+        attributes.load_state_dict(state["attributes"])
         optimiser.load_state_dict(state["optimiser"])
-    elif start:
-        model.load_state_dict(start["average"])
+    elif options.start:
+        model.load_state_dict(training.load_start(options.start, WEIGHTS, device))
+        earlier = training.load_checkpoint(options.start / "last.pt", device)
+        attributes.load_state_dict(earlier["attributes"] if earlier else attributes.state_dict())
     average = training.Average(model, 0.99)
     average.values = state["average"] if state else average.values
     clock = training.Clock(options.steps, options.minutes, spent)
@@ -306,6 +270,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
             seconds=clock.seconds(),
             model=model.state_dict(),
             average=average.values,
+            attributes=attributes.state_dict(),
             optimiser=optimiser.state_dict(),
         )
         averaged = build(recipe).to(device)
@@ -318,19 +283,22 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         families = np.sort(numbers.choice(len(pictures) // 2, options.batch // 2, replace=False))
         chosen = np.stack([families * 2, families * 2 + 1], 1).reshape(-1)
         generator = torch.Generator(device).manual_seed(options.seed * 1_000_003 + step)
-        tokens, fits = captions.batch(chosen, random.Random(f"{options.seed} {step}"))
-        tokens, fits = tokens.to(device), fits.to(device)
+        worded = captions.batch(chosen, random.Random(f"{options.seed} {step}"))
+        tokens, stated, fits = (part.to(device) for part in worded)
+        shown = captions.shown(chosen).to(device)
         seen = training.to_images(pictures[chosen], device)
-        images = distort(seen, captions.still[chosen].to(device), recipe, generator)
+        images = distort(seen, captions.still[chosen].to(device), recipe.disturbance, recipe.side, generator)
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate(options.lr, clock.progress(step))
-        with torch.autocast(device.type, torch.bfloat16):
+        with training.autocast(device):
             texts = encode_text(model, tokens)
         if options.attack:
             images = attack(model, images, texts.detach(), fits, options.attack, options.attack_steps)
-        with torch.autocast(device.type, torch.bfloat16):
+        with training.autocast(device):
             embedded = encode_image(model, images)
-        loss = contrastive_loss(embedded, texts, model.logit_scale.exp(), fits)
+        contrast = contrastive_loss(embedded, texts, model.logit_scale.exp(), fits)
+        seen_classes, said_classes = attributes(embedded, shown), attributes(texts, stated)
+        loss = contrast + ATTRIBUTES * (seen_classes + said_classes)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -340,8 +308,12 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         step += 1
         if step % 20 == 0:
             scale = model.logit_scale.detach().exp().item()
-            print(f"step {step} {clock.seconds():.0f} s loss {loss:.4f} scale {scale:.1f}", flush=True)
-        if step % 100 == 0:
+            print(
+                f"step {step} {clock.seconds():.0f} s contrast {contrast:.4f} classes of pictures {seen_classes:.4f} "
+                f"and captions {said_classes:.4f} scale {scale:.1f}",
+                flush=True,
+            )
+        if step % 200 == 0:
             save()
     save()
 
@@ -356,7 +328,7 @@ def export(out: Path, folder: Path) -> None:
     text = json.dumps({"model_cfg": recipe.model, "preprocess_cfg": preprocessing(recipe)}, indent=2) + "\n"
     training.write_beside(folder / "merges.txt.gz", write_merges)
     training.write_beside(folder / "open_clip_config.json", lambda beside: beside.write_text(text) and None)
-    training.export_weights(folder / "open_clip_model.safetensors", state["average"])
+    training.export_weights(folder / WEIGHTS, state["average"])
     print(f"exported step {state['step']} to {folder}")
 
 
@@ -366,7 +338,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", help="folders written by draw_scenes.py --data")
     parser.add_argument("--model", choices=RECIPES, default="clip")
     parser.add_argument("--out", type=Path, default=Path("training/clip"), help="checkpoints go here")
-    parser.add_argument("--start", type=Path, help="the --out of an earlier training to go on from")
+    parser.add_argument("--start", type=Path, help="go on from this training's --out, or exported folder")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
     parser.add_argument("--batch", type=int, default=256)

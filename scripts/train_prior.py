@@ -7,7 +7,8 @@
 
 The scenes are turned into codes once, by the VQGAN in --models, and kept beside the scenes. One caption in ten is left
 out, for classifier-free guidance. Matrices are trained by Muon (Jordan et al. 2024), the rest by AdamW.
-Runs on CPU (bf16 autocast) or CUDA. Started again with the same --out it goes on where it stopped.
+Runs on CPU or CUDA, in bf16 where the machine computes in it. Started again with the same --out it goes on where it
+stopped.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from vqclip.checkpoints import sha256
 from vqclip.prior import Prior, PriorSizes, Sampling, save_prior
 from vqclip.vqgan import VQGAN, load_vqgan
 
+WEIGHTS = "prior.safetensors"
 CONTEXT = 32
 WIDTH, LAYERS, HEADS = 256, 4, 4
 DROPPED = 0.1  # share of captions left out, Ho & Salimans 2022, section 4
@@ -52,7 +54,7 @@ def load_codes(folder: Path, models: Path, vqgan: VQGAN) -> np.ndarray:
         parts = []
         for start in range(0, len(pictures), 32):
             images = training.to_images(pictures[start : start + 32], device)
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            with torch.no_grad(), training.autocast(device):
                 latent = vqgan.encode(images.contiguous(memory_format=torch.channels_last))
             parts.append(vqgan.codes(latent.float()).cpu().numpy().astype(np.uint16))
             if start % 3200 == 0:
@@ -136,7 +138,7 @@ def heldout_loss(prior: Prior, tokens: torch.Tensor, codes: torch.Tensor) -> flo
     """Mean cross-entropy of the codes, in nats, on scenes that were not trained on."""
     losses = []
     for part, answers in zip(tokens.split(32), codes.split(32), strict=True):
-        with torch.autocast(codes.device.type, torch.bfloat16):
+        with training.autocast(codes.device):
             logits = prior(part, answers)
         losses.append(functional.cross_entropy(logits.float().flatten(0, 2), answers.flatten()))
     return float(torch.stack(losses).mean())
@@ -159,7 +161,10 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
     unseen = batch(np.r_[held], random.Random("held"))
     prior = build(vqgan, tokenizer.vocab_size).to(device)
-    prior.tokens.weight.data.copy_(token_meanings(options.models, tokenizer))
+    if options.start:
+        prior.load_state_dict(training.load_start(options.start, WEIGHTS, device))
+    else:
+        prior.tokens.weight.data.copy_(token_meanings(options.models, tokenizer))
     soft = soft_targets(vqgan.codebook)
     optimisers = make_optimisers(prior, options.lr)
     average = training.Average(prior, 0.998)
@@ -191,7 +196,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         tokens, targets = batch(numbers.choice(pool, options.batch), random.Random(f"{options.seed} {step}"))
         tokens[torch.from_numpy(numbers.random(options.batch) < DROPPED).to(device)] = 0
         seen = visible(options.batch, targets.shape[1], numbers).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with training.autocast(device):
             logits = prior(tokens, targets, seen)
         loss = training_loss(logits, targets, soft, 1 - 1.25 * clock.progress(step))
         for optimiser in optimisers:
@@ -227,7 +232,7 @@ def export(out: Path, models: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors, header = save_prior(prior)
     halves = {name: value.half().contiguous() for name, value in tensors.items()}
-    training.write_beside(folder / "prior.safetensors", lambda beside: save_file(halves, beside, header))
+    training.write_beside(folder / WEIGHTS, lambda beside: save_file(halves, beside, header))
     merges = models / "clip" / "merges.txt.gz"
     training.write_beside(folder / "merges.txt.gz", lambda beside: shutil.copyfile(merges, beside))
     print(f"exported step {step} to {folder}")
@@ -254,6 +259,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", help="folders written by draw_scenes.py --data")
     parser.add_argument("--models", type=Path, default=Path("checkpoints/embedded"), help="where VQGAN and CLIP are")
     parser.add_argument("--out", type=Path, default=Path("training/prior"), help="checkpoints go here")
+    parser.add_argument("--start", type=Path, help="go on from this training's --out, or exported folder")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
     parser.add_argument("--batch", type=int, default=16)

@@ -5,7 +5,8 @@
     python scripts/train_vqgan.py --out training/vqgan --export checkpoints/embedded
     python scripts/train_vqgan.py --evaluate checkpoints/embedded  # on the held-out scenes
 
-Runs on CPU (bf16 autocast) or CUDA. Started again with the same --out it goes on where it stopped.
+Runs on CPU or CUDA, in bf16 where the machine computes in it. Started again with the same --out it goes on where it
+stopped.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 import training
 import yaml
+from perceptual import Perceptual
 from PIL import Image
 from safetensors.torch import load_file
 from taming.modules.diffusionmodules.model import Decoder, Encoder
@@ -40,6 +42,7 @@ DDCONFIG = {
     "dropout": 0.0,
 }
 EMBED_DIM = 32
+WEIGHTS = "vqgan.safetensors"
 N_EMBED = 1024
 COMMITMENT = 0.25  # weight of the encoder's pull towards its code, van den Oord et al. 2017, equation 3
 # The share of quantised pictures grows from 0 to 1 over this part of the training. Quantised from the start, the
@@ -182,7 +185,7 @@ def evaluate(model: Model, images: torch.Tensor) -> tuple[float, int, torch.Tens
     """PSNR in dB (of pictures in [0, 1]), number of codes used, and the reconstructions in [0, 1]."""
     outputs, indices = [], []
     for part in (images * 2 - 1).split(32):
-        with torch.autocast(part.device.type, torch.bfloat16):
+        with training.autocast(part.device):
             output, _, index = model(part)
         outputs.append(output.float().clamp(-1, 1) / 2 + 0.5)
         indices.append(index)
@@ -205,9 +208,9 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     pictures, _ = training.load_scenes(options.data)
     held = training.to_images(pictures[-256:], device)
     model = Model().to(device, memory_format=torch.channels_last)
-    start = training.load_checkpoint(options.start / "last.pt", device) if options.start else None
+    start = training.load_start(options.start, WEIGHTS, device) if options.start else None
     if start:
-        model.load_state_dict(start["average"])
+        model.load_state_dict({**model.state_dict(), **start})
     average = training.Average(model, 0.995, present="quantize.")
     optimiser = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=0.0, betas=(0.9, 0.98), weight_decay=1e-4
@@ -242,7 +245,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate(options.lr, clock.progress(step))
         share = 1.0 if start else min(1.0, clock.progress(step) / QUANTISED_FROM)
-        with torch.autocast(device.type, torch.bfloat16):
+        with training.autocast(device):
             output, commitment, _ = model(images, share)
         loss = reconstruction_loss(images, output.float())
         optimiser.zero_grad(set_to_none=True)
@@ -285,7 +288,7 @@ def export(out: Path, folder: Path) -> None:
         raise SystemExit(f"nothing trained in {out}")
     folder.mkdir(parents=True, exist_ok=True)
     kept = {k: v for k, v in state["average"].items() if k not in ("quantize.uses", "quantize.sums")}
-    training.export_weights(folder / "vqgan.safetensors", rescale(kept))
+    training.export_weights(folder / WEIGHTS, rescale(kept))
     params = {"embed_dim": EMBED_DIM, "n_embed": N_EMBED, "ddconfig": DDCONFIG}
     config = {"model": {"target": "taming.models.vqgan.VQModel", "params": params}}
     text = yaml.safe_dump(config, sort_keys=False)
@@ -293,14 +296,20 @@ def export(out: Path, folder: Path) -> None:
     print(f"exported step {state['step']} to {folder}")
 
 
+@torch.no_grad()
 def evaluate_exported(folder: Path, device: torch.device) -> None:
-    """Prints figures of exported weights on scenes drawn from the held-out lists."""
+    """Prints figures of exported weights on scenes drawn from the held-out lists, with the judge beside them."""
     model = Model().to(device).eval()
-    model.load_state_dict({**model.state_dict(), **load_file(folder / "vqgan.safetensors")})
+    perceptual = Perceptual(folder / "judge").to(device)
+    model.load_state_dict({**model.state_dict(), **load_file(folder / WEIGHTS)})
     for kind in ("single", "composed"):
         images = training.to_images(draw_scenes.heldout_pictures(kind, seed=0), device)
-        psnr, used, _ = evaluate(model, images)
-        print(f"held-out {kind}: {len(images)} scenes, PSNR {psnr:.2f} dB, {used} of {N_EMBED} codes used")
+        psnr, used, outputs = evaluate(model, images)
+        distance, others = (float(perceptual(images, each)) for each in (outputs, images.roll(1, 0)))
+        print(
+            f"held-out {kind}: {len(images)} scenes, PSNR {psnr:.2f} dB, {used} of {N_EMBED} codes used, "
+            f"perceptual distance {distance:.4f} (to another scene {others:.4f})"
+        )
 
 
 def main() -> None:
@@ -308,7 +317,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder written by draw_scenes.py --data")
     parser.add_argument("--out", type=Path, default=Path("training/vqgan"), help="checkpoints and pictures go here")
-    parser.add_argument("--start", type=Path, help="the --out of an earlier training to go on from")
+    parser.add_argument("--start", type=Path, help="go on from this training's --out, or exported weights")
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
     parser.add_argument("--batch", type=int, default=8)

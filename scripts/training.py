@@ -4,12 +4,13 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from scenes import Scene
 
 
@@ -47,6 +48,13 @@ def load_several(folders: Sequence[Path]) -> tuple[Joined, list[Scene]]:
 def to_images(pictures: np.ndarray, device: torch.device) -> torch.Tensor:
     """(n, h, w, 3) uint8 as (n, 3, h, w) float in [0, 1]."""
     return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """bf16 where the device computes in it: elsewhere a CPU emulates it, a hundred times slower than fp32."""
+    if device.type == "cpu" and not torch.cpu.get_capabilities().get("avx512_bf16"):
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def learning_rate(peak: float, progress: float, warmup: float = 0.03) -> float:
@@ -99,6 +107,19 @@ def save_checkpoint(file: Path, **parts: Any) -> None:
 def load_checkpoint(file: Path, device: torch.device) -> dict[str, Any] | None:
     """What `save_checkpoint` wrote, or None where there is no file yet."""
     return torch.load(file, map_location=device, weights_only=True) if file.is_file() else None
+
+
+def load_start(place: Path, weights: str, device: torch.device) -> dict[str, torch.Tensor]:
+    """The weights to go on from: the averaged ones of a training's --out, or exported ones, the file `weights` there.
+
+    Raises SystemExit where there is neither.
+    """
+    state = load_checkpoint(place / "last.pt", device)
+    if state:
+        return state["average"]
+    if not (place / weights).is_file():
+        raise SystemExit(f"nothing to start from in {place}: neither last.pt nor {weights}")
+    return {name: value.to(device).float() for name, value in load_file(place / weights).items()}
 
 
 def write_beside(file: Path, write: Callable[[Path], object]) -> None:

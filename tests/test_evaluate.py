@@ -41,9 +41,17 @@ def test_precision_counts_own_captions_that_come_first() -> None:
 
 def test_several_seeds_are_judged_by_the_same_captions() -> None:
     captions = torch.eye(3)
-    verdict = give_verdict(torch.cat([captions, captions.flip(0)]), captions, TEXTS)
+    verdict = give_verdict(torch.cat([captions, captions.flip(0)]), captions, TEXTS, seeds=2)
     assert verdict.precision == pytest.approx(4 / 6)
     assert verdict.mistaken == [(0, 2), (2, 0)]
+
+
+def test_the_first_pictures_alone_are_ranked_among_all_captions() -> None:
+    captions = torch.eye(3)
+    pictures = torch.tensor([[1.0, 0, 0], [0, 0.6, 0.8], [1.0, 0, 0], [0, 1.0, 0]])
+    verdict = give_verdict(pictures, captions, TEXTS, seeds=2)
+    assert verdict.precision == pytest.approx(3 / 4)
+    assert verdict.mistaken == [(1, 2)]
 
 
 def test_equal_captions_are_not_mistaken_for_each_other() -> None:
@@ -114,6 +122,16 @@ def test_the_command_writes_figures_and_sheets(vqclip: Command, tiny: TinyModels
             assert sheet.width >= 3 * 16
     again = json.loads(vqclip("evaluate", "animals.txt", *words).stdout)
     assert {**again, "seconds_per_picture": 0} == {**facts, "seconds_per_picture": 0}
+
+
+def test_only_the_first_prompts_on_demand(vqclip: Command, tiny: TinyModels, judge: Path) -> None:
+    Path("animals.txt").write_text("\n".join(TEXTS))
+    words = ("-c", str(tiny.config), "--judge", str(judge), "--seeds", "2", "--json")
+    facts = json.loads(vqclip("evaluate", "animals.txt", *words, "--first", "2").stdout)
+    assert (facts["captions"], facts["prompts"]) == (3, 2)
+    assert facts["r_precision"] == pytest.approx(1 - len(facts["mistaken"]) / 4, abs=1e-4)
+    done = vqclip("evaluate", "animals.txt", *words, "--first", "0")
+    assert done.code == 2 and "--first" in done.stderr
 
 
 def test_grouping_does_not_change_the_pictures(vqclip: Command, tiny: TinyModels, judge: Path) -> None:

@@ -110,36 +110,39 @@ def evaluate(
     seeds: Sequence[int],
     judge: Perceptor,
     together: int,
+    first: int | None = None,
     watch: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
     """Make a picture for every prompt and seed, `together` at a time with the models loaded once, and judge them.
 
-    `watch` is told how many pictures are done.
+    With `first`, only that many prompts get a picture; it is still ranked among the captions of all. `watch` is told
+    how many pictures are done.
 
     Raises:
         VqclipError: as making the pictures does.
     """
     models: Models | None = None
+    wanted = prompts.prompts[:first]
     images, seconds = [], []
     for seed in seeds:
-        for start in range(0, len(prompts.prompts), together):
-            part = prompts.prompts[start : start + together]
+        for start in range(0, len(wanted), together):
+            part = wanted[start : start + together]
             plan = make_plan(dataclasses.replace(config, prompts=part, seed=seed, count=1))
             models = models or load_models(plan)
             pictures, took = _draw(plan, models)
             images.append(pictures.cpu())
             seconds.append(took)
             watch(sum(map(len, images)))
-    stacked = torch.cat(images).unflatten(0, (len(seeds), len(prompts.prompts)))
+    stacked = torch.cat(images).unflatten(0, (len(seeds), len(wanted)))
     captions = judge.encode_text(prompts.prompts)
     seen = torch.stack([embed(judge, each) for each in stacked])
-    drawn = embed(judge, read_tiles(prompts.scenes, len(prompts.prompts))) if prompts.scenes else None
+    drawn = embed(judge, read_tiles(prompts.scenes, len(wanted))) if prompts.scenes else None
     return Evaluation(
         seeds=list(seeds),
-        verdict=give_verdict(seen.flatten(0, 1), captions, prompts.prompts),
+        verdict=give_verdict(seen.flatten(0, 1), captions, prompts.prompts, len(seeds)),
         ceiling=give_verdict(drawn, captions, prompts.prompts) if drawn is not None else None,
         diversity=diversity(seen) if len(seeds) > 1 else None,
-        seconds=sum(seconds) / (len(seeds) * len(prompts.prompts)),
+        seconds=sum(seconds) / (len(seeds) * len(wanted)),
         images=stacked,
     )
 
@@ -152,13 +155,14 @@ def _draw(plan: Plan, models: Models) -> tuple[Tensor, float]:
     return finished.images, time.monotonic() - began
 
 
-def give_verdict(features: Tensor, captions: Tensor, texts: Sequence[str]) -> Verdict:
-    """Judge unit vectors (S·P, D) of pictures, P prompts after another, by those of the P captions (P, D).
+def give_verdict(features: Tensor, captions: Tensor, texts: Sequence[str], seeds: int = 1) -> Verdict:
+    """Judge unit vectors (S·P, D) of pictures of the first P prompts, `seeds` times after another, by those of all
+    captions (Q, D), Q at least P.
 
     Captions of the same text count as one.
     """
     similar = features @ captions.T
-    own = torch.arange(len(texts)).repeat(len(features) // len(texts))
+    own = torch.arange(len(features) // seeds).repeat(seeds)
     first = similar.argmax(1).cpu()
     wrong = [(int(mine), int(taken)) for mine, taken in zip(own, first, strict=True) if texts[mine] != texts[taken]]
     score = float(similar[torch.arange(len(own)), own].mean())

@@ -29,6 +29,9 @@ def evaluate(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Pictures per prompt, of seeds 0, 1, 2…")] = 1,
     judge: Annotated[str, typer.Option(help="The CLIP model that judges, as in perceptors.")] = "embedded-judge",
+    first: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Pictures of the first N prompts only, ranked among all.")
+    ] = None,
     together: Annotated[int, typer.Option(min=1, max=1000, help="Pictures made at once.")] = 10,
     device: Device = None,
     threads: Threads = None,
@@ -50,13 +53,14 @@ def evaluate(
         folder = _new_folder(output) if output else None
         judging = load_judge(judge, settings)
         for prompts in chosen:
-            total = seeds * len(prompts.prompts)
+            total = seeds * len(prompts.prompts[:first])
             found = measure(
                 settings,
                 prompts,
                 range(seeds),
                 judging,
                 together,
+                first,
                 lambda done, name=prompts.name, total=total: console.say(f"{name}: {done} of {total} pictures"),  # type: ignore[misc]
             )
             facts = _facts(prompts, found, judge)
@@ -77,7 +81,8 @@ def _facts(prompts: "PromptList", found: "Evaluation", judge: str) -> dict[str, 
 
     return {
         "list": prompts.name,
-        "prompts": len(prompts.prompts),
+        "captions": len(prompts.prompts),
+        "prompts": found.images.shape[1],
         "seeds": found.seeds,
         "judge": judge,
         "r_precision": round(found.verdict.precision, 4),
@@ -117,5 +122,5 @@ def _write(folder: Path, prompts: "PromptList", found: "Evaluation", facts: dict
     name = Path(prompts.name).stem
     write_text(folder / f"{name}.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     for seed, images in zip(found.seeds, found.images, strict=True):
-        sheet = make_sheet([to_image(image) for image in images], prompts.prompts)
+        sheet = make_sheet([to_image(image) for image in images], prompts.prompts[: len(images)])
         save_sheet(folder / f"{name}-s{seed}.png", sheet)

@@ -1,0 +1,114 @@
+"""What the training scripts share: the classes of scenes, the disturbances, the start from earlier weights."""
+
+import math
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import scene_words
+import training
+from disturbances import Disturbance, distort
+from scene_attributes import NUMBERS, QUESTIONS, SCALE, SLOTS, UNSAID, Attributes, answers, said_answers, targets
+from scenes import HOLDING, Scene, training_scene
+
+PAIR = Scene("cat", "dog", second_colour="blue", place="right of", ground="striped", ground_colour="red")
+STILL = Disturbance(zoom=(1.0, 1.0), turn=0.0, gain=0.0, lift=0.0, noise=0.0, erase=0.0, pools=(1,))
+
+
+def test_two_things_are_two_right_answers_and_stand_where_they_are_said_to() -> None:
+    found = answers(PAIR)
+    assert found["thing"] == ("cat", "dog")
+    assert {slot: found[slot][0] for slot in SLOTS} == {"left": "dog", "right": "cat", "top": "", "bottom": ""}
+    assert found["paint"] == ("", "blue")
+    assert found["ground_colour"] == ("red", "red")
+
+
+@pytest.mark.parametrize("place", ["left", "right", "top", "bottom"])
+def test_a_single_thing_stands_at_its_side(place: str) -> None:
+    found = answers(Scene("cat", place=place))
+    assert {slot for slot in SLOTS if found[slot] == ("cat", "cat")} == {place}
+
+
+def test_what_is_held_has_no_side() -> None:
+    found = answers(Scene("woman", "book", place=HOLDING))
+    assert all(found[slot] == ("", "") for slot in SLOTS)
+
+
+def test_a_caption_answers_only_what_it_speaks_of() -> None:
+    assert set(said_answers(PAIR, {"first", "first_colour", "second"})) == {"thing", "paint"}
+    assert set(said_answers(PAIR, {"first", "first_colour", "place"})) == {"thing", "paint", *SLOTS}
+
+
+def test_every_scene_and_caption_has_targets_in_range() -> None:
+    scenes = [training_scene(5, index) for index in range(400)]
+    said = [scene_words.caption(scene, random.Random(number))[1] for number, scene in enumerate(scenes)]
+    seen = targets([answers(scene) for scene in scenes])
+    sizes = torch.tensor([len(found) for found in QUESTIONS.values()])[None, :, None]
+    assert bool(((seen >= 0) & (seen < sizes)).all())
+    told = targets([said_answers(scene, what) for scene, what in zip(scenes, said, strict=True)])
+    assert bool(((told == seen) | (told == UNSAID)).all())
+    assert 0 < float((told == UNSAID).float().mean()) < 1
+
+
+def test_the_classification_loss_is_the_mean_cross_entropy_of_the_answers() -> None:
+    torch.manual_seed(0)
+    head = Attributes(8)
+    embeddings = functional.normalize(torch.randn(3, 8), dim=-1)
+    right = targets([answers(PAIR), answers(Scene("cat", size="big")), {"style": ("oil", "")}])
+    parts = head.map(SCALE * embeddings).split(head.sizes, 1)
+    wanted = []
+    for question, logits in enumerate(parts):
+        for side in (0, 1):
+            rows = [row for row in range(3) if int(right[row, question, side]) != UNSAID]
+            chances = logits.detach().log_softmax(1)
+            wanted.append(sum(-float(chances[row, right[row, question, side]]) for row in rows) / max(1, len(rows)))
+    assert float(head(embeddings, right).detach()) == pytest.approx(sum(wanted) / len(wanted), rel=1e-5)
+    assert NUMBERS["style"]["oil"] != NUMBERS["style"][""]
+
+
+def test_a_question_nobody_answers_costs_nothing() -> None:
+    head = Attributes(8)
+    assert float(head(torch.ones(2, 8) / math.sqrt(8), targets([{}, {}])).detach()) == 0
+
+
+def test_disturbed_pictures_stay_pictures_and_repeat() -> None:
+    pictures = torch.rand(6, 3, 32, 32)
+    ways = Disturbance(zoom=(0.6, 1.1), turn=0.3, gain=0.3, lift=0.2, noise=0.2, erase=0.5, pools=(1, 2, 4))
+    still = torch.zeros(6, dtype=torch.bool)
+    one, other = (distort(pictures, still, ways, 24, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert one.shape == (6, 3, 24, 24)
+    assert float(one.min()) >= 0 and float(one.max()) <= 1
+    assert torch.equal(one, other)
+
+
+def test_directed_scenes_are_never_mirrored() -> None:
+    pictures = torch.zeros(40, 3, 32, 32)
+    pictures[..., :16] = 1
+    held = distort(pictures, torch.ones(40, dtype=torch.bool), STILL, 32, torch.Generator().manual_seed(0))
+    free = distort(pictures, torch.zeros(40, dtype=torch.bool), STILL, 32, torch.Generator().manual_seed(0))
+    assert bool((held[..., 2].mean((1, 2)) > held[..., 29].mean((1, 2))).all())
+    assert 5 < int((free[..., 2].mean((1, 2)) < free[..., 29].mean((1, 2))).sum()) < 35
+
+
+def test_a_training_goes_on_from_a_checkpoint_or_from_exported_weights(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2).half()}, tmp_path / "w.safetensors")
+    exported = training.load_start(tmp_path, "w.safetensors", torch.device("cpu"))
+    assert exported["a"].dtype == torch.float32 and exported["a"].tolist() == [1, 1]
+    training.save_checkpoint(tmp_path / "last.pt", average={"a": torch.zeros(2)})
+    assert training.load_start(tmp_path, "w.safetensors", torch.device("cpu"))["a"].tolist() == [0, 0]
+    with pytest.raises(SystemExit, match=r"neither last\.pt nor x"):
+        training.load_start(tmp_path / "nothing", "x", torch.device("cpu"))
+
+
+def test_low_precision_is_left_alone_where_a_cpu_only_emulates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for able, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
+        with training.autocast(torch.device("cpu")):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
