@@ -80,7 +80,7 @@ RECIPES = {
             },
             "text_cfg": text_config(256, 4, 4),
         },
-        Disturbance(zoom=(0.65, 1.1), turn=0.15, gain=0.15, lift=0.08, noise=0.14, erase=0.0, pools=(1, 2)),
+        Disturbance(zoom=(0.65, 1.1), turn=0.15, gain=0.15, lift=0.08, noise=0.14, erase=0.0, pools=(1, 2, 4)),
     ),
     # the judge, which never guides: a ResNet that sees whole pictures, larger
     "judge": Recipe(
