@@ -42,7 +42,7 @@ class Perceptual(nn.Module):
 
 
 def _layers(visual: nn.Module) -> list[nn.Module]:
-    """The blocks of a transformer, or the stages of a ResNet."""
-    if hasattr(visual, "transformer"):
-        return list(visual.transformer.resblocks)
+    """The stages of a RegNet of timm's, or of CLIP's own ResNet."""
+    if hasattr(visual, "trunk"):
+        return [visual.trunk.s1, visual.trunk.s2, visual.trunk.s3, visual.trunk.s4]
     return [visual.layer1, visual.layer2, visual.layer3, visual.layer4]

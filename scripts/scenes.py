@@ -132,7 +132,7 @@ def random_ground(random_: random.Random) -> dict[str, str]:
 
 def random_style(random_: random.Random) -> dict[str, str]:
     """A style's field of Scene; most scenes have none."""
-    return {"style": random_.choice(list(STYLES)) if random_.random() < 0.3 else ""}
+    return {"style": random_.choice(list(STYLES)) if random_.random() < 0.36 else ""}
 
 
 def random_paint(name: str, random_: random.Random) -> str:
@@ -168,7 +168,7 @@ def random_portrait(random_: random.Random) -> dict[str, str]:
 
 def random_content(random_: random.Random) -> dict[str, str]:
     """The things and their arrangement: all fields but ground and style."""
-    if random_.random() < 0.08:
+    if random_.random() < 0.12:
         return random_portrait(random_)
     first = random_name(random_)
     second = another_name(first, random_)

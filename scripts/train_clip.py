@@ -66,27 +66,26 @@ def text_config(width: int, heads: int, layers: int) -> dict[str, int]:
 
 
 RECIPES = {
-    # the guide: a ViT, seen through crops like the generator's cutouts
+    # the guide: CLIP's own ResNet, seen through crops like the generator's cutouts
     "clip": Recipe(
         {
             "embed_dim": 256,
-            "vision_cfg": {
-                "image_size": 64,
-                "patch_size": 8,
-                "width": 256,
-                "layers": 6,
-                "head_width": 64,
-                "mlp_ratio": 4.0,
-            },
-            "text_cfg": text_config(256, 4, 4),
+            "vision_cfg": {"image_size": 96, "width": 16, "layers": [2, 3, 3, 2]},
+            "text_cfg": text_config(96, 2, 2),
         },
-        Disturbance(zoom=(0.65, 1.1), turn=0.15, gain=0.15, lift=0.08, noise=0.14, erase=0.0, pools=(1, 2, 4)),
+        Disturbance(zoom=(0.65, 1.1), turn=0.15, gain=0.15, lift=0.08, noise=0.14, erase=0.0, pools=(1, 1, 2, 4)),
     ),
-    # the judge, which never guides: a ResNet that sees whole pictures, larger
+    # the judge, which never guides: a RegNet (Radosavovic et al., arXiv 2003.13678) that sees whole pictures
     "judge": Recipe(
         {
             "embed_dim": 256,
-            "vision_cfg": {"image_size": 96, "width": 16, "layers": [2, 3, 3, 2]},
+            "vision_cfg": {
+                "image_size": 96,
+                "timm_model_name": "regnetx_004",
+                "timm_model_pretrained": False,
+                "timm_pool": "rot_attn",
+                "timm_proj": "",
+            },
             "text_cfg": text_config(96, 2, 2),
         },
         Disturbance(zoom=(0.9, 1.1), turn=0.1, gain=0.25, lift=0.12, noise=0.06, erase=0.3, pools=(1, 1, 2, 4)),
@@ -104,10 +103,9 @@ def write_merges(file: Path) -> None:
     file.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
 
 
-def build(recipe: Recipe, patch_dropout: float = 0.0) -> open_clip.CLIP:
-    """The untrained model. `patch_dropout`: share of a ViT's patches left out in training (FLIP, arXiv 2212.00794)."""
-    vision = {**recipe.model["vision_cfg"], "patch_dropout": patch_dropout}
-    return open_clip.CLIP(recipe.model["embed_dim"], vision, recipe.model["text_cfg"])
+def build(recipe: Recipe) -> open_clip.CLIP:
+    """The untrained model."""
+    return open_clip.CLIP(recipe.model["embed_dim"], recipe.model["vision_cfg"], recipe.model["text_cfg"])
 
 
 def preprocessing(recipe: Recipe) -> dict[str, Any]:
@@ -245,7 +243,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     pictures, scenes = training.load_several(options.data)
     captions = Captions(scenes, tokenizer)
     recipe = RECIPES[options.model]
-    model = build(recipe, options.patch_dropout).to(device, memory_format=torch.channels_last)
+    model = build(recipe).to(device, memory_format=torch.channels_last)
     attributes = Attributes(recipe.model["embed_dim"]).to(device)
     optimiser = torch.optim.AdamW(parameter_groups(nn.ModuleList([model, attributes])), lr=0.0, betas=(0.9, 0.98))
     step, spent, state = 0, 0.0, training.load_checkpoint(options.out / "last.pt", device)
@@ -343,7 +341,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--patch-dropout", type=float, default=0.5)
     parser.add_argument("--attack", type=float, default=0.0, metavar="RADIUS", help="L2 radius, 0: plain training")
     parser.add_argument("--attack-steps", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

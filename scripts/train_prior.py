@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from scene_words import caption
 from torch.nn import functional
 
-from vqclip.checkpoints import sha256
+from vqclip.hashes import sha256
 from vqclip.prior import Prior, PriorSizes, Sampling, save_prior
 from vqclip.vqgan import VQGAN, load_vqgan
 
@@ -37,6 +37,7 @@ WIDTH, LAYERS, HEADS = 256, 4, 4
 DROPPED = 0.1  # share of captions left out, Ho & Salimans 2022, section 4
 WHOLE, HIDDEN = 0.4, 0.3  # shares of the pictures in which all codes are seen, and none
 OWN = 0.5  # what a target gives the true code at first; the rest goes to its neighbours in the codebook
+ADOPTED = 4000  # scenes by which the codes of two VQGANs are compared
 HELD = 512  # last scenes of the first data set, not trained on
 
 
@@ -50,18 +51,23 @@ def load_codes(folder: Path, models: Path, vqgan: VQGAN) -> np.ndarray:
     file = folder / f"codes-{sha256(models / 'vqgan.safetensors')[:12]}.npy"
     if not file.is_file():
         pictures, _ = training.load_scenes(folder)
-        device = vqgan.codebook.device
-        parts = []
-        for start in range(0, len(pictures), 32):
-            images = training.to_images(pictures[start : start + 32], device)
-            with torch.no_grad(), training.autocast(device):
-                latent = vqgan.encode(images.contiguous(memory_format=torch.channels_last))
-            parts.append(vqgan.codes(latent.float()).cpu().numpy().astype(np.uint16))
-            if start % 3200 == 0:
-                print(f"{folder}: {start} of {len(pictures)} scenes encoded", flush=True)
-        codes = np.concatenate(parts)
+        codes = encode(pictures, vqgan)
         training.write_beside(file, lambda beside: _save_array(beside, codes))
     return np.load(file)
+
+
+def encode(pictures: np.ndarray, vqgan: VQGAN) -> np.ndarray:
+    """Codes (n, side, side) uint16 of pictures (n, h, w, 3) uint8."""
+    device = vqgan.codebook.device
+    parts = []
+    for start in range(0, len(pictures), 32):
+        images = training.to_images(pictures[start : start + 32], device)
+        with torch.no_grad(), training.autocast(device):
+            latent = vqgan.encode(images.contiguous(memory_format=torch.channels_last))
+        parts.append(vqgan.codes(latent.float()).cpu().numpy().astype(np.uint16))
+        if start % 3200 == 0:
+            print(f"{start} of {len(pictures)} scenes encoded", flush=True)
+    return np.concatenate(parts)
 
 
 def _save_array(file: Path, array: np.ndarray) -> None:
@@ -91,6 +97,38 @@ def token_meanings(models: Path, tokenizer: SimpleTokenizer) -> torch.Tensor:
     captions = torch.zeros(count, CONTEXT, dtype=torch.long)
     captions[:, 0], captions[:, 1], captions[:, 2] = count - 2, torch.arange(count), count - 1
     return torch.cat([clip.encode_text(part, normalize=True) for part in captions.split(256)])
+
+
+def adopt(
+    weights: dict[str, torch.Tensor], earlier: np.ndarray, codes: np.ndarray, codebook: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """A prior's weights for another VQGAN than they were trained with: each code takes the logits of the one that the
+    `earlier` VQGAN mostly saw in the same places, less by how many share them. Both arrays (n, side, side) are the
+    codes of the same scenes."""
+    entries = len(weights["head.logits.weight"])
+    counts = np.zeros((len(codebook), entries))
+    np.add.at(counts, (codes.reshape(-1), earlier.reshape(-1)), 1)
+    parent = counts.argmax(1)
+    uses = counts.sum(1) + 1
+    share = torch.from_numpy(np.log(uses / np.bincount(parent, uses, entries)[parent])).float()
+    rows = torch.from_numpy(parent)
+    return {
+        **weights,
+        "codebook": codebook,
+        "head.logits.weight": weights["head.logits.weight"][rows],
+        "head.logits.bias": weights["head.logits.bias"][rows] + share,
+    }
+
+
+def starting_weights(options: argparse.Namespace, codes: np.ndarray, codebook: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The weights in --start, changed to this VQGAN's codes if --start-models names the VQGAN they belong to."""
+    weights = training.load_start(options.start, WEIGHTS, codebook.device)
+    if not options.start_models:
+        return weights
+    vqgan = load_vqgan(options.start_models / "vqgan.safetensors").to(codebook.device)
+    pictures, _ = training.load_scenes(options.data[0])
+    earlier = encode(pictures[:ADOPTED], vqgan)
+    return adopt(weights, earlier, codes[: len(earlier)], codebook)
 
 
 def make_optimisers(prior: Prior, lr: float) -> list[torch.optim.Optimizer]:
@@ -162,7 +200,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     unseen = batch(np.r_[held], random.Random("held"))
     prior = build(vqgan, tokenizer.vocab_size).to(device)
     if options.start:
-        prior.load_state_dict(training.load_start(options.start, WEIGHTS, device))
+        prior.load_state_dict(starting_weights(options, codes, vqgan.codebook))
     else:
         prior.tokens.weight.data.copy_(token_meanings(options.models, tokenizer))
     soft = soft_targets(vqgan.codebook)
@@ -198,7 +236,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         seen = visible(options.batch, targets.shape[1], numbers).to(device)
         with training.autocast(device):
             logits = prior(tokens, targets, seen)
-        loss = training_loss(logits, targets, soft, 1 - 1.25 * clock.progress(step))
+        share = 0.0 if options.start else 1 - 1.25 * clock.progress(step)  # soft targets teach what --start knows
+        loss = training_loss(logits, targets, soft, share)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = training.learning_rate(options.lr, clock.progress(step))
@@ -260,6 +299,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("checkpoints/embedded"), help="where VQGAN and CLIP are")
     parser.add_argument("--out", type=Path, default=Path("training/prior"), help="checkpoints go here")
     parser.add_argument("--start", type=Path, help="go on from this training's --out, or exported folder")
+    parser.add_argument("--start-models", type=Path, help="the models of --start, if the VQGAN has changed since")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
     parser.add_argument("--batch", type=int, default=16)

@@ -48,6 +48,7 @@ COMMITMENT = 0.25  # weight of the encoder's pull towards its code, van den Oord
 # The share of quantised pictures grows from 0 to 1 over this part of the training. Quantised from the start, the
 # latent took 3,000 steps to find its third colour axis: the codes swallow whatever is still faint.
 QUANTISED_FROM = 0.3
+PERCEPTUAL = 1.0  # weight of the distance by a CLIP's features
 CODE_DECAY = 0.97  # codes are moving averages of what they stand for, ibid., appendix A.1
 
 
@@ -135,14 +136,31 @@ class Quantizer(nn.Module):
         self.embedding.weight.copy_(self.sums / self.uses[:, None].clamp_min(1e-3))
 
 
+def with_codes(start: dict[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
+    """Weights to go on from, with `count` codes: each code becomes several that differ by a little noise.
+
+    Where the weights were exported, the moving averages behind the codes are made up anew.
+    """
+    codes = start["quantize.embedding.weight"]
+    if len(codes) < count:
+        nearest = torch.cdist(codes, codes).fill_diagonal_(torch.inf).min(1).values
+        spread = 0.3 * nearest.repeat_interleave(count // len(codes))[:, None] / codes.shape[1] ** 0.5
+        codes = codes.repeat_interleave(count // len(codes), 0)
+        codes = codes + spread * torch.randn_like(codes)
+    elif "quantize.sums" in start:
+        return start
+    uses = torch.full((count,), 4.0, device=codes.device)
+    return {**start, "quantize.embedding.weight": codes, "quantize.uses": uses, "quantize.sums": codes * 4.0}
+
+
 class Model(nn.Module):
     """taming's VQModel without its trainer: the same parameter names, images in [-1, 1]."""
 
-    def __init__(self) -> None:
+    def __init__(self, codes: int = N_EMBED) -> None:
         super().__init__()
         with contextlib.redirect_stdout(io.StringIO()):  # taming's Decoder prints
             self.encoder, self.decoder = Encoder(**DDCONFIG), Decoder(**DDCONFIG)
-        self.quantize = Quantizer(N_EMBED, EMBED_DIM)
+        self.quantize = Quantizer(codes, EMBED_DIM)
         self.quant_conv = nn.Conv2d(DDCONFIG["z_channels"], EMBED_DIM, 1)
         self.post_quant_conv = nn.Conv2d(EMBED_DIM, DDCONFIG["z_channels"], 1)
         for module in self.modules():
@@ -205,12 +223,13 @@ def side_by_side(images: torch.Tensor, outputs: torch.Tensor, count: int = 32) -
 
 def train(options: argparse.Namespace, device: torch.device) -> None:
     """Trains until --steps or --minutes are done."""
-    pictures, _ = training.load_scenes(options.data)
-    held = training.to_images(pictures[-256:], device)
-    model = Model().to(device, memory_format=torch.channels_last)
+    pictures, _ = training.load_several(options.data)
+    held = training.to_images(pictures[np.arange(len(pictures) - 256, len(pictures))], device)
+    model = Model(options.codes).to(device, memory_format=torch.channels_last)
     start = training.load_start(options.start, WEIGHTS, device) if options.start else None
     if start:
-        model.load_state_dict({**model.state_dict(), **start})
+        model.load_state_dict(with_codes(start, options.codes))
+    perceptual = Perceptual(options.perceptual).to(device) if options.perceptual else None
     average = training.Average(model, 0.995, present="quantize.")
     optimiser = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=0.0, betas=(0.9, 0.98), weight_decay=1e-4
@@ -247,7 +266,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         share = 1.0 if start else min(1.0, clock.progress(step) / QUANTISED_FROM)
         with training.autocast(device):
             output, commitment, _ = model(images, share)
-        loss = reconstruction_loss(images, output.float())
+            likeness = perceptual(images / 2 + 0.5, output / 2 + 0.5) if perceptual else 0.0
+        loss = reconstruction_loss(images, output.float()) + PERCEPTUAL * likeness
         optimiser.zero_grad(set_to_none=True)
         (loss + COMMITMENT * commitment).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -255,7 +275,11 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         average.update(model, step)
         step += 1
         if step % 50 == 0:
-            print(f"step {step} {clock.seconds():.0f} s loss {loss:.4f} commitment {commitment:.4f}", flush=True)
+            print(
+                f"step {step} {clock.seconds():.0f} s loss {loss:.4f} likeness {likeness:.4f} "
+                f"commitment {commitment:.4f}",
+                flush=True,
+            )
         if step % 200 == 0:
             save()
     save()
@@ -263,11 +287,12 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
 def report(values: dict[str, torch.Tensor], held: torch.Tensor, out: Path) -> None:
     """Prints figures on scenes that were not trained on, and writes reconstructions.png."""
-    model = Model().to(held.device)
+    codes = len(values["quantize.embedding.weight"])
+    model = Model(codes).to(held.device)
     model.load_state_dict(values)
     psnr, used, outputs = evaluate(model.eval(), held)
     side_by_side(held, outputs).save(out / "reconstructions.png")
-    print(f"{len(held)} unseen scenes: PSNR {psnr:.2f} dB, {used} of {N_EMBED} codes used", flush=True)
+    print(f"{len(held)} unseen scenes: PSNR {psnr:.2f} dB, {used} of {codes} codes used", flush=True)
 
 
 def rescale(weights: dict[str, torch.Tensor], deviation: float = 0.5) -> dict[str, torch.Tensor]:
@@ -289,7 +314,7 @@ def export(out: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     kept = {k: v for k, v in state["average"].items() if k not in ("quantize.uses", "quantize.sums")}
     training.export_weights(folder / WEIGHTS, rescale(kept))
-    params = {"embed_dim": EMBED_DIM, "n_embed": N_EMBED, "ddconfig": DDCONFIG}
+    params = {"embed_dim": EMBED_DIM, "n_embed": len(kept["quantize.embedding.weight"]), "ddconfig": DDCONFIG}
     config = {"model": {"target": "taming.models.vqgan.VQModel", "params": params}}
     text = yaml.safe_dump(config, sort_keys=False)
     training.write_beside(folder / "vqgan.yaml", lambda beside: beside.write_text(text))
@@ -299,15 +324,17 @@ def export(out: Path, folder: Path) -> None:
 @torch.no_grad()
 def evaluate_exported(folder: Path, device: torch.device) -> None:
     """Prints figures of exported weights on scenes drawn from the held-out lists, with the judge beside them."""
-    model = Model().to(device).eval()
+    weights = load_file(folder / WEIGHTS)
+    codes = len(weights["quantize.embedding.weight"])
+    model = Model(codes).to(device).eval()
     perceptual = Perceptual(folder / "judge").to(device)
-    model.load_state_dict({**model.state_dict(), **load_file(folder / WEIGHTS)})
+    model.load_state_dict({**model.state_dict(), **weights})
     for kind in ("single", "composed"):
         images = training.to_images(draw_scenes.heldout_pictures(kind, seed=0), device)
         psnr, used, outputs = evaluate(model, images)
         distance, others = (float(perceptual(images, each)) for each in (outputs, images.roll(1, 0)))
         print(
-            f"held-out {kind}: {len(images)} scenes, PSNR {psnr:.2f} dB, {used} of {N_EMBED} codes used, "
+            f"held-out {kind}: {len(images)} scenes, PSNR {psnr:.2f} dB, {used} of {codes} codes used, "
             f"perceptual distance {distance:.4f} (to another scene {others:.4f})"
         )
 
@@ -315,9 +342,13 @@ def evaluate_exported(folder: Path, device: torch.device) -> None:
 def main() -> None:
     """Trains, or exports what was trained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder written by draw_scenes.py --data")
+    parser.add_argument("--data", type=Path, nargs="+", help="folders written by draw_scenes.py --data")
+    parser.add_argument("--perceptual", type=Path, help="compare by the features of the CLIP in this folder too")
     parser.add_argument("--out", type=Path, default=Path("training/vqgan"), help="checkpoints and pictures go here")
     parser.add_argument("--start", type=Path, help="go on from this training's --out, or exported weights")
+    parser.add_argument(
+        "--codes", type=int, default=N_EMBED, help="codes of the book; more than --start has are made of it"
+    )
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
     parser.add_argument("--batch", type=int, default=8)

@@ -26,6 +26,9 @@ class Towards:
         loss.sum().backward()
         return {"prompt": loss.detach()}
 
+    def lighten(self) -> bool:
+        return False
+
 
 def make_descent(
     name: str = "plain",

@@ -6,9 +6,9 @@ import pytest
 import torch
 from conftest import TinyModels
 
-from vqclip.checkpoints import sha256
 from vqclip.config import config_from_dict, load_config
 from vqclip.errors import NumericsError, OutOfMemoryError, UsageError
+from vqclip.hashes import sha256
 from vqclip.pipeline import assemble, build, fingerprint, load_models, metadata, run
 from vqclip.plan import Plan, make_plan
 from vqclip.prior import Sampling

@@ -12,7 +12,10 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 
+import numpy as np
 import scene_words
+import train_prior
+import train_vqgan
 import training
 from disturbances import Disturbance, distort
 from scene_attributes import NUMBERS, QUESTIONS, SCALE, SLOTS, UNSAID, Attributes, answers, said_answers, targets
@@ -112,3 +115,35 @@ def test_low_precision_is_left_alone_where_a_cpu_only_emulates_it(monkeypatch: p
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
         with training.autocast(torch.device("cpu")):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+def test_codes_that_are_split_stand_for_what_their_parents_stood_for() -> None:
+    torch.manual_seed(0)
+    codes = torch.randn(64, 8)
+    grown = train_vqgan.with_codes({"quantize.embedding.weight": codes, "conv": torch.ones(2)}, 256)
+    children = grown["quantize.embedding.weight"]
+    assert children.shape == (256, 8) and torch.equal(grown["conv"], torch.ones(2))
+    nearest = torch.cdist(children, codes).argmin(1)
+    assert torch.equal(nearest, torch.arange(64).repeat_interleave(4))
+    averages = grown["quantize.sums"] / grown["quantize.uses"][:, None]
+    torch.testing.assert_close(averages, children)
+
+
+def test_a_prior_takes_over_another_vqgans_codes() -> None:
+    """Where two new codes share what was one, their probabilities share its probability as they share its places."""
+    rng = np.random.default_rng(0)
+    earlier = rng.integers(0, 5, (20, 8, 8))
+    codes = np.where(earlier == 3, 5 + (rng.random(earlier.shape) < 0.25), earlier)
+    weights = {
+        "head.logits.weight": torch.randn(5, 4),
+        "head.logits.bias": torch.randn(5),
+        "codebook": torch.zeros(5, 2),
+    }
+    grown = train_prior.adopt(weights, earlier, codes, torch.ones(7, 2))
+    assert torch.equal(grown["codebook"], torch.ones(7, 2))
+    x = torch.randn(4)
+    before = (weights["head.logits.weight"] @ x + weights["head.logits.bias"]).softmax(0)
+    logits = grown["head.logits.weight"] @ x + grown["head.logits.bias"]
+    after = logits[[0, 1, 2, 4, 5, 6]].softmax(0)
+    torch.testing.assert_close(after[:4], before[[0, 1, 2, 4]], atol=0.01, rtol=0.05)
+    assert float(after[5] / after[4:].sum()) == pytest.approx(0.25, abs=0.05)

@@ -1,7 +1,6 @@
 """Finding the files of a CLIP model: embedded, in the hub's cache, local, or an OpenAI archive."""
 
 import contextlib
-import hashlib
 import json
 import os
 import subprocess
@@ -9,16 +8,21 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vqclip.checkpoints import cache_dir
+from vqclip.catalogue import CLIPS
+from vqclip.download import Watch, first_line, hub_progress
 from vqclip.errors import ModelError, UsageError
-from vqclip.paths import embedded_dir
+from vqclip.hashes import known_sha256
+from vqclip.paths import cache_dir, embedded_dir, is_offline, is_there
 from vqclip.registry import did_you_mean
 
 EMBEDDED = "embedded"
 EMBEDDED_FOLDERS = {EMBEDDED: "clip", "embedded-judge": "judge"}
+HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""What open_clip calls the weights in a repository that names no file of its own, best first."""
 PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -37,11 +41,14 @@ class ClipFiles:
     preprocess: Mapping[str, Any] = field(default_factory=dict)
 
 
-def find_clip(spec: str, *, pull: bool = False) -> ClipFiles:
+def find_clip(
+    spec: str, *, pull: bool = False, force: bool = False, watch: Watch = lambda done, total: None
+) -> ClipFiles:
     """Find the model that a `perceptors` entry names.
 
     `spec` is `embedded`, `embedded-judge`, `name:tag` as open_clip lists them, `name:FILE`, a folder with
-    `open_clip_config.json`, or an OpenAI archive. With `pull`, a missing `name:tag` is downloaded.
+    `open_clip_config.json`, or an OpenAI archive. With `pull`, a missing `name:tag` is downloaded (with `force`, one
+    that is here is anew), and `watch` is told how far that is.
 
     Raises:
         UsageError: an unknown name or tag.
@@ -50,9 +57,9 @@ def find_clip(spec: str, *, pull: bool = False) -> ClipFiles:
     if spec in EMBEDDED_FOLDERS:
         return _folder(embedded_dir() / EMBEDDED_FOLDERS[spec], spec)
     path = Path(spec)
-    if path.is_dir():
+    if is_there(spec) and path.is_dir():
         return _folder(path, spec)
-    if path.is_file():
+    if is_there(spec) and path.is_file():
         return _openai_archive(path, spec)
     name, colon, tag = spec.partition(":")
     if not colon:
@@ -61,7 +68,7 @@ def find_clip(spec: str, *, pull: bool = False) -> ClipFiles:
         )
     if Path(tag).is_file():
         return _local_file(name, Path(tag), spec)
-    return _published(name, tag, spec, pull)
+    return _published(name, tag, spec, pull, force, watch)
 
 
 def _folder(folder: Path, name: str) -> ClipFiles:
@@ -86,18 +93,43 @@ def _known_architecture(name: str) -> str:
     return name
 
 
-def _published(name: str, tag: str, spec: str, pull: bool) -> ClipFiles:
+def _published(name: str, tag: str, spec: str, pull: bool, force: bool, watch: Watch) -> ClipFiles:
     published = _tag(name, tag)
     architecture = _with_activation(name, bool(published.get("quick_gelu")))
     repository, filename = os.path.split(published["hf_hub"])
-    weights = _in_hub_cache(repository, filename) or (_download(repository, filename, spec) if pull else None)
+    _check_tokeniser(name, spec)
+    weights = cached_weights(repository, filename)
+    if (weights is None or force) and pull and not is_offline():
+        weights = _download(repository, filename, spec, force, watch)
     if weights is None:
+        how = "and working offline forbids fetching it" if pull else f"so fetch it with: vqclip models pull {spec}"
+        size = f" ({CLIPS[spec].size_text})" if spec in CLIPS else ""
         raise ModelError(
-            f"The CLIP model {spec!r} is not on this machine; add --pull to fetch it from "
-            f"huggingface.co/{repository}, or give a file you have as {name}:FILE."
+            f"The CLIP model {spec!r}{size} is not on this machine, {how}; a file you already have is given as "
+            f"{name}:FILE."
         )
     preprocess = {key: published[key] for key in PREPROCESS if key in published}
     return ClipFiles(spec, architecture, weights, preprocess=preprocess)
+
+
+def hub_file(spec: str) -> tuple[str, Path | None]:
+    """Return the repository on Hugging Face of a `name:tag`, and its weights in the hub's cache, if they are there.
+
+    Raises:
+        UsageError: open_clip does not list it, or not with weights on the hub.
+    """
+    name, _, tag = spec.partition(":")
+    repository, filename = os.path.split(_tag(name, tag)["hf_hub"])
+    return repository, cached_weights(repository, filename)
+
+
+def _check_tokeniser(name: str, spec: str) -> None:
+    """Refuse at once a model whose tokeniser comes with a package that is not there."""
+    from open_clip import get_model_config
+
+    text = (get_model_config(name) or {}).get("text_cfg", {})
+    if ("hf_tokenizer_name" in text or "hf_model_name" in text) and find_spec("transformers") is None:
+        raise ModelError(f"The CLIP model {spec!r} needs another package: pip install 'vqclip[siglip]'.")
 
 
 def _tag(name: str, tag: str) -> dict[str, Any]:
@@ -135,14 +167,12 @@ def _with_activation(name: str, quick_gelu: bool) -> str:
 
 
 def _candidates(filename: str) -> list[str]:
-    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-
     if filename:
         return [filename.removesuffix(".bin") + ".safetensors", filename]
-    return [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    return list(HUB_NAMES)
 
 
-def _in_hub_cache(repository: str, filename: str) -> Path | None:
+def cached_weights(repository: str, filename: str = "") -> Path | None:
     """Look into the hub's cache only; asking open_clip would first retry the network for 46 seconds."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -150,24 +180,20 @@ def _in_hub_cache(repository: str, filename: str) -> Path | None:
     return next((Path(path) for path in found if isinstance(path, str)), None)
 
 
-def _download(repository: str, filename: str, spec: str) -> Path:
+def _download(repository: str, filename: str, spec: str, force: bool, watch: Watch) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for candidate in _candidates(filename):
         try:
-            return Path(hf_hub_download(repository, candidate))
+            return Path(hf_hub_download(repository, candidate, force_download=force, tqdm_class=hub_progress(watch)))
         except LocalEntryNotFoundError as error:
             raise ModelError(f"Cannot fetch {spec!r}: huggingface.co does not answer; check the network.") from error
         except EntryNotFoundError:
             continue
         except Exception as error:  # the hub raises its HTTP library's own classes too
-            raise ModelError(f"Cannot fetch {spec!r} from huggingface.co/{repository}: {_line(error)}") from error
+            raise ModelError(f"Cannot fetch {spec!r} from huggingface.co/{repository}: {first_line(error)}.") from error
     raise ModelError(f"Cannot fetch {spec!r}: huggingface.co/{repository} has none of {_candidates(filename)}.")
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -193,8 +219,7 @@ def _openai_archive(path: Path, spec: str) -> ClipFiles:
     """Use one of OpenAI's TorchScript files, known by its hash, through a converted copy in the cache."""
     if not _is_torchscript(path):
         raise UsageError(f"Perceptor {spec!r} does not say which architecture it is; write NAME:{path}.")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = known_sha256(path)
     name = openai_archives().get(digest)
     if name is None:
         raise ModelError(
@@ -211,7 +236,7 @@ def _convert_archive(archive: Path, target: Path) -> None:
     """Write the archive's tensors to `target`, in a process of its own."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(f".{os.getpid()}.part")
-    command = [sys.executable, "-m", "vqclip.openai_archive", str(archive), str(part)]
+    command = [sys.executable, "-P", "-m", "vqclip.openai_archive", str(archive), str(part)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

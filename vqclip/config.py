@@ -237,10 +237,17 @@ def load_config(
     return _to_config(merged)
 
 
-def config_from_dict(data: object, label: str) -> Config:
-    """Rebuild a complete config that was saved by `to_dict`, over today's defaults."""
+def config_from_dict(data: object, label: str, words: Sequence[str] = ()) -> Config:
+    """Rebuild a config that was saved by `to_dict`, over today's defaults and under `key=value` words.
+
+    Raises:
+        UsageError: as `load_config`.
+    """
     merged = _merge(OmegaConf.structured(Config), _read_yaml(configs_dir() / "default.yaml"), "default.yaml")
-    return _to_config(_merge(merged, data, label))
+    merged = _merge(merged, data, label)
+    for word in words:
+        merged = _merge(merged, _read_word(word), f"--set {word!r}")
+    return _to_config(merged)
 
 
 def to_dict(config: Config) -> dict[str, Any]:

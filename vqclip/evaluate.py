@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vqclip.checkpoints import sha256
 from vqclip.clip_files import find_clip
 from vqclip.config import Config, available_prompts
 from vqclip.errors import UsageError
+from vqclip.hashes import known_sha256
 from vqclip.images import open_image, to_tensor
 from vqclip.paths import is_there
 from vqclip.perceptor import Perceptor, load_perceptor
@@ -98,8 +98,8 @@ def load_judge(spec: str, config: Config) -> Perceptor:
         ModelError: it is missing or damaged.
     """
     files = find_clip(spec)
-    guides = {sha256(find_clip(guide).weights) for guide in config.perceptors}
-    if sha256(files.weights) in guides:
+    guides = {known_sha256(find_clip(guide).weights) for guide in config.perceptors}
+    if known_sha256(files.weights) in guides:
         raise UsageError(f"The judge {spec!r} guides the pictures too; choose another one with --judge.")
     return load_perceptor(files, resolve_device(config.runtime.device))
 

@@ -49,7 +49,7 @@ def opening(path: Path | str) -> Iterator[Image.Image]:
     except OSError as error:
         reason = error.strerror or "the file is damaged or truncated"
         raise UsageError(f"Cannot read the image {str(path)!r}: {reason}.") from error
-    except (ValueError, SyntaxError, EOFError) as error:
+    except (ValueError, SyntaxError, EOFError, RuntimeError) as error:  # Pillow's decoders raise any of them
         raise UsageError(f"Cannot read the image {str(path)!r}: the file is damaged.") from error
 
 

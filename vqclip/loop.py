@@ -20,6 +20,9 @@ class Objective(Protocol):
     def __call__(self, images: Tensor, latent: Tensor) -> dict[str, Tensor]:
         """Take leaves (N, 3, H, W) and (N, C, h, w); add to their `.grad`; return {term: (N,)} detached."""
 
+    def lighten(self) -> bool:
+        """Need less memory from now on, for the same gradient; return False if that cannot be."""
+
 
 class Average(Protocol):
     """A running average of the latent, such as `optimisers.Ema`."""
@@ -71,6 +74,7 @@ class Descent:
         """Copy everything that changes: the run goes on from it bit for bit."""
         return {
             "number": self.number,
+            "lr": self.lr,
             "latent": self.latent.detach().clone(),
             "optimiser": _copy(self.optimiser.state_dict()),
             "average": self.average.state_dict(),
@@ -79,12 +83,18 @@ class Descent:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put a state that `state_dict` returned back."""
-        self.number = state["number"]
+        self.number, self.lr = state["number"], state["lr"]
         with torch.no_grad():
             self.latent.copy_(state["latent"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])
         self.streams.load_state_dict(state["streams"])
+
+    def start_from(self, latent: Tensor, number: int) -> None:
+        """Take this latent (N, C, h, w) as the result of `number` updates; the optimiser knows nothing of them."""
+        self.number = number
+        with torch.no_grad():
+            self.latent.copy_(latent)
 
     def result(self) -> Tensor:
         """Return the latent that the picture is decoded from: the average, where there is one."""

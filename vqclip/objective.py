@@ -100,6 +100,13 @@ class Objective:
             terms["init"] = _pull_back(weight * init_loss(latent, start), latent)
         return terms
 
+    def lighten(self) -> bool:
+        """Score half as many cutouts at once from now on; return False where it is one already."""
+        if self.micro_batch == 1:
+            return False
+        self.micro_batch = (self.micro_batch + 1) // 2
+        return True
+
     def _prompts(self, images: Tensor) -> Tensor:
         """Sum the prompts' losses over all guides, which look at the same places: (N,)."""
         canvas = Canvas(images.shape[-2], images.shape[-1], max(guide.size for guide in self.guides))

@@ -1,6 +1,9 @@
-"""Where the shipped `configs/` and `checkpoints/embedded/` are, installed or in a checkout."""
+"""Where things are: the shipped `configs/` and `checkpoints/embedded/`, and the user's cache."""
 
+import os
 from pathlib import Path
+
+import platformdirs
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -30,3 +33,14 @@ def configs_dir() -> Path:
 def embedded_dir() -> Path:
     """Return the folder of the models that come with vqclip."""
     return data_root() / "checkpoints" / "embedded"
+
+
+def cache_dir() -> Path:
+    """Return the folder for what vqclip downloads and remembers: `VQCLIP_CACHE`, or the user's cache folder."""
+    chosen = os.environ.get("VQCLIP_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("vqclip")
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids the network, read now, as huggingface_hub reads it when it is imported."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

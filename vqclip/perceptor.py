@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from vqclip.clip_files import ClipFiles, context_length
 from vqclip.errors import ModelError
+from vqclip.images import to_tensor
 from vqclip.runtime import autocast
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,17 @@ class Perceptor:
         self.mean = torch.tensor(preprocess["mean"], device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocess["std"], device=self.device).view(1, 3, 1, 1)
 
+    @property
+    def scale(self) -> float:
+        """What cosine similarities are multiplied by to become the logits that the model was trained with."""
+        return float(self.model.logit_scale.exp())
+
+    @property
+    def bias(self) -> float | None:
+        """What is added to these logits in the models of the SigLIP kind; None elsewhere."""
+        bias = getattr(self.model, "logit_bias", None)
+        return None if bias is None else float(bias)
+
     def encode_image(self, images: Tensor) -> Tensor:
         """Embed (B, 3, size, size) in [0, 1] as (B, D) of unit length, with a gradient."""
         with autocast(self.device, self.precision):
@@ -60,6 +73,17 @@ class Perceptor:
         resized = F.interpolate(images, target, mode=self.interpolation, antialias=True, align_corners=False)
         top, left = ((side - self.size) // 2 for side in target)
         return resized[..., top : top + self.size, left : left + self.size].clamp(0, 1)
+
+    def view_picture(self, image: Image.Image) -> Tensor:
+        """Resize an RGB picture of any size to (3, size, size) in [0, 1], pixel for pixel as open_clip's transform."""
+        side, resample = self.size, Image.Resampling[self.interpolation.upper()]
+        if self.squash:
+            return to_tensor(image.resize((side, side), resample))[0]
+        scale = side / min(image.size)
+        target = [max(side, int(length * scale)) for length in image.size]  # torchvision's resize rounds down
+        left, top = (round((length - side) / 2) for length in target)
+        resized = image.resize((target[0], target[1]), resample)
+        return to_tensor(resized.crop((left, top, left + side, top + side)))[0]
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from vqclip import __version__
-from vqclip.checkpoints import sha256
 from vqclip.clip_files import ClipFiles, find_clip
 from vqclip.config import to_dict
-from vqclip.errors import NumericsError, OutOfMemoryError
+from vqclip.errors import OutOfMemoryError
+from vqclip.hashes import known_sha256
 from vqclip.images import fit, open_image, to_tensor
 from vqclip.inits import Start, first_latent
-from vqclip.loop import Descent, optimise
+from vqclip.loop import Descent
 from vqclip.objective import Guide, Objective, Targets, similarity
 from vqclip.optimisers import SCHEDULES, Ema, make_optimiser
 from vqclip.perceptor import Perceptor, load_perceptor
@@ -34,8 +34,9 @@ from vqclip.prior import Sampling
 from vqclip.prior_files import PriorFiles, find_prior
 from vqclip.proposals import Proposer, best_proposals, load_proposer
 from vqclip.recipes import RECIPES
+from vqclip.recovery import finite_steps
 from vqclip.runtime import Generators, autocast
-from vqclip.step import Finished, Sink, Step
+from vqclip.step import Finished, Sink
 from vqclip.vqgan import VQGAN, clamp_with_grad, load_vqgan
 from vqclip.vqgan_files import VqganFiles, find_vqgan
 
@@ -79,8 +80,8 @@ def load_models(plan: Plan, *, pull: bool = False) -> Models:
     config = plan.config
     with _memory_errors():
         device, precision = torch.device(config.runtime.device), config.runtime.precision
+        vqgan_files = find_vqgan(config.vqgan, pull=pull)  # first, as its name is often that of a config to pull
         clip_files = [find_clip(spec, pull=pull) for spec in config.perceptors]
-        vqgan_files = find_vqgan(config.vqgan, pull=pull)
         prior_files = find_prior(config.prior.name) if config.init.kind == "prior" else None
         vqgan = load_vqgan(vqgan_files.path, vqgan_files.config, vqgan_files.quantiser).to(device)
         return Models(
@@ -153,13 +154,12 @@ def run(parts: Parts, sinks: Sequence[Sink] = (), interrupted: Callable[[], bool
     `interrupted` is asked after every step. Every sink hears of the end, whichever it is.
 
     Raises:
-        NumericsError: a loss is NaN or infinite.
+        NumericsError: a loss or the latent is NaN or infinite, also with smaller steps.
         OutOfMemoryError: the machine has not enough memory for the config.
     """
     began = time.monotonic()
     with _closing(sinks), _memory_errors():
-        for step in optimise(parts.descent, parts.plan.config.optimise.steps):
-            _check_finite(step)
+        for step in finite_steps(parts.descent, parts.plan.config.optimise.steps):
             for sink in sinks:
                 sink.step(step)
             if interrupted() and step.number < step.total:
@@ -189,7 +189,8 @@ def metadata(parts: Parts, finished: Finished, picture: int) -> dict[str, Any]:
         "seed": this.seed,
         "config": to_dict(alone),
         "models": parts.models,
-        "inputs": {file: sha256(file) for file in files if file},
+        "inputs": {file: known_sha256(file) for file in files if file},
+        "together": len(parts.plan.pictures),
         "step": finished.step,
         "scores": finished.scores[picture],
         "libraries": {
@@ -281,18 +282,10 @@ def _propose(
 
 def _describe_models(vqgan: VqganFiles, perceptors: Sequence[ClipFiles], prior: PriorFiles | None) -> dict[str, Any]:
     return {
-        **({"prior": {"name": prior.name, "sha256": sha256(prior.path)}} if prior else {}),
-        "vqgan": {"name": vqgan.name, "sha256": sha256(vqgan.path)},
-        "perceptors": [{"name": files.name, "sha256": sha256(files.weights)} for files in perceptors],
+        **({"prior": {"name": prior.name, "sha256": known_sha256(prior.path)}} if prior else {}),
+        "vqgan": {"name": vqgan.name, "sha256": known_sha256(vqgan.path)},
+        "perceptors": [{"name": files.name, "sha256": known_sha256(files.weights)} for files in perceptors],
     }
-
-
-def _check_finite(step: Step) -> None:
-    wrong = [term for term, values in step.losses.items() if not bool(torch.isfinite(values).all())]
-    if wrong:
-        raise NumericsError(
-            f"The loss {wrong[0]!r} became NaN or infinite at step {step.number}; lower optimise.lr or its weight."
-        )
 
 
 @contextlib.contextmanager

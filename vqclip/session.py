@@ -10,7 +10,7 @@ from vqclip.errors import UsageError, VqclipError
 from vqclip.outputs.files import write_text, writing
 from vqclip.outputs.frames import Frames, Videos
 from vqclip.outputs.metrics import Metrics
-from vqclip.outputs.picture import Pictures
+from vqclip.outputs.picture import Pictures, read_latent
 from vqclip.outputs.run import (
     RunFolder,
     check_free,
@@ -20,6 +20,7 @@ from vqclip.outputs.run import (
     holding,
     locate_run,
     point_latest,
+    set_aside,
     slug,
 )
 from vqclip.outputs.state import Partial, State, load_state
@@ -114,6 +115,36 @@ def go_on(
         state = load_state(folder.state, fingerprint(parts))
         if state is not None:
             parts.descent.load_state_dict(state)
+        return _go(parts, folder, watchers, interruption)
+
+
+def extend(
+    plan: Plan,
+    folder: RunFolder,
+    watchers: Callable[[Parts], Sequence[Sink]],
+    interruption: Interruption,
+) -> Finished | None:
+    """Go on from the latent of a finished run to the plan's more steps; its pictures are kept beside the new ones.
+
+    The optimiser starts afresh, as its state is not kept, so this is not the picture of one longer run.
+
+    Raises:
+        UsageError: the run kept no latent, or had as many steps already.
+        ModelError: the models are others than the run's.
+        VqclipError: as `start`.
+    """
+    if folder.latent is None or not folder.latent.is_file():
+        raise UsageError(f"{str(folder.target)!r} kept no latent to go on from; only a run folder keeps one.")
+    latent, done = read_latent(folder.latent)
+    if plan.config.optimise.steps <= done:
+        raise UsageError(f"This run is finished with {done} steps; give more than that with --steps.")
+    with holding(folder):
+        parts = build(plan)
+        if latent.shape != parts.descent.latent.shape:
+            raise UsageError(f"The latent in {str(folder.latent)!r} does not fit this config; start the run anew.")
+        parts.descent.start_from(latent, done)
+        set_aside(folder, done)
+        write_text(folder.config, to_yaml(_repeatable(plan.config)))
         return _go(parts, folder, watchers, interruption)
 
 

@@ -6,12 +6,15 @@ https://arxiv.org/abs/2012.09841); the codebook lookup is ours.
 
 import contextlib
 import io
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from taming.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
 
@@ -226,6 +229,31 @@ def load_vqgan(path: Path, config: Path | None = None, quantiser: str | None = N
     _check_keys(path, shapes, _shapes(model.state_dict()))
     model.set_weights({key: _weight(path, key, tensor) for key, tensor in tensors.items()})
     return model
+
+
+def save_vqgan(
+    source: Path,
+    target: Path,
+    config: Path | None = None,
+    quantiser: str | None = None,
+    *,
+    half: bool = False,
+    notes: Mapping[str, str] | None = None,
+) -> Architecture:
+    """Write the network of a checkpoint alone, as safetensors with its architecture in the header.
+
+    The first three arguments are `load_vqgan`'s. With `half` the weights are stored in half precision; `load_vqgan`
+    computes in fp32 whatever is stored. `notes` go into the header too.
+
+    Raises:
+        ModelError: as `load_vqgan`.
+    """
+    model = load_vqgan(source, config, quantiser)
+    sizes = model.architecture
+    header = {"quantiser": sizes.quantiser, "architecture": json.dumps(asdict(sizes)), **(notes or {})}
+    kept = {key: (t.half() if half else t).contiguous() for key, t in model.state_dict().items()}
+    save_file(kept, target, header)
+    return sizes
 
 
 def _network(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

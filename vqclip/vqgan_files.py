@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqclip.architecture import Architecture
-from vqclip.catalogue import VQGANS, PublishedVQGAN
-from vqclip.checkpoints import locate
+from vqclip.catalogue import VQGANS
 from vqclip.clip_files import EMBEDDED
 from vqclip.config import VqganConfig
 from vqclip.errors import UsageError
 from vqclip.paths import embedded_dir
 from vqclip.registry import did_you_mean
+from vqclip.shelf import stored_file, stored_names
+from vqclip.store import locate
 from vqclip.vqgan import read_architecture
 
 
@@ -36,8 +37,9 @@ def find_vqgan(choice: VqganConfig, *, pull: bool = False) -> VqganFiles:
     local = _local(choice)
     if local is not None:
         return local
-    published = _published(choice)
-    return VqganFiles(published.name, locate(published.name, pull=pull), None, published.quantiser)
+    name = _known(choice)
+    quantiser = VQGANS[name].quantiser if name in VQGANS else None
+    return VqganFiles(name, locate(name, pull=pull), None, quantiser)
 
 
 def vqgan_sizes(choice: VqganConfig) -> Architecture:
@@ -47,7 +49,10 @@ def vqgan_sizes(choice: VqganConfig) -> Architecture:
         UsageError, ModelError: as `find_vqgan`, for a local file.
     """
     local = _local(choice)
-    return read_architecture(local.path, local.config) if local else _published(choice).architecture
+    if local:
+        return read_architecture(local.path, local.config)
+    name = _known(choice)
+    return VQGANS[name].architecture if name in VQGANS else read_architecture(locate(name))
 
 
 def _local(choice: VqganConfig) -> VqganFiles | None:
@@ -61,8 +66,9 @@ def _local(choice: VqganConfig) -> VqganFiles | None:
     return None
 
 
-def _published(choice: VqganConfig) -> PublishedVQGAN:
+def _known(choice: VqganConfig) -> str:
+    """The name that a config gives, which is the catalogue's or that of a model in the store."""
     name = str(choice.name)
-    if name not in VQGANS:
-        raise UsageError(f"Unknown vqgan.name {name!r}: {did_you_mean(name, [EMBEDDED, *VQGANS])}")
-    return VQGANS[name]
+    if name not in VQGANS and stored_file(name) is None:
+        raise UsageError(f"Unknown vqgan.name {name!r}: {did_you_mean(name, [EMBEDDED, *VQGANS, *stored_names()])}")
+    return name

@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from vqclip import __version__
-from vqclip.cli import config, doctor, evaluate, generate, reconstruct, runs
+from vqclip.cli import (
+    batch,
+    classify,
+    config,
+    doctor,
+    evaluate,
+    gallery,
+    generate,
+    models,
+    reconstruct,
+    runs,
+    score,
+    search,
+)
 from vqclip.cli.console import Console
 from vqclip.errors import ExitCode, VqclipError
 
@@ -19,11 +32,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate.generate)
+app.command("batch")(batch.batch)
 app.command("sample")(generate.sample)
 app.command("evaluate")(evaluate.evaluate)
 app.command("reconstruct")(reconstruct.reconstruct)
+app.command("score")(score.score)
+app.command("classify")(classify.classify)
+app.command("search")(search.search)
+app.command("gallery")(gallery.gallery)
 app.command("resume")(runs.resume)
+app.command("rerun")(runs.rerun)
 app.command("info")(runs.info)
+app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 

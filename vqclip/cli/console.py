@@ -21,6 +21,7 @@ class Console:
     def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.verbose = verbose
         self.screen = RichConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         _show_log(self, logging.INFO if verbose else logging.WARNING)
 
@@ -31,7 +32,8 @@ class Console:
 
     def result(self, line: str, event: Mapping[str, Any]) -> None:
         """Write one result: the line, or with --json the event."""
-        sys.stdout.write((json.dumps(event, ensure_ascii=False) if self.as_json else _one_line(line)) + "\n")
+        text = json.dumps(event, ensure_ascii=False) if self.as_json else _one_line(line)
+        sys.stdout.write(_writable(text) + "\n")
         sys.stdout.flush()
 
     def text(self, text: str) -> None:
@@ -69,6 +71,11 @@ def _show_log(console: Console, level: int) -> None:
     logger.handlers = [_Handler(console)]
     logger.setLevel(level)
     logger.propagate = False
+
+
+def _writable(text: str) -> str:
+    """Replace halves of characters, as names of files that are not UTF-8 hold them, which no terminal can show."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _one_line(text: str) -> str:

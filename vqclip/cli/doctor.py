@@ -66,7 +66,7 @@ def _present(module: str) -> str:
 
 
 def _memory() -> dict[str, str]:
-    from vqclip.checkpoints import cache_dir
+    from vqclip.paths import cache_dir
 
     cache = cache_dir()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
@@ -98,17 +98,14 @@ def _devices() -> dict[str, str]:
 
 def _models() -> dict[str, str]:
     from vqclip.catalogue import VQGANS
-    from vqclip.checkpoints import locate
-    from vqclip.errors import ModelError
     from vqclip.paths import embedded_dir
+    from vqclip.shelf import stored_file
 
     embedded = [embedded_dir() / name for name in ("vqgan.safetensors", "clip/open_clip_model.safetensors")]
     found = {"embedded": "ready" if all(path.is_file() for path in embedded) else "damaged: install vqclip again"}
     for name, published in VQGANS.items():
-        try:
-            found[name] = str(locate(name, offline=True))
-        except ModelError:
-            found[name] = f"not on this machine ({published.size_text})"
+        path = stored_file(name)
+        found[name] = str(path) if path else f"not on this machine ({published.size_text})"
     return found
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vqclip.cli.console import Console
-from vqclip.cli.generate import stay_offline
 from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Layers, Quiet, Threads, Verbose, Words
 from vqclip.config import load_config
 from vqclip.errors import UsageError

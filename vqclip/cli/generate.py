@@ -1,12 +1,12 @@
 """vqclip generate and vqclip sample: prompts in, pictures out."""
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import (
     Count,
     Device,
@@ -139,11 +139,6 @@ def draw_or_show(console: Console, settings: Config, *, preview: bool, pull: boo
         _show_plan(console, settings)
     else:
         _draw(console, settings, preview=preview, pull=pull)
-
-
-def stay_offline() -> None:
-    """Keep huggingface_hub, which reads this when it is imported later, from waiting for the network."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def _draw(console: Console, settings: Config, *, preview: bool, pull: bool) -> None:

@@ -14,11 +14,12 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 class Interrupts:
     """While entered, remembers the first signal instead of dying of it.
 
-    Outside `deferred()` the first signal raises `Interrupted` where the program stands; inside, the
+    Outside `deferred()` the first signal raises `Interrupted` with the `message` where the program stands; inside, the
     work asks `received` when it is ready to stop. The second signal ends the process at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, message: str = "Stopped before the first step; nothing was written.") -> None:
+        self.message = message
         self.signal: int | None = None
         self._deferred = False
 
@@ -54,7 +55,7 @@ class Interrupts:
             os._exit(128 + number)
         self.signal = number
         if not self._deferred:
-            raise self.error("Stopped before the first step; nothing was written.")
+            raise self.error(self.message)
 
 
 def _left_alone(number: int) -> bool:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from vqclip.cli.console import Console
-from vqclip.cli.generate import stay_offline
 from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Layers, Offline, Overwrite, Pull, Quiet, Threads, Verbose, Words
 from vqclip.config import load_config
 from vqclip.errors import OutputError, PartialError, UsageError, VqclipError

@@ -1,18 +1,24 @@
-"""vqclip resume and vqclip info: runs that exist already."""
+"""vqclip resume, rerun and info: runs and pictures that exist already."""
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from vqclip.cli.console import Console
-from vqclip.cli.generate import announce, show_pictures, stay_offline
+from vqclip.cli.generate import announce, show_pictures
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.options import Json, Preview, Quiet, Verbose
+from vqclip.cli.offline import stay_offline
+from vqclip.cli.options import Device, Json, Offline, Output, Overwrite, Preview, Pull, Quiet, Threads, Verbose, Words
+from vqclip.config import Config
 from vqclip.errors import UsageError
+
+if TYPE_CHECKING:
+    from vqclip.pipeline import Parts
+    from vqclip.step import Sink
 
 
 def resume(
@@ -29,19 +35,19 @@ def resume(
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
         from vqclip.plan import make_plan
-        from vqclip.session import finished_pictures, go_on, unfinished
+        from vqclip.session import extend, finished_pictures, go_on, unfinished
 
         done = finished_pictures(run)
-        for path in done:
-            console.result(str(path), {"event": "image", "path": str(path)})
-        if done:
-            return console.say("This run is finished.")
+        if done and steps is None:
+            for path in done:
+                console.result(str(path), {"event": "image", "path": str(path)})
+            return console.say("This run is finished; --steps N goes on from it.")
         folder, config = unfinished(run)
         if steps is not None:
             config = dataclasses.replace(config, optimise=dataclasses.replace(config.optimise, steps=steps))
         plan = make_plan(config)
         announce(console, plan)
-        finished = go_on(
+        finished = (extend if done else go_on)(
             plan,
             folder,
             lambda parts: [
@@ -52,6 +58,66 @@ def resume(
         if finished is None:
             raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
         show_pictures(console, plan, folder, finished)
+
+
+def rerun(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture that vqclip made.")],
+    words: Words = None,
+    file: Annotated[
+        list[str] | None, typer.Option("--file", metavar="OLD=NEW", help="Where a picture it was made from is now.")
+    ] = None,
+    output: Output = None,
+    device: Device = None,
+    threads: Threads = None,
+    preview: Preview = None,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a picture again from what it carries: vqclip rerun picture.png --set optimise.steps=20"""
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    if not pull or offline:
+        stay_offline()
+    with Interrupts() as interrupts:
+        from vqclip.cli.progress import progress_sink
+        from vqclip.plan import make_plan
+        from vqclip.rerun import differences, read_recorded
+        from vqclip.session import folder_for, start
+
+        recorded = read_recorded(image, words or [], _pairs(file or []))
+        plan = make_plan(_placed(recorded.config, output, device, threads, overwrite))
+        folder = folder_for(plan)
+        announce(console, plan)
+
+        def watch(parts: "Parts") -> "list[Sink]":
+            for difference in differences(recorded, parts.models):
+                console.say(f"Note: {difference}.")
+            return [progress_sink(console, 0, plan.config.optimise.steps, preview is not False)]
+
+        finished = start(plan, folder, watch, interrupts, pull=pull and not offline)
+        if finished is None:
+            raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
+        show_pictures(console, plan, folder, finished)
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    """Read `OLD=NEW`."""
+    for pair in given:
+        if not all(pair.partition("=")):
+            raise UsageError(f"--file {pair!r} is not OLD=NEW.")
+    return {old: new for old, _, new in (pair.partition("=") for pair in given)}
+
+
+def _placed(config: Config, output: str | None, device: str | None, threads: int | None, overwrite: bool) -> Config:
+    """The config with the command's own options."""
+    runtime = dataclasses.replace(
+        config.runtime, device=device or config.runtime.device, threads=threads or config.runtime.threads
+    )
+    place = dataclasses.replace(config.output, path=output, overwrite=overwrite)
+    return dataclasses.replace(config, output=place, runtime=runtime)
 
 
 def info(

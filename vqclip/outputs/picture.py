@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -87,6 +88,19 @@ def read_metadata(path: Path) -> dict[str, Any]:
     if not isinstance(metadata, dict) or "config" not in metadata:
         raise UsageError(f"{str(path)!r} carries no vqclip metadata; pictures made with --no-metadata do not.")
     return metadata
+
+
+def read_latent(path: Path) -> tuple[Tensor, int]:
+    """Return the latent (N, C, h, w) of a finished run, and after how many steps it was.
+
+    Raises:
+        UsageError: the file is damaged or something else.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor("latent"), int((file.metadata() or {})["step"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UsageError(f"The latent {str(path)!r} is damaged; the run cannot go on from it.") from error
 
 
 class Pictures:

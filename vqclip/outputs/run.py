@@ -171,6 +171,14 @@ def clear(run: RunFolder) -> None:
             path.unlink(missing_ok=True)
 
 
+def set_aside(run: RunFolder, step: int) -> None:
+    """Give the pictures of a finished run that goes on a name with their step, such as `image.step10.png`."""
+    with writing(run.home):
+        for path in run.images:
+            if path.is_file():
+                path.replace(path.with_name(f"{path.stem}.step{step}{path.suffix}"))
+
+
 def close(run: RunFolder) -> None:
     """Remove what only an unfinished run needs."""
     with writing(run.home):

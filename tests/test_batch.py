@@ -1,0 +1,549 @@
+"""Batches: jobs from files, pictures that are those of single runs, and nothing lost whatever dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command import Command
+from conftest import TinyModels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vqclip.batch import work
+from vqclip.batch.driver import Summary, run_batch
+from vqclip.batch.jobs import Base, Job, read_jobs, shard
+from vqclip.batch.local import InProcess, Processes
+from vqclip.batch.record import DONE, FAILED, Record, Result, read_results
+from vqclip.batch.work import CURVE, Curve, Made, Worker, groups
+from vqclip.errors import UsageError
+from vqclip.images import open_image, to_tensor
+from vqclip.outputs.picture import read_metadata
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def base(tiny: TinyModels) -> Base:
+    return Base([str(tiny.config)])
+
+
+# Reading
+
+
+def test_every_format_says_the_same(base: Base) -> None:
+    texts = {
+        "a.txt": "# pets\na cat\n\n  a dog, brown  \n",
+        "a.jsonl": '{"prompt": "a cat"}\n\n{"prompt": "a dog, brown"}\n',
+        "a.csv": 'prompt,seed\na cat,\n"a dog, brown",\n',
+        "a.yaml": "- a cat\n- prompt: a dog, brown\n",
+    }
+    found = {name: read_jobs(name, text, base) for name, text in texts.items()}
+    assert [job.prompt for job in found["a.txt"]] == ["a cat", "a dog, brown"]
+    assert all(jobs == found["a.txt"] for jobs in found.values())
+    assert read_jobs("-", texts["a.txt"], base) == found["a.txt"]
+
+
+def test_an_id_follows_from_the_content(base: Base) -> None:
+    (job,) = read_jobs("a.jsonl", '{"prompt": "a cat", "seed": 1}', base)
+    assert read_jobs("b.csv", "seed,prompt\n1,a cat\n", base) == [job]
+    others = [
+        '{"prompt": "a cat", "seed": 2}',
+        '{"prompt": "a cat", "seed": 1, "steps": 3}',
+        '{"prompt": "cat", "seed": 1}',
+    ]
+    ids = {read_jobs("a.jsonl", text, base)[0].id for text in others} | {job.id}
+    ids |= {read_jobs("a.jsonl", '{"prompt": "a cat", "seed": 1}', Base(base.layers, ["optimise.lr=0.3"]))[0].id}
+    assert len(ids) == 5
+    assert len(read_jobs("a.txt", "a cat\na cat\n", base)) == 1
+
+
+def test_count_and_seed_expand(base: Base) -> None:
+    jobs = read_jobs("a.jsonl", '{"prompt": "a cat", "seed": 5, "count": 3, "output": "x/cat.png"}', base)
+    assert [(job.seed, job.output) for job in jobs] == [(5, "x/cat-0.png"), (6, "x/cat-1.png"), (7, "x/cat-2.png")]
+    assert [job.config.seed for job in jobs if job.config] == [5, 6, 7]
+    assert [job.seed for job in read_jobs("a.txt", "a cat", base, count=2, seed=9)] == [9, 10]
+    one, two = read_jobs("a.txt", "a cat\na dog", base)
+    assert one.seed == read_jobs("b.txt", "a cat", base)[0].seed != two.seed
+
+
+def test_settings_of_a_job(base: Base) -> None:
+    text = json.dumps({"prompt": "a", "size": "32x16", "steps": "4", "config": "codes", "set": {"optimise.lr": 0.5}})
+    (job,) = read_jobs("a.jsonl", text, base)
+    assert job.config and (job.config.size, job.config.optimise.steps, job.config.optimise.lr) == ("32x16", 4, 0.5)
+    (job,) = read_jobs("a.csv", "prompt,set,init_image\na,optimise.lr=0.25,x.png\n", base)
+    assert job.config and job.config.optimise.lr == 0.25
+    assert (job.config.init.kind, job.config.init.image) == ("image", "x.png")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"prompt": "a", "foo": 1}, "Unknown field 'foo'"),
+        ({"prompt": ""}, "needs a prompt"),
+        ({"seed": 1}, "needs a prompt"),
+        (["a"], "not list"),
+        (7, "not int"),
+        ({"prompt": 3}, "must be text"),
+        ({"prompt": "a", "seed": "x"}, "whole number"),
+        ({"prompt": "a", "seed": True}, "whole number"),
+        ({"prompt": "a", "seed": -1}, "between 0"),
+        ({"prompt": "a", "seed": 2**63 - 1, "count": 2}, "too large"),
+        ({"prompt": "a", "count": 0}, "between 1"),
+        ({"prompt": "a", "count": 10**6}, "between 1"),
+        ({"prompt": "a", "size": "big"}, "size"),
+        ({"prompt": "a", "config": "nothing"}, "Unknown config"),
+        ({"prompt": "a", "set": "optimise.step=3"}, "did you mean 'steps'"),
+        ({"prompt": "a", "set": [1]}, "must be `key=value`"),
+        ({"prompt": "a", "output": "../a.png"}, "leaves the folder"),
+        ({"prompt": "a", "output": "/tmp/a.png"}, "leaves the folder"),
+        ({"prompt": "a", "output": "x\\..\\..\\a.png"}, "leaves the folder"),
+        ({"prompt": "a", "output": "C:a.png"}, "leaves the folder"),
+        ({"prompt": "a", "output": "a.txt"}, "is no picture"),
+        ({"prompt": "a", "output": ".a.png"}, "hidden"),
+        ({"prompt": "a", "output": ".thumbs/a.png"}, "hidden"),
+        ({"prompt": "a", "output": "a" * 300 + ".png"}, "too long"),
+        ({"prompt": "a", "output": "a\ud800.png"}, "half a character"),
+        ({"prompt": "a\ud800"}, "half a character"),
+        ({"prompt": "a", "config": "-"}, "cannot be `-`"),
+        ({"prompt": "a", "set": "seed=7"}, "cannot hold 'seed=7'"),
+        ({"prompt": "a", "set": {"count": 2}}, "cannot hold 'count=2'"),
+    ],
+)
+def test_a_wrong_job_says_so_and_the_others_stand(base: Base, row: Any, says: str) -> None:
+    jobs = read_jobs("a.jsonl", json.dumps(row) + '\n{"prompt": "good"}\n', base)
+    assert jobs[0].error and says in jobs[0].error and jobs[0].code == 2 and jobs[0].config is None
+    assert jobs[1].error is None and jobs[1].prompt == "good"
+
+
+def test_two_jobs_cannot_have_one_name(base: Base) -> None:
+    text = '{"prompt": "a", "output": "x.png"}\n{"prompt": "b", "output": "X.png"}\n'
+    first, second = read_jobs("a.jsonl", text, base)
+    assert first.error is None and second.error and "taken by another job ('a')" in second.error
+
+
+def test_an_output_cannot_be_a_folder_of_another(base: Base) -> None:
+    text = '{"prompt": "a", "output": "x.png"}\n{"prompt": "b", "output": "x.png/y.png"}\n'
+    first, second = read_jobs("a.jsonl", text, base)
+    assert first.error and "a folder of another job's output" in first.error and second.error is None
+
+
+def test_yaml_of_any_kind_is_one_jobs_error(base: Base) -> None:
+    jobs = read_jobs("a.yaml", "- {prompt: a, 1: b}\n- {prompt: a, set: {size: 2024-01-01}}\n- good\n", base)
+    assert [job.error is None for job in jobs] == [False, False, True]
+
+
+def test_line_separators_are_text(base: Base, tmp_path: Path) -> None:
+    text = '{"prompt": "a\u2028cat\x85"}\n'
+    (job,) = read_jobs("a.jsonl", text, base)
+    assert job.error is None
+    record = Record(tmp_path)
+    record.add(Result(job.id, job.prompt, 1, DONE, path="a.png"))
+    assert read_results(record.path)[job.id].prompt == "a\u2028cat\x85"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "says"),
+    [
+        ("a.txt", "# nothing\n", "holds no job"),
+        ("a.yaml", "a: 1", "must hold a list"),
+        ("a.yaml", "[a", "not usable YAML"),
+        ("a.csv", "", "holds no job"),
+    ],
+)
+def test_a_file_that_is_none_is_said(base: Base, path: str, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        read_jobs(path, text, base)
+
+
+def test_lines_that_are_not_json_or_too_long_are_jobs_of_their_own(base: Base) -> None:
+    jobs = read_jobs("a.jsonl", '{"prompt": "a"\n{"prompt": "b"}\n', base)
+    assert jobs[0].error and "Line 1 of 'a.jsonl' is not JSON" in jobs[0].error and jobs[1].error is None
+    jobs = read_jobs("a.csv", "prompt\na,b\nc\n", base)
+    assert jobs[0].error and "more fields" in jobs[0].error and jobs[1].prompt == "c"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(max_size=80), st.sampled_from(["a.txt", "a.jsonl", "a.csv", "a.yaml"]))
+def test_any_file_is_jobs_or_a_sentence(data: bytes, path: str) -> None:
+    try:
+        jobs = read_jobs(path, data.decode("utf-8", "replace"), Base())
+    except UsageError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all((job.config is None) == (job.error is not None) for job in jobs)
+
+
+def test_shards_part_the_jobs() -> None:
+    jobs = [Job(str(number), "", 0, "") for number in range(10)]
+    parts = [shard(jobs, f"{index}/3") for index in (1, 2, 3)]
+    assert sorted(job.id for part in parts for job in part) == sorted(job.id for job in jobs)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    for bad in ("0/3", "4/3", "1", "a/b", "1/0"):
+        with pytest.raises(UsageError, match="--shard"):
+            shard(jobs, bad)
+
+
+# The record
+
+
+def result(name: str, status: str = DONE, **more: Any) -> Result:
+    return Result(name, "a cat", 1, status, path=f"{name}.png", losses=(1.0, 0.5), **more)
+
+
+def test_the_last_line_of_a_job_counts(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    for each in (result("a", FAILED), result("b"), result("a")):
+        record.add(each)
+    assert read_results(record.path) == {"a": result("a"), "b": result("b")} == record.results
+
+
+def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.add(result("a"))
+    record.add(result("b"))
+    whole = record.path.read_bytes()
+    for cut in range(len(whole) // 2, len(whole)):
+        record.path.write_bytes(whole[:cut])
+        again = Record(tmp_path)
+        again.add(result("c"))
+        found = read_results(record.path)
+        assert {"a", "c"} <= found.keys() and found["a"] == result("a") and found["c"] == result("c")
+
+
+def test_a_picture_that_is_gone_is_to_do_again(tmp_path: Path) -> None:
+    jobs = [Job(name, "a cat", 1, f"{name}.png") for name in "abc"]
+    record = Record(tmp_path)
+    record.add(result("a"))
+    record.add(result("b"))
+    record.add(result("c", FAILED))
+    (tmp_path / "a.png").touch()
+    assert [job.id for job in record.left(jobs)] == ["b", "c"]
+    assert [job.id for job in record.left([*jobs, Job("d", "", 1, "d.png")], only_failed=True)] == ["b", "c"]
+
+
+# The work
+
+
+def test_jobs_that_fit_together_are_grouped(base: Base) -> None:
+    text = (
+        '{"prompt": "a"}\n{"prompt": "b", "size": "8x8"}\n{"prompt": "c"}\n{"prompt": "d"}\n{"prompt": "e", "x": 1}\n'
+    )
+    jobs = read_jobs("a.jsonl", text, base)
+    found = [[job.prompt for job in group] for group in groups(jobs, 2)]
+    assert found == [["a", "c"], ["d"], ["b"]]
+
+
+def test_a_picture_is_that_of_a_single_run_up_to_rounding(run: Command, base: Base, tiny: TinyModels) -> None:
+    jobs = read_jobs("a.jsonl", '{"prompt": "a cat", "seed": 3}\n{"prompt": "a dog", "seed": 4}\n', base)
+    made = Worker().make(jobs)
+    assert made is not None and [each.together for each in made] == [2, 2]
+    assert run("generate", "-c", str(tiny.config), "a dog", "--seed", "4", "-o", "dog.png", "-q").code == 0
+    Path("batch.png").write_bytes(made[1].picture)
+    alone, grouped = (to_tensor(open_image(name)) for name in ("dog.png", "batch.png"))
+    assert float((alone - grouped).abs().max()) <= 2 / 255
+    assert read_metadata(Path("batch.png"))["together"] == 2
+    (single,) = Worker().make(jobs[1:]) or []
+    assert single.picture == Path("dog.png").read_bytes()
+    assert [each.picture for each in Worker().make(jobs) or []] == [each.picture for each in made]
+
+
+def test_a_group_that_was_stopped_goes_on_to_the_same_pictures(base: Base, tmp_path: Path) -> None:
+    jobs = read_jobs("a.txt", "a\nb\n", base)
+    expected = [made.picture for made in Worker().make(jobs) or []]
+    states = tmp_path / "states"
+    asked = iter(range(100))
+    assert Worker(states=states).make(jobs, lambda: next(asked) == 2) is None
+    (state,) = states.iterdir()
+    assert [file.name for file in sorted(state.iterdir())] == ["00000002.pt", "00000003.pt"]
+    made = Worker(states=states).make(jobs) or []
+    assert [each.picture for each in made] == expected and [len(each.losses) for each in made] == [3, 3]
+    assert list(states.iterdir()) == []
+
+
+def test_models_are_loaded_once(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[Any] = []
+    load = work.load_models
+    monkeypatch.setattr(work, "load_models", lambda plan, pull: loads.append(plan) or load(plan, pull=pull))
+    jobs = read_jobs("a.jsonl", '{"prompt": "a"}\n{"prompt": "b", "size": "8x8"}\n{"prompt": "c"}\n', base)
+    worker = Worker()
+    for group in groups(jobs, 1):
+        assert worker.make(group)
+    assert len(loads) == 1
+
+
+def test_one_that_fails_does_not_spoil_its_group(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = read_jobs("a.jsonl", '{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"}\n', base)
+    go = work.run
+
+    def fails(parts: Any, *rest: Any) -> Any:
+        if any(picture.prompt == "b" for picture in parts.plan.pictures):
+            raise RuntimeError("a bug\nwith lines")
+        return go(parts, *rest)
+
+    monkeypatch.setattr(work, "run", fails)
+    made = Worker().make(jobs)
+    assert made and [bool(each.picture) for each in made] == [True, False, True]
+    assert made[1].code == 1 and made[1].error == "vqclip has a bug: RuntimeError: a bug"
+
+
+def test_a_curve_keeps_the_ends(base: Base) -> None:
+    curve = Curve()
+    curve.totals = [[float(number), -float(number)] for number in range(1000)]
+    kept = curve.of(1)
+    assert len(kept) == CURVE and kept[0] == 0 and kept[-1] == -999
+    curve.totals = [[1.0, 2.0]]
+    assert curve.of(0) == (1.0,)
+    curve.totals = []
+    assert curve.of(0) == ()
+
+
+class Given:
+    """An engine that makes a grey picture of every job, and may be stopped."""
+
+    def results(self, groups: Iterator[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[Made]:
+        for group in groups:
+            if stop():
+                return
+            yield from (Made(job.id, b"picture", losses=(1.0,)) for job in group)
+
+
+def test_a_batch_does_what_is_left(base: Base, tmp_path: Path) -> None:
+    jobs = read_jobs("a.txt", "\n".join("abcdef"), base)
+    calls = iter([False, True])
+    first = run_batch(jobs, Record(tmp_path), Given(), 2, stop=lambda: next(calls))
+    assert first == Summary(done=2, skipped=0, failed=0, left=4)
+    second = run_batch(jobs, Record(tmp_path), Given(), 2, limit=1)
+    assert second == Summary(done=1, skipped=2, failed=0, left=3)
+    assert run_batch(jobs, Record(tmp_path), Given(), 2) == Summary(done=3, skipped=3)
+    assert run_batch(jobs, Record(tmp_path), Given(), 2) == Summary(skipped=6)
+
+
+def test_a_file_of_the_users_is_not_replaced(base: Base, tmp_path: Path) -> None:
+    jobs = read_jobs("a.jsonl", '{"prompt": "a", "output": "cat.png"}\n{"prompt": "b"}\n', base)
+    (tmp_path / "cat.png").write_bytes(b"mine")
+    record = Record(tmp_path)
+    assert run_batch(jobs, record, Given(), 2) == Summary(done=1, failed=1)
+    assert (tmp_path / "cat.png").read_bytes() == b"mine"
+    assert record.results[jobs[0].id].code == 6 and "is there already" in str(record.results[jobs[0].id].error)
+
+
+# The command
+
+
+def poisoned(folder: Path) -> str:
+    """Twenty jobs, of which ten fail in ten ways."""
+    (folder / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    bad = [
+        '{"prompt": "a", "foo": 1}',
+        "not json",
+        '{"prompt": "a", "init_image": "gone.png"}',
+        f'{{"prompt": "a", "init_image": "{folder}/cut.png"}}',
+        '{"prompt": "a", "size": "0x0"}',
+        '{"prompt": "a::nan"}',
+        '{"prompt": "a", "output": "../x.png"}',
+        '{"prompt": "nan", "set": "losses.tv=1e39"}',
+        '{"prompt": "a", "set": "vqgan.file=gone.ckpt"}',
+        '{"prompt": "a", "set": "optimise.name=adom"}',
+    ]
+    good = [json.dumps({"prompt": f"a cat {number}"}) for number in range(10)]
+    return "\n".join(line for pair in zip(good, bad, strict=True) for line in pair)
+
+
+def test_poisoned_jobs_are_recorded_and_the_rest_goes_on(run: Command, tiny: TinyModels, tmp_path: Path) -> None:
+    Path("jobs.jsonl").write_text(poisoned(tmp_path))
+    words = ("batch", "jobs.jsonl", "-o", "out", "-c", str(tiny.config), "--steps", "2", "--json")
+    done = run(*words)
+    assert done.code == 5, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [sum(e["event"] == kind for e in events) for kind in ("image", "error", "summary")] == [10, 11, 1]
+    summary = next(event for event in events if event["event"] == "summary")
+    assert (summary["done"], summary["failed"], summary["left"], summary["skipped"]) == (10, 10, 0, 0)
+    results = read_results(Path("out/results.jsonl"))
+    failed = {each.error: each.code for each in results.values() if each.status == FAILED}
+    assert len(results) == 20 and len(failed) == 10
+    assert set(failed.values()) == {2, 3, 7}
+    assert all("\n" not in error for error in failed if error)
+    assert len(list(Path("out").glob("*.png"))) == 10
+    page = Path("out/index.html").read_text()
+    assert page.count("<article") == 20 and page.count('class="failed"') == 10
+    again = [json.loads(line) for line in run(*words).stdout.splitlines()]
+    assert (again[-2]["done"], again[-2]["skipped"], again[-2]["failed"]) == (0, 10, 10)
+
+
+def test_a_second_batch_in_the_same_folder_is_told(run: Command, tiny: TinyModels) -> None:
+    from filelock import FileLock
+
+    Path("jobs.txt").write_text("a cat\n")
+    Path("out").mkdir()
+    with FileLock("out/.lock"):
+        words = ("batch", "jobs.txt", "-o", "out", "-c", str(tiny.config))
+        done = run(*words)
+        assert done.code == 75 and "--wait" in done.stderr
+    assert run(*words, "--steps", "1").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["gone.txt", "-o", "out"], 2, "Cannot read the job file"),
+        (["jobs.txt"], 2, "--output"),
+        (["jobs.txt", "-o", "out", "--shard", "3/2"], 2, "--shard"),
+        (["jobs.txt", "-o", "out", "--time-limit", "soon"], 2, "--time-limit"),
+        (["jobs.txt", "-o", "out", "--batch-size", "0"], 2, "--batch-size"),
+        (["jobs.txt", "-o", "out", "--workers", "many"], 2, "--workers"),
+        (["jobs.txt", "-o", "out", "--engine", "cloud"], 2, "Unknown engine"),
+        (["jobs.txt", "-o", "jobs.txt"], 6, "Cannot write"),
+        (["bytes.txt", "-o", "out"], 2, "not UTF-8"),
+    ],
+)
+def test_bad_usage_is_a_sentence(run: Command, words: list[str], code: int, says: str) -> None:
+    Path("jobs.txt").write_text("a cat\n")
+    Path("bytes.txt").write_bytes(b"\xff\xfe")
+    done = run("batch", *words)
+    assert done.code == code and says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_time_runs_out_between_groups(run: Command, tiny: TinyModels) -> None:
+    Path("jobs.txt").write_text("\n".join(f"a cat {number}" for number in range(6)))
+    words = ("batch", "jobs.txt", "-o", "out", "-c", str(tiny.config), "--batch-size", "1", "--json")
+    done = run(*words, "--time-limit", "0s")
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert done.code == 0 and (summary["done"], summary["left"]) == (0, 6)
+
+
+def start(tiny: TinyModels, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "vqclip", "batch", "jobs.txt", "-o", "out", "-c", str(tiny.config), *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_batch_that_is_killed_goes_on(tiny: TinyModels, run: Command, number: signal.Signals) -> None:
+    Path("jobs.txt").write_text("\n".join(f"a cat {number}" for number in range(12)))
+    with start(tiny, "--batch-size", "1", "--steps", "40") as process:
+        assert process.stdout
+        for _ in range(3):
+            assert process.stdout.readline()
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == (143 if number == signal.SIGTERM else -9)
+    before = {path: path.stat().st_mtime_ns for path in Path("out").glob("*.png")}
+    assert 3 <= len(before) < 12 and all(Image.open(path).load() for path in before)
+    words = ("batch", "jobs.txt", "-o", "out", "-c", str(tiny.config), "--batch-size", "1", "--steps", "40", "--json")
+    summary = json.loads(run(*words).stdout.splitlines()[-1])
+    assert summary["done"] + summary["skipped"] == 12 and summary["left"] == 0
+    assert all(path.stat().st_mtime_ns == time_ for path, time_ in before.items())
+
+
+# Several workers
+
+
+def workers_of(process: int) -> list[int]:
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the workers in /proc")
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tiny: TinyModels) -> None:
+    Path("jobs.txt").write_text("\n".join(f"a cat {number}" for number in range(12)))
+    with start(tiny, "--workers", "2", "--batch-size", "2", "--steps", "30", "--json") as process:
+        assert process.stdout and process.stderr
+        first = process.stdout.readline()
+        os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+        rest, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    events = [json.loads(line) for line in [first, *rest.splitlines()]]
+    assert sum(event["event"] == "image" for event in events) == 12
+    assert len({event["id"] for event in events if event["event"] == "image"}) == 12
+
+
+def _dies(self: Worker, jobs: Sequence[Job], stop: Any = None) -> list[Made]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+@pytest.mark.slow
+def test_a_job_that_kills_its_worker_is_given_up(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = read_jobs("a.txt", "a\nb\n", base)
+    engine = Processes(1, [], 1)
+    monkeypatch.setattr("vqclip.batch.local._work", _dying_work)
+    made = list(engine.results(groups(jobs, 2), lambda: False))
+    assert sorted(each.id for each in made) == sorted(job.id for job in jobs)
+    assert all(each.error and "died 3 times" in each.error and "signal 9" in each.error for each in made)
+
+
+def _dying_work(pipe: Any, *rest: Any) -> None:
+    pipe.recv()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_workers_make_the_pictures_that_one_process_makes(base: Base) -> None:
+    jobs = read_jobs("a.txt", "\n".join("abcd"), base)
+    alone = {made.id: made.picture for made in InProcess().results(groups(jobs, 2), lambda: False)}
+    together = {made.id: made.picture for made in Processes(2, [], 1).results(groups(jobs, 2), lambda: False)}
+    assert alone == together and len(alone) == 4
+
+
+@pytest.mark.slow
+def test_ray_makes_them_too_and_survives_a_killed_actor(base: Base) -> None:
+    ray = pytest.importorskip("ray")
+    from vqclip.batch.ray import RayCluster
+
+    jobs = read_jobs("a.txt", "\n".join("abcdefgh"), base)
+    alone = {made.id: made.picture for made in InProcess().results(groups(jobs, 1), lambda: False)}
+    engine = RayCluster(None, 2, 1)
+    try:
+        found, killed = {}, False
+        for made in engine.results(groups(jobs, 1), lambda: False):
+            found[made.id] = made.picture
+            if not killed:
+                killed = True
+                os.kill(_an_actor(), signal.SIGKILL)
+        assert found == alone
+    finally:
+        ray.shutdown()
+
+
+def _an_actor() -> int:
+    """The process of a living actor of ours."""
+    for _ in range(100):
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if b"ray::Actor" in (entry / "cmdline").read_bytes():
+                    return int(entry.name)
+            except OSError:
+                continue
+        time.sleep(0.05)
+    raise AssertionError("no actor is there")
+
+
+def test_threads_are_divided_among_workers(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vqclip.cli.batch import _engine
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    engine = _engine("local", "4", None, None, None, False, Path("s"))
+    assert isinstance(engine, Processes) and (engine.count, engine.threads, list(engine.devices)) == (4, 2, [])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    engine = _engine("local", "auto", None, None, None, False, Path("s"))
+    assert isinstance(engine, Processes) and (engine.count, list(engine.devices)) == (3, ["0", "1", "2"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-ab,7")
+    engine = _engine("local", "auto", None, None, None, False, Path("s"))
+    assert isinstance(engine, Processes) and list(engine.devices) == ["2", "GPU-ab", "7"]
+    for device in ("cpu", "cuda:1"):
+        assert isinstance(_engine("local", "auto", None, device, None, False, Path("s")), InProcess)

@@ -1,0 +1,61 @@
+"""Going on from a finished run: more steps from its latent, and nothing of it lost."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command import Command
+from conftest import TinyModels
+from safetensors.torch import load_file
+
+from vqclip.outputs.picture import read_latent, read_metadata
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def finished(run: Command, tiny: TinyModels) -> Path:
+    done = run("generate", "-c", str(tiny.config), "a cat", "--seed", "5", "--steps", "4", "-o", "run/", "-q")
+    assert done.code == 0, done.stderr
+    return Path("run")
+
+
+def test_a_finished_run_goes_on_from_its_latent(run: Command, finished: Path) -> None:
+    before = (finished / "image.png").read_bytes()
+    latent = load_file(finished / "latent.safetensors")["latent"]
+    done = run("resume", "run", "--steps", "7", "--json")
+    assert done.code == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 7
+    assert (finished / "image.step4.png").read_bytes() == before != (finished / "image.png").read_bytes()
+    assert read_metadata(finished / "image.png")["step"] == 7
+    steps = [json.loads(line)["step"] for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6, 7]
+    after, number = read_latent(finished / "latent.safetensors")
+    assert number == 7 and after.shape == latent.shape and not torch.equal(after, latent)
+    assert not (finished / "state").exists()
+
+
+def test_a_finished_run_is_only_shown_without_steps(run: Command, finished: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.iterdir()}
+    done = run("resume", "run")
+    assert done.code == 0 and done.stdout == "run/image.png\n" and "--steps N goes on" in done.stderr
+    assert {path: path.read_bytes() for path in finished.iterdir()} == before
+
+
+@pytest.mark.parametrize("steps", ["4", "3"])
+def test_steps_that_are_done_already_are_said(run: Command, finished: Path, steps: str) -> None:
+    done = run("resume", "run", "--steps", steps)
+    assert done.code == 2 and "finished with 4 steps" in done.stderr
+
+
+def test_a_damaged_latent_and_a_lone_picture_are_said(run: Command, finished: Path, tiny: TinyModels) -> None:
+    (finished / "latent.safetensors").write_bytes(b"junk")
+    assert "is damaged" in run("resume", "run", "--steps", "9").stderr
+    (finished / "latent.safetensors").unlink()
+    done = run("resume", "run", "--steps", "9")
+    assert done.code == 2 and "kept no latent" in done.stderr
+    assert (finished / "image.png").is_file()

@@ -1,0 +1,94 @@
+"""Steps that give NaN are taken back exactly, twice, with half the step size."""
+
+import pytest
+import torch
+from test_loop import Towards, make_descent
+from torch import Tensor
+
+from vqclip.errors import NumericsError
+from vqclip.loop import Descent, optimise
+from vqclip.recovery import finite_steps
+
+
+class Breaking:
+    """The objective of test_loop that gives NaN, or a gradient of NaN, at some of its calls."""
+
+    def __init__(self, inner: Towards, calls: set[int], gradient: bool = False) -> None:
+        self.inner, self.calls, self.gradient, self.count = inner, calls, gradient, 0
+
+    def __call__(self, images: Tensor, latent: Tensor) -> dict[str, Tensor]:
+        losses = self.inner(images, latent)
+        self.count += 1
+        if self.count in self.calls:
+            assert images.grad is not None
+            images.grad.fill_(torch.nan)
+            return losses if self.gradient else {"prompt": losses["prompt"] * torch.nan}
+        return losses
+
+    def lighten(self) -> bool:
+        return False
+
+
+class Crowded:
+    """The objective of test_loop for a GPU that holds so many cutouts at once only."""
+
+    def __init__(self, inner: Towards, micro_batch: int, room: int) -> None:
+        self.inner, self.micro_batch, self.room = inner, micro_batch, room
+
+    def __call__(self, images: Tensor, latent: Tensor) -> dict[str, Tensor]:
+        losses = self.inner(images, latent)
+        if self.micro_batch > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses
+
+    def lighten(self) -> bool:
+        self.micro_batch //= 2
+        return self.micro_batch > 0
+
+
+def broken(calls: set[int], gradient: bool = False) -> Descent:
+    descent = make_descent("adam", lr=0.1, noise=0.5, ema=0.5)
+    descent.objective = Breaking(descent.objective, calls, gradient)  # type: ignore[arg-type]
+    return descent
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_bad_step_is_tried_again_with_half_the_size(gradient: bool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "vqclip")
+    descent = broken({3}, gradient)
+    numbers = [step.number for step in finite_steps(descent, 5)]
+    assert numbers == [1, 2, 3, 4, 5] and descent.lr == 0.05
+    expected = make_descent("adam", lr=0.1, noise=0.5, ema=0.5)
+    list(optimise(expected, 2))
+    expected.lr = 0.05
+    list(optimise(expected, 5))
+    assert torch.equal(descent.result(), expected.result())
+    assert caplog.text.count("trying with half the step size") == 1
+
+
+def test_the_smaller_size_is_part_of_the_state() -> None:
+    descent = broken({2})
+    states = [step.state() for step in finite_steps(descent, 4)]
+    again = make_descent("adam", lr=0.1, noise=0.5, ema=0.5)
+    again.load_state_dict(states[1])
+    list(optimise(again, 4))
+    assert torch.equal(again.result(), descent.result())
+
+
+def test_after_two_tries_the_run_is_given_up_before_the_bad_step() -> None:
+    descent = broken(set(range(3, 99)))
+    with pytest.raises(NumericsError, match="step 3, also with a smaller step size"):
+        list(finite_steps(descent, 5))
+    assert descent.number == 2 and bool(torch.isfinite(descent.latent).all())
+
+
+def test_too_little_memory_means_fewer_cutouts_at_once_and_the_same_steps() -> None:
+    descent, expected = (make_descent("adam", lr=0.1, noise=0.5) for _ in range(2))
+    descent.objective = Crowded(descent.objective, 8, 3)  # type: ignore[arg-type]
+    assert [step.number for step in finite_steps(descent, 4)] == [1, 2, 3, 4]
+    list(optimise(expected, 4))
+    assert torch.equal(descent.result(), expected.result()) and descent.objective.micro_batch == 2  # type: ignore[attr-defined]
+    descent = make_descent("adam")
+    descent.objective = Crowded(descent.objective, 8, 0)  # type: ignore[arg-type]
+    with pytest.raises(torch.OutOfMemoryError):
+        list(finite_steps(descent, 4))

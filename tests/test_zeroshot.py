@@ -1,0 +1,150 @@
+"""Scores and classes against open_clip's own steps, and the commands as a whole."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from command import Command
+from conftest import TinyModels
+from PIL import Image
+
+from vqclip.clip_files import find_clip
+from vqclip.embedding import embed_files
+from vqclip.errors import UsageError
+from vqclip.perceptor import Perceptor, load_perceptor
+from vqclip.zeroshot import TEMPLATES, label_vectors, parse_labels, probabilities
+
+
+@pytest.fixture
+def perceptor(tiny: TinyModels) -> Perceptor:
+    return load_perceptor(find_clip(str(tiny.clip)), torch.device("cpu"))
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30), seed: int = 0) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((size[0], size[1])).save(path)
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+@pytest.mark.parametrize("size", [(40, 30), (30, 47), (16, 16), (9, 300), (200, 201)])
+def test_a_picture_is_seen_as_open_clips_own_transform_shows_it(
+    perceptor: Perceptor, tmp_path: Path, mode: str, size: tuple[int, int]
+) -> None:
+    perceptor.squash = mode == "squash"
+    given = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "interpolation": "bicubic", "resize_mode": mode}
+    transform = open_clip.image_transform(perceptor.size, is_train=False, **given)
+    image = Image.open(picture(tmp_path / "a.png", size)).convert("RGB")
+    assert torch.equal(perceptor.view_picture(image), transform(image))
+
+
+def test_batches_give_what_single_pictures_give(perceptor: Perceptor, tmp_path: Path) -> None:
+    paths = [picture(tmp_path / f"{number}.png", (20 + number, 30), number) for number in range(70)]
+    (tmp_path / "35.png").write_bytes(b"no picture")
+    found = list(embed_files(perceptor, paths))
+    assert [path for path, _ in found] == paths
+    assert isinstance(found[35][1], UsageError)
+    for number in (0, 31, 32, 69):
+        alone = perceptor.encode_image(perceptor.view_picture(Image.open(paths[number]).convert("RGB"))[None])[0]
+        torch.testing.assert_close(found[number][1], alone, atol=1e-6, rtol=0)
+
+
+def test_probabilities_are_the_models_own(perceptor: Perceptor) -> None:
+    cosines = torch.tensor([[0.3, 0.1], [-0.2, 0.2]])
+    scale = float(perceptor.model.logit_scale.exp())
+    logits = np.exp(scale * cosines.numpy())
+    np.testing.assert_allclose(probabilities(perceptor, cosines), logits / logits.sum(1, keepdims=True), rtol=1e-5)
+    perceptor.model.logit_bias = torch.tensor(-3.0)
+    np.testing.assert_allclose(
+        probabilities(perceptor, cosines), 1 / (1 + np.exp(3 - scale * cosines.numpy())), rtol=1e-5
+    )
+
+
+def test_labels_are_the_mean_of_their_templates(perceptor: Perceptor) -> None:
+    vectors = label_vectors(perceptor, ["cat", "owl"], ["a {}", "{} here"])
+    plain = perceptor.encode_text(["an owl", "owl here"]).mean(0)
+    torch.testing.assert_close(vectors[1], plain / plain.norm())
+    by_open_clip = open_clip.build_zero_shot_classifier(
+        perceptor.model, perceptor.tokenizer, ["cat", "dog"], [lambda c, t=t: t.format(c) for t in TEMPLATES]
+    )
+    torch.testing.assert_close(label_vectors(perceptor, ["cat", "dog"]), by_open_clip.T, atol=1e-6, rtol=0)
+
+
+def test_labels_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text("# animals\ncat\n\n tree frog \ncat\n")
+    assert parse_labels(["dog, cat ,", f"@{file}"]) == ["dog", "cat", "tree frog"]
+    for bad in (["cat"], ["cat,cat"], [","]):
+        with pytest.raises(UsageError, match="at least two different labels"):
+            parse_labels(bad)
+    with pytest.raises(UsageError, match="Cannot read the labels"):
+        parse_labels([f"@{tmp_path}/none.txt"])
+
+
+def test_score_prints_a_line_for_every_picture_and_text(run: Command, tiny: TinyModels, tmp_path: Path) -> None:
+    one, two = (str(picture(tmp_path / name, seed=seed)) for seed, name in enumerate(("1.png", "2.png")))
+    done = run("score", one, two, "-p", "a cat", "-p", "a dog", "-m", str(tiny.clip), "--json")
+    assert done.code == 0
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(event["path"], event["prompt"]) for event in events] == [
+        (path, text) for path in (one, two) for text in ("a cat", "a dog")
+    ]
+    assert events[0]["probability"] + events[1]["probability"] == pytest.approx(1, abs=2e-4)
+    alone = run("score", one, "-p", "a cat", "-m", str(tiny.clip), "--json")
+    assert json.loads(alone.stdout)["probability"] is None
+    assert json.loads(alone.stdout)["cosine"] == events[0]["cosine"]
+
+
+def test_bad_files_of_a_folder_are_skipped_and_named(run: Command, tiny: TinyModels, tmp_path: Path) -> None:
+    picture(tmp_path / "good.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:900])
+    (tmp_path / "notes.txt").write_text("hello")
+    done = run("classify", str(tmp_path), "-l", "cat,dog", "-m", str(tiny.clip))
+    assert done.code == 0 and len(done.stdout.splitlines()) == 1
+    assert "Skipped 2 files" in done.stderr and "cut.png" in done.stderr and "notes.txt" in done.stderr
+
+
+def test_a_bad_file_that_was_named_is_an_error_after_the_others(run: Command, tiny: TinyModels, tmp_path: Path) -> None:
+    good = picture(tmp_path / "good.png")
+    words = ("classify", f"{tmp_path}/gone.png", str(good), "-l", "cat,dog", "-k", "2", "-m", str(tiny.clip))
+    done = run(*words)
+    assert done.code == 2 and done.stdout.startswith(f"{good}  ")
+    assert "gone.png" in done.stderr and "1 of 2 files" in done.stderr
+
+
+def test_a_list_on_standard_input(
+    run: Command, tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = picture(tmp_path / "a b.png")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{good}\n"))
+    done = run("score", "-", "-p", "a cat", "-m", str(tiny.clip))
+    assert done.code == 0 and str(good) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["score", "x.png"], 2, "--prompt"),
+        (["score", "*.none", "-p", "a"], 2, "Nothing matches"),
+        (["classify", "x.png", "-l", "cat"], 2, "two different labels"),
+        (["classify", ".", "-l", "cat,dog", "--template", "a photo"], 2, "no {}"),
+        (["score", ".", "-p", "a", "-m", "ViT-B-32:opena"], 2, "did you mean 'openai'"),
+        (["score", ".", "-p", "a", "-m", "ViT-B-32:openai"], 3, "vqclip models pull ViT-B-32:openai"),
+        (["score", ".", "-p", "a", "--device", "tpu"], 2, "Unknown device"),
+    ],
+)
+def test_bad_usage_is_a_sentence(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, says: str
+) -> None:
+    picture(Path("here.png"))
+    done = run(*words)
+    assert done.code == code and says in done.stderr and "Traceback" not in done.stderr and done.stdout == ""

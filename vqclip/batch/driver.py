@@ -1,0 +1,139 @@
+"""One batch from start to end: what is left of the jobs, through an engine, into pictures and the record."""
+
+import contextlib
+import errno
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vqclip.batch.jobs import Job
+from vqclip.batch.local import Engine
+from vqclip.batch.record import DONE, FAILED, Record, Result
+from vqclip.batch.work import Made, groups
+from vqclip.errors import BusyError, OutputError
+from vqclip.outputs.files import write_bytes, writing
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+"""Failures of the folder rather than of one name in it."""
+
+GALLERY_EVERY = 60.0
+"""Seconds between two writings of the gallery while a batch goes on."""
+
+
+@dataclass
+class Summary:
+    """How a batch stands: jobs `done` now, `skipped` because they were done before, `failed` now, and `left`."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    left: int = 0
+
+
+@contextlib.contextmanager
+def holding_batch(folder: Path, patient: bool) -> Iterator[None]:
+    """Make the batch's folder and keep every other process out of it; a `patient` one waits for its turn.
+
+    Raises:
+        BusyError: another process works in it.
+        OutputError: it cannot be made.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=-1 if patient else 0)
+        except Timeout as error:
+            raise BusyError(
+                f"Another vqclip works in {str(folder)!r}; wait for it (--wait does), or choose another -o."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def run_batch(
+    jobs: Sequence[Job],
+    record: Record,
+    engine: Engine,
+    together: int,
+    *,
+    only_failed: bool = False,
+    limit: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[Result, Summary], None] = lambda result, summary: None,
+    gallery: Callable[[], object] = lambda: None,
+) -> Summary:
+    """Do what is left of the jobs, at most `limit` of them; `tell` hears of every result.
+
+    Raises:
+        OutputError: a picture or the record cannot be written; what was written before is whole.
+    """
+    todo = record.left(jobs, only_failed)
+    skipped = sum(record.is_done(job) for job in jobs)
+    chosen = todo[:limit]
+    summary = Summary(skipped=skipped, left=len(todo))
+    by_id = {job.id: job for job in chosen}
+    for job in chosen:
+        if job.error is not None:
+            _take(job, Made(job.id, error=job.error, code=job.code), record, summary, tell)
+    written = time.monotonic()
+    good = [job for job in chosen if job.error is None]
+    for made in engine.results(groups(good, together), stop):
+        _take(by_id[made.id], made, record, summary, tell)
+        if time.monotonic() - written >= GALLERY_EVERY:
+            gallery()
+            written = time.monotonic()
+    if record.results:
+        gallery()
+    return summary
+
+
+def _written(job: Job, made: Made, record: Record) -> Made:
+    """Write a job's picture, unless its place is taken or impossible; that is then what came of the job.
+
+    Raises:
+        OutputError: the disk is full or may not be written, which the next job would meet too.
+    """
+    if made.error is not None:
+        return made
+    place = record.folder / job.output
+    before = record.results.get(job.id)
+    try:
+        if place.exists() and (before is None or before.path != job.output):
+            raise OutputError(f"{str(place)!r} is there already and not of this job; give it another output.")
+        write_bytes(place, made.picture)
+    except OutputError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
+            raise
+        return Made(job.id, error=str(error), code=int(error.code), seconds=made.seconds)
+    return made
+
+
+def _take(job: Job, made: Made, record: Record, summary: Summary, tell: Callable[[Result, Summary], None]) -> None:
+    """Write one job's picture, then its line: a line without its picture never stands."""
+    made = _written(job, made, record)
+    failed = made.error is not None
+    result = Result(
+        id=job.id,
+        prompt=job.prompt,
+        seed=job.seed,
+        status=FAILED if failed else DONE,
+        path=None if failed else job.output,
+        code=made.code,
+        error=made.error,
+        seconds=made.seconds,
+        scores=made.scores,
+        losses=made.losses,
+        together=made.together,
+    )
+    record.add(result)
+    summary.left -= 1
+    summary.failed += failed
+    summary.done += not failed
+    tell(result, summary)

@@ -1,0 +1,213 @@
+"""The work itself: groups of jobs that fit together become pictures, with the models loaded once."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from vqclip.batch.jobs import Job
+from vqclip.config import Config, to_dict
+from vqclip.errors import ExitCode, OutOfMemoryError, VqclipError
+from vqclip.outputs.picture import save_picture
+from vqclip.outputs.state import State, load_state
+from vqclip.pipeline import Models, Parts, assemble, fingerprint, load_models, metadata, run
+from vqclip.plan import Plan, make_plan
+from vqclip.step import Finished, Sink, Step
+
+CURVE = 40
+"""Points of a loss curve that are kept."""
+
+TOGETHER = {"cpu": 4, "cuda": 16, "mps": 4}
+"""Pictures optimised at once where the user leaves it open, by the kind of device."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of one job: the picture file's bytes, or an error with its exit code."""
+
+    id: str
+    picture: bytes = b""
+    error: str | None = None
+    code: int = 0
+    seconds: float = 0.0
+    scores: dict[str, float] | None = None
+    losses: tuple[float, ...] = ()
+    together: int = 1
+
+
+def groups(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
+    """Put jobs together whose settings are the same but for prompt and seed, at most `size` of them, in their order.
+
+    Groups that need the same models follow one another, so that these are loaded once.
+    """
+    alike: dict[str, dict[str, list[Job]]] = {}
+    for job in jobs:
+        if job.config is not None:
+            key = _alike(job.config)
+            alike.setdefault(_models_key(job.config), {}).setdefault(key, []).append(job)
+    for shapes in alike.values():
+        for members in shapes.values():
+            for start in range(0, len(members), size):
+                yield members[start : start + size]
+
+
+def _alike(config: Config) -> str:
+    content = to_dict(config)
+    for key in ("prompts", "seed"):
+        del content[key]
+    return json.dumps(content, sort_keys=True)
+
+
+def _models_key(config: Config) -> str:
+    content = to_dict(config)
+    kept = {key: content[key] for key in ("vqgan", "perceptors")}
+    prior = [content["prior"]["name"], content["init"]["kind"]]
+    return json.dumps([kept, prior, content["runtime"]["device"], content["runtime"]["precision"]], sort_keys=True)
+
+
+class Worker:
+    """Makes pictures, group by group, and keeps the models of the last group.
+
+    `pull` fetches models that are missing. A group that is stopped or killed leaves its state below the folder
+    `states`, if there is one, and goes on from it when the same jobs come together again.
+    """
+
+    def __init__(self, pull: bool = False, states: Path | None = None) -> None:
+        self.pull, self.states = pull, states
+        self.loaded: tuple[str, Models] | None = None
+
+    def make(self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False) -> list[Made] | None:
+        """Make the pictures of a group; None when `stop` said so on the way.
+
+        Where the group fails, each of its jobs is done alone, so that one does not spoil the others.
+        """
+        try:
+            return self._together(jobs, stop)
+        except VqclipError as error:
+            if len(jobs) == 1:
+                return [Made(jobs[0].id, error=str(error), code=int(error.code))]
+        except Exception as error:  # a bug of ours, or of a library: one job's, not the batch's
+            if len(jobs) == 1:
+                return [Made(jobs[0].id, error=_words(error), code=int(_code(error)))]
+        made = []
+        for job in jobs:
+            alone = self.make([job], stop)
+            if alone is None:
+                return None
+            made += alone
+        return made
+
+    def _together(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> list[Made] | None:
+        began = time.monotonic()
+        plan = _joined([make_plan(job.config) for job in jobs if job.config is not None])
+        curve = Curve()
+        parts = assemble(plan, self._models(plan))
+        state = self._state_of(jobs)
+        finished = run(parts, [curve, *_saving(parts, state)], stop)
+        if finished is None:
+            return None
+        if state is not None:
+            shutil.rmtree(state, ignore_errors=True)
+        seconds = (time.monotonic() - began) / len(jobs)
+        made = []
+        with TemporaryDirectory(prefix="vqclip-") as folder:
+            for number, job in enumerate(jobs):
+                file = Path(folder) / f"picture{Path(job.output).suffix}"
+                facts = metadata(parts, finished, number) if plan.config.output.metadata else None
+                save_picture(file, finished.images[number], facts)
+                made.append(
+                    Made(
+                        id=job.id,
+                        picture=file.read_bytes(),
+                        seconds=round(seconds, 3),
+                        scores=finished.scores[number],
+                        losses=curve.of(number),
+                        together=len(jobs),
+                    )
+                )
+        return made
+
+    def _state_of(self, jobs: Sequence[Job]) -> Path | None:
+        """Where the state of this group is kept while it is unfinished."""
+        if self.states is None:
+            return None
+        return self.states / hashlib.sha256(" ".join(job.id for job in jobs).encode()).hexdigest()[:16]
+
+    def _models(self, plan: Plan) -> Models:
+        key = _models_key(plan.config)
+        if self.loaded is None or self.loaded[0] != key:
+            self.loaded = None  # the old ones go before the new ones come
+            self.loaded = key, load_models(plan, pull=self.pull)
+        return self.loaded[1]
+
+
+def _saving(parts: Parts, state: Path | None) -> list[Sink]:
+    """Put a saved state back into the descent, and return the sink that saves further ones."""
+    if state is None:
+        return []
+    belongs = fingerprint(parts)
+    with contextlib.suppress(VqclipError):  # a state of other settings or weights: start over
+        saved = load_state(state, belongs)
+        if saved is not None:
+            parts.descent.load_state_dict(saved)
+    return [State(state, parts.plan.config.runtime.state_every, belongs)]
+
+
+def _joined(plans: Sequence[Plan]) -> Plan:
+    """One plan for the pictures of several that differ in prompt and seed only."""
+    pictures = [picture for plan in plans for picture in plan.pictures]
+    notes = list(dict.fromkeys(note for plan in plans for note in plan.notes))
+    return dataclasses.replace(plans[0], pictures=pictures, notes=notes)
+
+
+class Curve:
+    """A sink that keeps each picture's total loss at every step."""
+
+    def __init__(self) -> None:
+        self.totals: list[list[float]] = []
+
+    def step(self, step: Step) -> None:
+        """Keep the step's losses."""
+        values: Any = sum(step.losses.values())
+        self.totals.append(values.tolist())
+
+    def finish(self, finished: Finished) -> None:
+        """Nothing: the curve is complete."""
+
+    def stop(self, last: Step | None) -> None:
+        """Nothing: the curve goes with the run."""
+
+    def of(self, picture: int) -> tuple[float, ...]:
+        """Return at most CURVE of a picture's losses, evenly spaced, the last one among them."""
+        count = len(self.totals)
+        chosen = sorted({round(at * (count - 1) / max(1, min(CURVE, count) - 1)) for at in range(min(CURVE, count))})
+        return tuple(round(self.totals[number][picture], 5) for number in chosen)
+
+
+def _words(error: Exception) -> str:
+    return f"vqclip has a bug: {type(error).__name__}: {error}".splitlines()[0]
+
+
+def _code(error: Exception) -> ExitCode:
+    return OutOfMemoryError.code if isinstance(error, MemoryError) else ExitCode.BUG
+
+
+def group_size(jobs: Iterable[Job], asked: int | None) -> int:
+    """Return how many pictures to optimise at once: what the user asked, or what the kind of device suggests."""
+    if asked is not None:
+        return asked
+    from vqclip.runtime import resolve_device
+
+    first = next((job.config for job in jobs if job.config is not None), None)
+    try:
+        kind = resolve_device(first.runtime.device).type if first else "cpu"
+    except VqclipError:
+        return 1  # each job will say so for itself
+    return TOGETHER[kind]

@@ -1,0 +1,195 @@
+"""vqclip batch: thousands of pictures from a job file, and again what is left of them."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.offline import stay_offline
+from vqclip.cli.options import Count, Device, Json, Layers, Offline, Pull, Quiet, Seed, Size, Threads, Verbose, Words
+from vqclip.errors import PartialError, UsageError, VqclipError
+
+if TYPE_CHECKING:
+    from vqclip.batch.local import Engine
+    from vqclip.batch.record import Result
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
+SECONDS_BETWEEN_LINES = 10.0
+STATES = ".states"  # folder in a batch's folder for what is half done
+
+
+def batch(
+    jobs: Annotated[str, typer.Argument(metavar="JOBS", help=".txt, .jsonl, .csv or .yaml; - reads prompts.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Pictures and results go here.")],
+    config: Layers = None,
+    words: Words = None,
+    size: Size = None,
+    steps: Annotated[int | None, typer.Option(help="Updates of the latent.")] = None,
+    seed: Seed = None,
+    count: Count = None,
+    batch_size: Annotated[str, typer.Option(metavar="auto|N", help="Pictures optimised at once.")] = "auto",
+    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where the work is done.")] = "local",
+    workers: Annotated[str, typer.Option(metavar="auto|N", help="Processes; auto is one per GPU, else one.")] = "auto",
+    address: Annotated[str | None, typer.Option(metavar="auto|HOST:PORT", help="The Ray cluster.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Only what failed before.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most N jobs now.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="i/N", help="Only every Nth job, from the ith.")] = None,
+    time_limit: Annotated[str | None, typer.Option(metavar="6h", help="Stop cleanly after this time.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait while another process works in DIR.")] = False,
+    device: Device = None,
+    threads: Threads = None,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw a picture for every job of a file: vqclip batch prompts.txt -o pictures/
+
+    The same command again does what is left: it skips what is finished and tries again what failed.
+    """
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    if not pull or offline:
+        stay_offline()
+    deadline = _deadline(time_limit)
+    with Interrupts("Stopped; what is finished is kept, and the same command goes on.") as interrupts:
+        from vqclip.batch.driver import holding_batch, run_batch
+        from vqclip.batch.jobs import Base, decode, read_jobs
+        from vqclip.batch.jobs import shard as part_of
+        from vqclip.batch.record import Record
+        from vqclip.batch.work import group_size
+
+        options = {"size": size, "optimise.steps": steps, "runtime.device": device, "runtime.threads": threads}
+        if "-" in (config or []):
+            raise UsageError("batch reads no config from standard input (-c -); write it to a file.")
+        base = Base(config or [], words or [], {key: value for key, value in options.items() if value is not None})
+        wanted = read_jobs(jobs, decode(_read(jobs), jobs), base, count or 1, seed)
+        if shard:
+            wanted = part_of(wanted, shard)
+        with holding_batch(output, wait), interrupts.deferred():
+            began, record = time.monotonic(), Record(output)
+            doing = _engine(engine, workers, address, device, threads, pull and not offline, output / STATES)
+            summary = run_batch(
+                wanted,
+                record,
+                doing,
+                group_size(wanted, _number(batch_size, "--batch-size")),
+                only_failed=retry_failed,
+                limit=limit,
+                stop=lambda: interrupts.received() or time.monotonic() > deadline,
+                tell=_teller(console, output),
+                gallery=lambda: _show_gallery(console, output),
+            )
+        seconds = time.monotonic() - began
+        event = {"event": "summary", **asdict(summary), "seconds": round(seconds, 1)}
+        line = (
+            f"{summary.done} done, {summary.skipped} done before, {summary.failed} failed, {summary.left} left, "
+            f"{seconds:.0f} s"
+        )
+        if as_json:
+            console.result("", event)
+        console.say(line)
+        if interrupts.received():
+            raise interrupts.error("Stopped; the same command goes on from here.")
+        if summary.failed:
+            raise PartialError(f"{summary.failed} jobs failed; {str(output / 'results.jsonl')!r} says why.")
+
+
+def _show_gallery(console: Console, output: Path) -> None:
+    """Write the page of the batch; a page of somebody else's in its place stays."""
+    from vqclip.gallery import write_gallery
+
+    try:
+        write_gallery(output)
+    except VqclipError as error:
+        console.say(f"Warning: no gallery: {error}")
+
+
+def _read(path: str) -> bytes:
+    if path == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"Cannot read the job file {path!r}: {error.strerror}.") from error
+
+
+def _deadline(limit: str | None) -> float:
+    if limit is None:
+        return float("inf")
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", limit.strip())
+    if not found:
+        raise UsageError(f"--time-limit {limit!r} is not a time; write e.g. 90s, 30m or 6h.")
+    return time.monotonic() + float(found[1]) * UNITS[found[2]]
+
+
+def _number(text: str, option: str) -> int | None:
+    if text == "auto":
+        return None
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise UsageError(f"{option} {text!r} is neither auto nor a number from 1 to 9999.")
+    return int(text)
+
+
+def _engine(
+    name: str,
+    workers: str,
+    address: str | None,
+    device: str | None,
+    threads: int | None,
+    pull: bool,
+    states: Path,
+) -> "Engine":
+    count = _number(workers, "--workers")
+    if name == "ray":
+        from vqclip.batch.ray import RayCluster
+
+        return RayCluster(address, count, threads, pull)
+    if name != "local":
+        raise UsageError(f"Unknown engine {name!r}; choose local or ray.")
+    import torch
+
+    from vqclip.batch.local import InProcess, Processes
+
+    gpus = _gpus(torch.cuda.device_count()) if device in (None, "auto", "cuda") else []
+    count = count or max(1, len(gpus))
+    if count == 1:
+        return InProcess(pull, states)
+    share = threads or (None if gpus else max(1, torch.get_num_threads() // count))
+    return Processes(count, gpus, share, pull, states)
+
+
+def _gpus(count: int) -> list[str]:
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES gives them."""
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if named else [str(number) for number in range(count)]
+
+
+def _teller(console: Console, output: Path) -> "Callable[[Result, object], None]":
+    """Write a result per picture, and for the person a line per failure and one now and then."""
+    shown = [time.monotonic()]
+
+    def tell(result: "Result", summary: object) -> None:
+        if result.path:
+            path = str(output / result.path)
+            facts = {"id": result.id, "prompt": result.prompt, "seed": result.seed, "seconds": result.seconds}
+            console.result(path, {"event": "image", "path": path, **facts, "scores": result.scores})
+        else:
+            message = f"{result.prompt!r}: {result.error}"
+            if console.as_json:
+                facts = {"event": "error", "id": result.id, "code": result.code}
+                console.result("", {**facts, "message": result.error, "prompt": result.prompt})
+            console.say(f"Failed: {message}")
+        if time.monotonic() - shown[0] >= SECONDS_BETWEEN_LINES:
+            shown[0] = time.monotonic()
+            console.say(f"{getattr(summary, 'done', 0)} done, {getattr(summary, 'left', 0)} left")
+
+    return tell

@@ -1,0 +1,50 @@
+"""vqclip classify: which of several labels fits a picture best."""
+
+from typing import Annotated
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.looking import Images, Model, given_images, load_clip, vectors_of
+from vqclip.cli.offline import stay_offline
+from vqclip.cli.options import Device, Json, Offline, Pull, Quiet, Threads, Verbose
+
+
+def classify(
+    images: Images,
+    label: Annotated[
+        list[str], typer.Option("-l", "--label", metavar="LABEL,LABEL|@FILE", help="What to choose from; repeat it.")
+    ],
+    template: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help='E.g. "a photo of a {}"; repeat it to average several.')
+    ] = None,
+    top: Annotated[int, typer.Option("-k", "--top", min=1, help="Labels shown for each picture.")] = 1,
+    perceptor: Model = "embedded",
+    device: Device = None,
+    threads: Threads = None,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Choose a label for each picture, without training: vqclip classify *.png -l cat,dog,person
+
+    Shows the likeliest labels and their probabilities.
+    """
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    if not pull or offline:
+        stay_offline()
+    with Interrupts("Stopped."):
+        from vqclip.zeroshot import TEMPLATES, label_vectors, parse_labels, probabilities
+
+        labels, given = parse_labels(label), given_images(images)
+        model, _ = load_clip(perceptor, device, threads, pull=pull and not offline)
+        classes = label_vectors(model, labels, template or TEMPLATES).cpu()
+        for path, vector in vectors_of(console, model, given):
+            chances, order = probabilities(model, (classes @ vector)[None])[0].sort(descending=True, stable=True)
+            best = [(labels[number], chance) for number, chance in zip(order.tolist(), chances.tolist(), strict=True)]
+            ranked = [{"label": name, "probability": round(chance, 4)} for name, chance in best[:top]]
+            line = ", ".join(f"{name} {chance:.1%}" for name, chance in best[:top])
+            console.result(f"{path}  {line}", {"event": "class", "path": str(path), "labels": ranked})

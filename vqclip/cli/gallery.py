@@ -1,0 +1,26 @@
+"""vqclip gallery: a page of the pictures in a folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.options import Json, Overwrite, Quiet
+from vqclip.errors import UsageError
+
+
+def gallery(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A batch's folder, or any folder of pictures.")],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a page that shows a folder's pictures: vqclip gallery outputs/"""
+    from vqclip.gallery import write_gallery
+
+    console = Console(as_json=as_json, quiet=quiet)
+    if not folder.is_dir():
+        raise UsageError(f"{str(folder)!r} is not a folder.")
+    page = write_gallery(folder, overwrite=overwrite)
+    console.result(str(page), {"event": "gallery", "path": str(page)})

@@ -1,0 +1,96 @@
+"""What score, classify and search share: the perceptor, the pictures given, and what is said of the bad ones."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vqclip.cli.console import Console
+from vqclip.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vqclip.clip_files import ClipFiles
+    from vqclip.gather import Given
+    from vqclip.perceptor import Perceptor
+
+Images = Annotated[
+    list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns, or - for a list on standard input.")
+]
+Model = Annotated[
+    str, typer.Option("-m", "--perceptor", metavar="SPEC", help="The CLIP model, as in a config's perceptors.")
+]
+
+SHOWN = 10
+"""Bad files of a folder that are named; -v names them all."""
+
+
+def load_clip(spec: str, device: str | None, threads: int | None, *, pull: bool) -> "tuple[Perceptor, ClipFiles]":
+    """Load the CLIP model that an option names."""
+    from vqclip.clip_files import find_clip
+    from vqclip.perceptor import load_perceptor
+    from vqclip.runtime import resolve_device, resolve_precision, set_threads
+
+    set_threads(threads)
+    where = resolve_device(device or "auto")
+    files = find_clip(spec, pull=pull)
+    return load_perceptor(files, where, resolve_precision("auto", where)), files
+
+
+def vectors_of(console: Console, perceptor: "Perceptor", given: "Sequence[Given]") -> "Iterator[tuple[Path, Tensor]]":
+    """Yield each picture with its unit vector, batch by batch; a bad file is said on stderr and passed over.
+
+    Raises:
+        UsageError: at the end, if a file was bad that the user named.
+    """
+    from vqclip.embedding import embed_files
+
+    named = {each.path for each in given if each.named}
+    skipped: list[str] = []
+    failures = 0
+    with counting(console, "looking") as count:
+        for done, (path, found) in enumerate(embed_files(perceptor, [each.path for each in given]), 1):
+            if not isinstance(found, UsageError):
+                yield path, found
+            elif path in named:
+                failures += 1
+                console.error(str(found), found.code)
+            else:
+                skipped.append(str(found))
+            count(done, len(given))
+    tell_skipped(console, skipped)
+    if failures:
+        raise UsageError(f"{failures} of {len(given)} files could not be looked at.")
+
+
+def tell_skipped(console: Console, reasons: Sequence[str]) -> None:
+    """Count the files of a folder that are no pictures, and name the first of them."""
+    if not reasons:
+        return
+    console.say(f"Skipped {len(reasons)} file{'s' if len(reasons) > 1 else ''}:")
+    shown = len(reasons) if console.verbose else SHOWN
+    for reason in reasons[:shown]:
+        console.say(f"  {reason}")
+    if len(reasons) > shown:
+        console.say(f"  … and {len(reasons) - shown} more; -v names them all.")
+
+
+@contextmanager
+def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal while the block runs; gives what is told (done, of how many)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console.screen, disable=not console.interactive, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def given_images(words: Sequence[str]) -> "list[Given]":
+    """The files behind the arguments."""
+    from vqclip.gather import gather
+
+    return gather(words, sys.stdin if "-" in words else ())

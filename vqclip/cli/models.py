@@ -1,0 +1,305 @@
+"""vqclip models: the published models, which of them are here, and the user's own."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.offline import stay_offline
+from vqclip.cli.options import Json, Offline, Quiet, Verbose
+from vqclip.cli.transfers import Transfers
+from vqclip.errors import ExitCode, ModelError, PartialError, UsageError, VqclipError
+
+if TYPE_CHECKING:
+    from vqclip.download import Watch
+
+app = typer.Typer(help="List, fetch, check and convert models.", no_args_is_help=True)
+
+TOGETHER = 4
+"""Downloads under way at once."""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A VQGAN's name, or a CLIP model's model:tag.")]
+Half = Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the size.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+
+
+@app.command("list")
+def list_models(
+    here: Annotated[bool, typer.Option("--here", help="Only those on this machine.")] = False, as_json: Json = False
+) -> None:
+    """List the published models, and your own in the store."""
+    from vqclip.catalogue import CLIPS, VQGANS
+    from vqclip.clip_files import cached_weights
+    from vqclip.shelf import stored_file, stored_names
+
+    stay_offline()
+    console = Console(as_json=as_json)
+    own = [name for name in stored_names() if name not in VQGANS]
+    for name in [*VQGANS, *own]:
+        path = stored_file(name)
+        if path or not here:
+            entry = VQGANS.get(name)
+            about = f"{entry.good_for} ({entry.trained_on})" if entry else "your own"
+            _show_entry(console, "vqgan", name, path, entry.size_text if entry else "", about)
+    for name, clip in CLIPS.items():
+        path = cached_weights(clip.repository)
+        if path or not here:
+            _show_entry(console, "clip", name, path, clip.size_text, clip.good_for)
+
+
+def _show_entry(console: Console, kind: str, name: str, path: Path | None, size: str, about: str) -> None:
+    size = f"{path.stat().st_size / 1e6:,.0f} MB" if path else size
+    event = {"event": "model", "kind": kind, "name": name, "path": str(path) if path else None}
+    line = f"{'*' if path else ' '} {kind:<5} {name:<42} {size:>14}  {about}"
+    console.result(line, {**event, "size": size, "about": about})
+
+
+@app.command()
+def info(name: Name, as_json: Json = False) -> None:
+    """Show where a model is published, what it learned, its terms, and what is stored of it."""
+    stay_offline()
+    console = Console(as_json=as_json)
+    found = _clip_facts(name) if ":" in name else _vqgan_facts(name)
+    if as_json:
+        console.result("", {"event": "model", **found})
+        return
+    for key, value in found.items():
+        for line in value if isinstance(value, list) else [value]:
+            if line is not None:
+                console.result(f"{key.replace('_', ' '):<14} {line}", {})
+
+
+def _vqgan_facts(name: str) -> dict[str, Any]:
+    from vqclip.catalogue import VQGANS
+    from vqclip.shelf import read_record, stored_file
+    from vqclip.store import published
+
+    path, record = stored_file(name), read_record(name)
+    entry = VQGANS.get(name) if path else published(name)
+    facts: dict[str, Any] = {"name": name, "kind": "vqgan"}
+    if entry:
+        sizes = entry.architecture
+        facts |= {
+            "trained_on": entry.trained_on,
+            "good_for": entry.good_for,
+            "terms": entry.terms,
+            "codes": f"{sizes.n_embed:,} of {sizes.embed_dim} numbers, {entry.factor} pixels a cell, {entry.quantiser}",
+            "to_fetch": entry.size_text,
+            "sha256": entry.sha256,
+            "places": [place.host for place in entry.places],
+            "memory": _memory_of(name),
+        }
+    stored = {"stored_as": str(path) if path else "not on this machine"}
+    if path and record:
+        stored |= {"made_of": record.source, "stored_sha256": record.sha256, "half": str(record.half).lower()}
+        stored |= {"state": "damaged"} if record.damaged else {}
+    return {**facts, **stored}
+
+
+def _memory_of(name: str) -> str | None:
+    """What a run with the config of this name needs, by shapes."""
+    from vqclip.config import available_configs, load_config
+    from vqclip.memory import estimate_memory
+    from vqclip.plan import make_plan
+
+    if name not in available_configs():
+        return None
+    config = load_config([name], [], {"prompts": ["-"], "runtime.device": "cpu"})
+    return f"about {estimate_memory(make_plan(config)) / 2**30:.1f} GiB for generate -c {name} ({config.size})"
+
+
+def _clip_facts(name: str) -> dict[str, Any]:
+    from vqclip.catalogue import CLIPS
+    from vqclip.clip_files import hub_file
+
+    repository, path = hub_file(name)
+    facts: dict[str, Any] = {"name": name, "kind": "clip"}
+    if name in CLIPS:
+        clip = CLIPS[name]
+        cost = f", {clip.gflop:g} GFLOP an image" if clip.gflop else ""
+        facts |= {
+            "good_for": clip.good_for,
+            "terms": clip.terms,
+            "sees": f"{clip.side} pixels{cost}; {clip.zero_shot} % of ImageNet zero-shot",
+            "to_fetch": clip.size_text,
+            "memory": f"about {4 * clip.image_parameters} MB for the image tower, which is all that a run keeps",
+            "needs": clip.needs and f"pip install 'vqclip[siglip]' ({clip.needs})",
+        }
+    place = f"huggingface.co/{repository}"
+    return {**facts, "places": [place], "stored_as": str(path) if path else "not on this machine"}
+
+
+@app.command()
+def pull(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models, or configs with all they need.")],
+    half: Half = False,
+    keep_original: Annotated[bool, typer.Option("--keep-original", help="Keep the published file too.")] = False,
+    no_clip: Annotated[bool, typer.Option("--no-clip", help="Of a config, only the VQGAN.")] = False,
+    force: Force = False,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fetch models, check them, and store VQGANs slim: vqclip models pull imagenet-16384"""
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    if offline:
+        stay_offline()
+    with Interrupts("Stopped; what came so far is kept, and the same command goes on from there."):
+        from vqclip.paths import is_offline
+
+        wanted = _needed(names, no_clip)
+        if is_offline():
+            for name in wanted:
+                _tell(console, name, _located(name, pull=True))
+            return
+
+        def fetch(name: str, watch: "Watch") -> Path:
+            from vqclip.clip_store import pull_clip
+            from vqclip.store import published, pull_vqgan
+
+            if ":" in name:
+                return pull_clip(name, force=force, watch=watch)
+            return pull_vqgan(published(name), half=half, keep_original=keep_original, force=force, watch=watch)
+
+        _fetch_all(console, wanted, fetch)
+
+
+def _needed(names: list[str], no_clip: bool) -> list[str]:
+    """The models behind the names, each once: a config's are its VQGAN and its CLIP models."""
+    from vqclip.clip_files import hub_file
+    from vqclip.config import available_configs, load_config
+    from vqclip.store import published
+
+    configs = available_configs()
+    wanted: list[str] = []
+    for name in names:
+        if name in configs:
+            config = load_config([name])
+            clips = [] if no_clip else [spec for spec in config.perceptors if ":" in spec]
+            vqgans = [] if config.vqgan.name == "embedded" else [str(config.vqgan.name)]
+            wanted += [*vqgans, *clips]
+        else:
+            hub_file(name) if ":" in name else published(name)  # an unknown name fails before anything is fetched
+            wanted.append(name)
+    if not wanted:
+        raise UsageError("Nothing to fetch: the models of this config come with vqclip.")
+    return list(dict.fromkeys(wanted))
+
+
+def _fetch_all(console: Console, wanted: list[str], fetch: "Callable[[str, Watch], Path]") -> None:
+    """Fetch several at once; one that fails does not hinder the others."""
+    failures: list[VqclipError] = []
+    with Transfers(console) as transfers, ThreadPoolExecutor(TOGETHER) as pool:
+        running = {pool.submit(fetch, name, transfers.watch(name)): name for name in wanted}
+        try:
+            for done in as_completed(running):
+                try:
+                    _tell(console, running[done], done.result())
+                except VqclipError as error:
+                    failures.append(error)
+                    if len(wanted) > 1:
+                        console.error(str(error), error.code)
+        except BaseException:
+            transfers.stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if failures and len(wanted) == 1:
+        raise failures[0]
+    if failures:
+        raise PartialError(f"{len(failures)} of {len(wanted)} models could not be fetched.")
+
+
+def _tell(console: Console, name: str, path: Path) -> None:
+    console.result(str(path), {"event": "model", "name": name, "path": str(path), "bytes": path.stat().st_size})
+
+
+def _located(name: str, *, pull: bool = False) -> Path:
+    """Where a model is on this machine; with `pull`, offline, the error says that fetching was forbidden."""
+    from vqclip.clip_files import find_clip
+    from vqclip.store import locate
+
+    return find_clip(name, pull=pull).weights if ":" in name else locate(name, pull=pull)
+
+
+@app.command()
+def path(name: Name, as_json: Json = False) -> None:
+    """Print where a model is on this machine: vqclip models path imagenet-16384"""
+    stay_offline()
+    _tell(Console(as_json=as_json), name, _located(name))
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="All that are here, if none.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read models whole and compare them with what was stored; a damaged one is refused from then on."""
+    from vqclip.catalogue import CLIPS
+    from vqclip.clip_files import cached_weights
+    from vqclip.clip_store import verify_clip
+    from vqclip.shelf import stored_names
+    from vqclip.store import verify as verify_vqgan
+
+    stay_offline()
+    console = Console(as_json=as_json, quiet=quiet)
+    wanted = names or [*stored_names(), *(name for name, clip in CLIPS.items() if cached_weights(clip.repository))]
+    failures = []
+    for name in wanted:
+        try:
+            digest = verify_clip(name) if ":" in name else verify_vqgan(name).sha256
+            console.result(f"{name}: ok", {"event": "verified", "name": name, "sha256": digest})
+        except ModelError as error:
+            failures.append(error)
+            console.error(str(error), error.code)
+    if failures:
+        raise typer.Exit(ExitCode.MODEL)
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A VQGAN's checkpoint of any layout.")],
+    name: Annotated[str | None, typer.Option(help="Its name in the store; the file's own, if none.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not into the store.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Its YAML; beside the file, if none.")] = None,
+    quantiser: Annotated[str | None, typer.Option(metavar="vq|gumbel|ibq", help="If the file does not say.")] = None,
+    half: Half = False,
+    trust_pickle: Annotated[
+        str | None,
+        typer.Option(metavar="catalogue|SHA256", help="Let a pickle's code run, if it is the published file or this."),
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Make a checkpoint slim and safe, and give it a name: vqclip models convert last.ckpt --name flowers"""
+    console = Console(as_json=as_json)
+    with Interrupts("Stopped; nothing was stored."):
+        from vqclip.conversion import convert_file
+
+        path = convert_file(
+            file, name, output, config=config, quantiser=quantiser, half=half, trust=trust_pickle, force=force
+        )
+        _tell(console, name or path.stem, path)
+        if output is None:
+            console.say(f"use it with: vqclip generate --set vqgan.name={path.stem} …")
+
+
+@app.command()
+def remove(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models to delete from this machine.")],
+    as_json: Json = False,
+) -> None:
+    """Delete models from this machine."""
+    from vqclip.clip_store import remove_clip
+    from vqclip.store import remove as remove_vqgan
+
+    stay_offline()
+    console = Console(as_json=as_json)
+    for name in names:
+        freed = remove_clip(name) if ":" in name else remove_vqgan(name)
+        console.result(f"{name}: {freed / 1e6:,.0f} MB freed", {"event": "removed", "name": name, "bytes": freed})

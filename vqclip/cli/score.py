@@ -1,0 +1,47 @@
+"""vqclip score: how well pictures match texts."""
+
+from typing import Annotated
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.looking import Images, Model, given_images, load_clip, vectors_of
+from vqclip.cli.offline import stay_offline
+from vqclip.cli.options import Device, Json, Offline, Pull, Quiet, Threads, Verbose
+
+
+def score(
+    images: Images,
+    prompt: Annotated[list[str], typer.Option("-p", "--prompt", help="A text; repeat it to compare several.")],
+    perceptor: Model = "embedded",
+    device: Device = None,
+    threads: Threads = None,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say how well pictures match texts: vqclip score *.png -p "a red apple" -p "a green apple"
+
+    For each picture and text the cosine similarity and, among several texts, the probability.
+    """
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    if not pull or offline:
+        stay_offline()
+    with Interrupts("Stopped."):
+        from vqclip.zeroshot import probabilities
+
+        given = given_images(images)
+        model, _ = load_clip(perceptor, device, threads, pull=pull and not offline)
+        texts = model.encode_text(prompt).cpu()
+        alone = len(prompt) == 1 and model.bias is None  # a softmax over one text says nothing
+        for path, vector in vectors_of(console, model, given):
+            cosines = (texts @ vector)[None]
+            chances = probabilities(model, cosines)[0].tolist()
+            for text, cosine, chance in zip(prompt, cosines[0].tolist(), chances, strict=True):
+                shown = None if alone else round(chance, 4)
+                event = {"event": "score", "path": str(path), "prompt": text, "cosine": round(cosine, 4)}
+                percent = "" if alone else f"{chance:7.1%}  "
+                console.result(f"{cosine:7.4f}  {percent}{path}  {text}", {**event, "probability": shown})

@@ -1,0 +1,100 @@
+"""vqclip search: find pictures in a folder by a text or by another picture."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.looking import Model, counting, load_clip, tell_skipped
+from vqclip.cli.offline import stay_offline
+from vqclip.cli.options import Device, Json, Offline, Overwrite, Preview, Pull, Quiet, Threads, Verbose
+from vqclip.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from vqclip.search import Hit
+
+THUMBNAIL = 160  # pixels of a picture's side on the sheet
+COLUMNS = 32  # character cells of a picture in the terminal
+
+
+def search(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to look, subfolders too.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A text, or a picture to find similar ones of.")],
+    top: Annotated[int, typer.Option("-k", "--top", min=1, help="How many to show.")] = 10,
+    grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a sheet of what was found.")] = None,
+    preview: Preview = None,
+    perceptor: Model = "embedded",
+    device: Device = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find pictures by a text or a picture: vqclip search photos/ "a dog on a beach"
+
+    The folder's embeddings are kept in the cache; only new and changed files are looked at.
+    """
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    if not pull or offline:
+        stay_offline()
+    _check(folder, grid, overwrite)
+    with Interrupts("Stopped; what was indexed is kept."):
+        from vqclip.index import update_index
+        from vqclip.search import find, query_vector
+
+        model, files = load_clip(perceptor, device, threads, pull=pull and not offline)
+        vector = query_vector(model, query)
+        with counting(console, "indexing") as count:
+            index = update_index(folder, model, files.weights, count)
+        tell_skipped(console, [why for _, why in index.refused.values()])
+        began = time.monotonic()
+        hits = find(index, folder, vector, top)
+        spent = time.monotonic() - began
+        for hit in hits:
+            event = {"event": "hit", "path": str(hit.path), "score": round(hit.score, 4)}
+            console.result(f"{hit.score:7.4f}  {hit.path}", event)
+        console.say(f"{len(hits)} of {len(index.names)} pictures, searched in {1000 * spent:.1f} ms")
+        if grid and hits:
+            _write_grid(grid, hits)
+        if console.interactive and preview is not False:
+            _show(console, hits)
+
+
+def _check(folder: Path, grid: Path | None, overwrite: bool) -> None:
+    """Find out what is wrong before anything is loaded."""
+    from vqclip.images import SUFFIXES
+
+    if not folder.is_dir():
+        raise UsageError(f"{str(folder)!r} is not a folder to search in.")
+    if grid and grid.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--grid {str(grid)!r} is no picture; it ends in {', '.join(SUFFIXES)}.")
+    if grid and grid.exists() and not overwrite:
+        raise OutputError(f"{str(grid)!r} is there already: choose another --grid, or add --overwrite.")
+
+
+def _write_grid(path: Path, hits: "list[Hit]") -> None:
+    from PIL import ImageOps
+
+    from vqclip.images import open_image
+    from vqclip.outputs.sheet import make_sheet, save_sheet
+
+    size = (THUMBNAIL, THUMBNAIL)
+    pictures = [ImageOps.pad(open_image(hit.path), size, color="white") for hit in hits]
+    captions = [f"{hit.score:.4f} {hit.path.name}" for hit in hits]
+    save_sheet(path, make_sheet(pictures, captions, columns=5))
+
+
+def _show(console: Console, hits: "list[Hit]") -> None:
+    """Draw the best pictures in the terminal."""
+    from vqclip.images import open_image, to_tensor
+    from vqclip.outputs.preview import Preview as Picture
+
+    for hit in hits[:3]:
+        console.screen.print(Picture(to_tensor(open_image(hit.path))[0], COLUMNS))
+        console.say(f"{hit.score:.4f} {hit.path}")
