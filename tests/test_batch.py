@@ -339,6 +339,13 @@ def test_a_file_of_the_users_is_not_replaced(base: Base, tmp_path: Path) -> None
     assert record.results[jobs[0].id].code == 6 and "is there already" in str(record.results[jobs[0].id].error)
 
 
+def test_a_batch_killed_between_a_picture_and_its_line_goes_on(base: Base, tmp_path: Path) -> None:
+    jobs = read_jobs("a.jsonl", '{"prompt": "a", "output": "cat.png"}\n{"prompt": "b"}\n', base)
+    for job in jobs:
+        (tmp_path / job.output).write_bytes(b"picture")
+    assert run_batch(jobs, Record(tmp_path), Given(), 2) == Summary(done=2)
+
+
 # The command
 
 

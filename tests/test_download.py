@@ -200,7 +200,12 @@ def test_one_member_of_an_archive_is_taken(target: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("archive", "says"), [(packed(other=b"x"), "without model.ckpt"), (b"PK\x03\x04junk", "a damaged archive")]
+    ("archive", "says"),
+    [
+        (packed(other=b"x"), "without model.ckpt"),
+        (b"PK\x03\x04junk", "a damaged archive"),
+        (b"<html>", "gave a web page"),
+    ],
 )
 def test_an_archive_without_the_member_is_named(target: Path, archive: bytes, says: str) -> None:
     with serving({"/a.zip": Behaviour(archive)}) as server, pytest.raises(ModelError, match=says):

@@ -234,6 +234,17 @@ def test_removing_takes_a_broken_download_and_leaves_the_neighbours(tiny: TinyMo
     assert stored_names() == ["flowers.ckpt"] and not folder.exists()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_a_sentence(tiny: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = store.save_vqgan
+    monkeypatch.setattr(
+        store, "save_vqgan", lambda source, part, *rest, **more: write(source, Path("/dev/full"), *rest)
+    )
+    with pytest.raises(OutputError, match="Cannot write the VQGAN 'flowers'"):
+        convert_vqgan(tiny.vqgan, "flowers")
+    assert stored_names() == []
+
+
 def test_a_cache_that_cannot_be_made_is_named(tiny: TinyModels) -> None:
     store_dir().parent.write_text("a file where the folder should be")
     with pytest.raises(OutputError, match="Cannot write the VQGAN 'flowers'"):

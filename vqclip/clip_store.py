@@ -32,7 +32,7 @@ def verify_clip(spec: str) -> str:
         UsageError: open_clip does not list it.
         ModelError: it is not here, or damaged.
     """
-    weights = here(spec)
+    weights = find_clip(spec).weights
     digest, published = sha256(weights), weights.resolve().name
     if len(published) == 64 and digest != published:
         raise ModelError(f"The file {str(weights)!r} is damaged; mend it with: vqclip models pull {spec} --force.")
@@ -55,13 +55,3 @@ def remove_clip(spec: str) -> int:
     plan = scan_cache_dir().delete_revisions(*revisions)
     plan.execute()
     return plan.expected_freed_size
-
-
-def here(spec: str) -> Path:
-    """Return the weights of a `name:tag` in the hub's cache.
-
-    Raises:
-        UsageError: open_clip does not list it.
-        ModelError: it is not here.
-    """
-    return find_clip(spec).weights

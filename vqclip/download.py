@@ -332,9 +332,10 @@ def _member(archive: Path, wanted: str, target: Path) -> Path:
                 raise OutputError(f"No room for {wanted} of {str(archive)!r} ({found[0].file_size / 1e6:,.0f} MB).")
             with opened.open(found[0]) as packed, target.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, CHUNK)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        archive.unlink(missing_ok=True)
-        raise MirrorError(f"gave {sniff(archive) if archive.exists() else 'a damaged archive'}") from error
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:  # all of them are zipfile's
+        kind = sniff(archive)
+        archive.unlink()
+        raise MirrorError(f"gave {'a damaged archive' if kind in FORMATS else kind}") from error
     return target
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from taming.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
@@ -247,12 +248,16 @@ def save_vqgan(
 
     Raises:
         ModelError: as `load_vqgan`.
+        OSError: the file cannot be written.
     """
     model = load_vqgan(source, config, quantiser)
     sizes = model.architecture
     header = {"quantiser": sizes.quantiser, "architecture": json.dumps(asdict(sizes)), **(notes or {})}
     kept = {key: (t.half() if half else t).contiguous() for key, t in model.state_dict().items()}
-    save_file(kept, target, header)
+    try:
+        save_file(kept, target, header)
+    except SafetensorError as error:  # what the system said, such as a full disk, wrapped
+        raise OSError(str(error)) from error
     return sizes
 
 

@@ -104,7 +104,7 @@ def _written(job: Job, made: Made, record: Record) -> Made:
     place = record.folder / job.output
     before = record.results.get(job.id)
     try:
-        if place.exists() and (before is None or before.path != job.output):
+        if not _is_ours(place, job, made, before):
             raise OutputError(f"{str(place)!r} is there already and not of this job; give it another output.")
         write_bytes(place, made.picture)
     except OutputError as error:
@@ -113,6 +113,17 @@ def _written(job: Job, made: Made, record: Record) -> Made:
             raise
         return Made(job.id, error=str(error), code=int(error.code), seconds=made.seconds)
     return made
+
+
+def _is_ours(place: Path, job: Job, made: Made, before: Result | None) -> bool:
+    """Whether the picture's place is free or holds this job's own: recorded, named by its id, or the same bytes, as a
+    process leaves it that was killed before it could record it."""
+    return (
+        not place.exists()
+        or (before is not None and before.path == job.output)
+        or place.stem == job.id
+        or (place.is_file() and place.read_bytes() == made.picture)
+    )
 
 
 def _take(job: Job, made: Made, record: Record, summary: Summary, tell: Callable[[Result, Summary], None]) -> None:

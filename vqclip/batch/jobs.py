@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,11 +16,11 @@ import yaml
 from vqclip.config import SEED_LIMIT, Config, load_config
 from vqclip.errors import UsageError, VqclipError
 from vqclip.images import SUFFIXES
+from vqclip.plan import DRAWN_SEEDS
 
 FIELDS = ("prompt", "seed", "size", "steps", "config", "count", "init_image", "image_prompts", "output", "set")
 """What a job may say; everything else in it is an error of that job."""
 
-DRAWN_SEEDS = 2**32
 MOST = 1_000_000
 """Pictures that one job file may ask for."""
 
@@ -302,8 +302,3 @@ def decode(data: bytes, path: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"The job file {path!r} is not UTF-8 text.") from error
-
-
-def prompts_of(jobs: Iterable[Job]) -> list[str]:
-    """Return the prompts of jobs, each once."""
-    return list(dict.fromkeys(job.prompt for job in jobs))
