@@ -28,7 +28,7 @@ from scene_words import caption
 from torch.nn import functional
 
 from vqclip.hashes import sha256
-from vqclip.prior import Prior, PriorSizes, Sampling, save_prior
+from vqclip.prior import BLOCK, Prior, PriorSizes, Sampling, save_prior
 from vqclip.vqgan import VQGAN, load_vqgan
 
 WEIGHTS = "prior.safetensors"
@@ -36,6 +36,7 @@ CONTEXT = 32
 WIDTH, LAYERS, HEADS = 256, 4, 4
 DROPPED = 0.1  # share of captions left out, Ho & Salimans 2022, section 4
 WHOLE, HIDDEN = 0.4, 0.3  # shares of the pictures in which all codes are seen, and none
+SCORED = 1024  # codebooks larger than this have only a share of their blocks scored in a step, which saves the time
 OWN = 0.5  # what a target gives the true code at first; the rest goes to its neighbours in the codebook
 ADOPTED = 4000  # scenes by which the codes of two VQGANs are compared
 HELD = 512  # last scenes of the first data set, not trained on
@@ -154,8 +155,8 @@ def soft_targets(codebook: torch.Tensor) -> torch.Tensor:
 
 
 def training_loss(logits: torch.Tensor, codes: torch.Tensor, soft: torch.Tensor, share: float) -> torch.Tensor:
-    """Cross-entropy towards the codes, and for a `share` of it towards their `soft_targets`."""
-    flat, answers = logits.float().flatten(0, 2), codes.flatten()
+    """Cross-entropy of logits (…, K) towards codes (…), and for a `share` of it towards their `soft_targets`."""
+    flat, answers = logits.float().flatten(0, -2), codes.flatten()
     hard = functional.cross_entropy(flat, answers)
     return hard if share <= 0 else (1 - share) * hard + share * functional.cross_entropy(flat, soft[answers])
 
@@ -169,6 +170,18 @@ def visible(count: int, side: int, numbers: np.random.Generator) -> torch.Tensor
     kind = numbers.random(count)
     share = np.where(kind < WHOLE, 1.0, np.where(kind < WHOLE + HIDDEN, 0.0, numbers.random(count)))
     return torch.from_numpy(numbers.random((count, side, side)) < share[:, None, None])
+
+
+def by_blocks(codes: torch.Tensor) -> torch.Tensor:
+    """Codes (B, side, side) ─▶ (B, blocks, BLOCK²), in the order of `Prior.block_logits`."""
+    side = codes.shape[1] // BLOCK
+    return codes.view(-1, side, BLOCK, side, BLOCK).transpose(2, 3).reshape(len(codes), side**2, BLOCK**2)
+
+
+def scored_blocks(sizes: PriorSizes, numbers: np.random.Generator) -> torch.Tensor:
+    """Blocks whose codes count in this step: all for SCORED entries or less, else as many as keep the cost."""
+    blocks = (sizes.side // BLOCK) ** 2
+    return torch.from_numpy(np.sort(numbers.permutation(blocks)[: max(1, blocks * SCORED // max(sizes.entries, SCORED))]))
 
 
 @torch.no_grad()
@@ -234,10 +247,11 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         tokens, targets = batch(numbers.choice(pool, options.batch), random.Random(f"{options.seed} {step}"))
         tokens[torch.from_numpy(numbers.random(options.batch) < DROPPED).to(device)] = 0
         seen = visible(options.batch, targets.shape[1], numbers).to(device)
+        blocks = scored_blocks(prior.sizes, numbers).to(device)
         with training.autocast(device):
-            logits = prior(tokens, targets, seen)
+            logits = prior.block_logits(tokens, targets, seen, blocks)
         share = 0.0 if options.start else 1 - 1.25 * clock.progress(step)  # soft targets teach what --start knows
-        loss = training_loss(logits, targets, soft, share)
+        loss = training_loss(logits, by_blocks(targets)[:, blocks], soft, share)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = training.learning_rate(options.lr, clock.progress(step))

@@ -178,15 +178,20 @@ class Prior(nn.Module):
 
         Codes that are not `seen` (B, side, side) are hidden from those after them, which trains the use of the caption.
         """
+        side = self.sizes.side // BLOCK
+        logits = self.block_logits(tokens, codes, seen, torch.arange(side**2, device=codes.device))
+        grid = logits.unflatten(1, (side, side)).unflatten(3, (BLOCK, BLOCK))
+        return grid.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
+
+    def block_logits(self, tokens: Tensor, codes: Tensor, seen: Tensor | None, blocks: Tensor) -> Tensor:
+        """As `forward`, for the codes of some `blocks` (N,) only: (B, N, BLOCK², K)."""
         vectors = self._vectors(codes, seen)
         x = torch.cat([self._captions(tokens), self._fed(vectors, tokens)], 1)
         for block in self.blocks:
             x = block(x)
-        places = x[:, tokens.shape[1] :]
-        logits = [self.head(places, self._around_code(vectors, number), number) for number in range(BLOCK**2)]
-        side = self.sizes.side // BLOCK
-        grid = torch.stack(logits, 2).unflatten(1, (side, side)).unflatten(3, (BLOCK, BLOCK))
-        return grid.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
+        places = x[:, tokens.shape[1] + blocks]
+        around = [self._around_code(vectors, number)[:, blocks] for number in range(BLOCK**2)]
+        return torch.stack([self.head(places, near, number) for number, near in enumerate(around)], 2)
 
     @torch.no_grad()
     def sample(self, tokens: Tensor, numbers: Tensor, sampling: Sampling) -> Tensor:
