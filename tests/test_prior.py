@@ -59,6 +59,16 @@ def test_hidden_codes_are_not_seen() -> None:
     assert torch.equal(prior(captions(2), one, ~seen), prior(captions(2), one))
 
 
+def test_some_blocks_are_scored_as_all_of_them_are() -> None:
+    """A block is 2 x 2 codes, blocks in reading order; scoring two of them gives what the whole picture gives there."""
+    prior, drawn = tiny_prior(), codes(3)
+    blocks = torch.tensor([1, (SIDE // 2) ** 2 - 1])
+    some, every = prior.block_logits(captions(3), drawn, None, blocks), prior(captions(3), drawn)
+    first = every[:, 0:2, 2:4].flatten(1, 2)
+    last = every[:, SIDE - 2 :, SIDE - 2 :].flatten(1, 2)
+    torch.testing.assert_close(some, torch.stack([first, last], 1))
+
+
 def test_every_caption_token_is_read() -> None:
     prior, before = tiny_prior(), captions(1)
     for token in range(TINY_PRIOR.context):
