@@ -183,6 +183,7 @@ def test_metadata_repeats_the_picture_and_has_no_clock(tiny: TinyModels) -> None
 def test_the_fingerprint_ignores_length_and_place_but_nothing_that_decides_the_picture(tiny: TinyModels) -> None:
     base = fingerprint(build(plan_of(tiny)))
     assert fingerprint(build(plan_of(tiny, "optimise.steps=9", "output.path=x.png"))) == base
+    assert fingerprint(build(plan_of(tiny, "runtime.state_every=9", "runtime.state_seconds=1"))) == base
     assert fingerprint(build(plan_of(tiny, "optimise.lr=0.2"))) != base
     assert fingerprint(build(plan_of(tiny, seed=2))) != base
 

@@ -206,6 +206,7 @@ def fingerprint(parts: Parts) -> dict[str, Any]:
     del config["output"]
     del config["optimise"]["steps"]
     del config["runtime"]["state_every"]
+    del config["runtime"]["state_seconds"]
     return {"config": config, "models": parts.models}
 
 

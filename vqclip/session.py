@@ -168,7 +168,7 @@ def _sinks(parts: Parts, folder: RunFolder) -> list[Sink]:
     output, total = config.output, config.optimise.steps
     sinks: list[Sink] = [
         Metrics(folder.metrics, parts.descent.number),
-        State(folder.state, config.runtime.state_every, fingerprint(parts)),
+        State(folder.state, config.runtime.state_every, config.runtime.state_seconds, fingerprint(parts)),
         Partial(folder.partials),
         Pictures(
             folder.images,

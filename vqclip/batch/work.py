@@ -157,7 +157,8 @@ def _saving(parts: Parts, state: Path | None) -> list[Sink]:
         saved = load_state(state, belongs)
         if saved is not None:
             parts.descent.load_state_dict(saved)
-    return [State(state, parts.plan.config.runtime.state_every, belongs)]
+    runtime = parts.plan.config.runtime
+    return [State(state, runtime.state_every, runtime.state_seconds, belongs)]
 
 
 def _joined(plans: Sequence[Plan]) -> Plan:
