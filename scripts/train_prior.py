@@ -181,7 +181,9 @@ def by_blocks(codes: torch.Tensor) -> torch.Tensor:
 def scored_blocks(sizes: PriorSizes, numbers: np.random.Generator) -> torch.Tensor:
     """Blocks whose codes count in this step: all for SCORED entries or less, else as many as keep the cost."""
     blocks = (sizes.side // BLOCK) ** 2
-    return torch.from_numpy(np.sort(numbers.permutation(blocks)[: max(1, blocks * SCORED // max(sizes.entries, SCORED))]))
+    return torch.from_numpy(
+        np.sort(numbers.permutation(blocks)[: max(1, blocks * SCORED // max(sizes.entries, SCORED))])
+    )
 
 
 @torch.no_grad()

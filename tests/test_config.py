@@ -135,6 +135,8 @@ def test_a_bad_layer_and_a_bad_option_are_named() -> None:
         ("output.video=avi", "output.video"),
         ("runtime.threads=0", "runtime.threads"),
         ("runtime.state_every=-1", "runtime.state_every"),
+        ("runtime.state_seconds=-1", "runtime.state_seconds"),
+        ("runtime.state_seconds=.inf", "runtime.state_seconds"),
     ],
 )
 def test_values_out_of_range(word: str, key: str) -> None:

@@ -1,6 +1,7 @@
 """The descent on problems whose answer is known, and its state."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,12 @@ class Towards:
 
     def lighten(self) -> bool:
         return False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
 
 
 def make_descent(

@@ -66,6 +66,18 @@ def test_micro_batches_save_memory(tiny: TinyModels) -> None:
     assert estimate(tiny, "cutouts.micro_batch=4") == whole
 
 
+def test_low_memory_saves_memory() -> None:
+    """What the decoder's blocks compute on the way is most of a 256 x 256 picture's memory, a gigabyte and more."""
+    plans = [
+        make_plan(
+            load_config(["imagenet-1024"], ["cutouts.micro_batch=1", f"runtime.low_memory={word}"], {"prompts": ["a"]})
+        )
+        for word in ("false", "true")
+    ]
+    plain, light = (estimate_memory(plan) for plan in plans)
+    assert plain - light > 0.5e9
+
+
 def test_several_pictures_of_a_prompt_or_of_several_prompts_need_the_same(tiny: TinyModels) -> None:
     assert estimate(tiny, "count=2") == estimate(tiny, "prompts=[a, b]")
 

@@ -53,6 +53,22 @@ def test_golden_losses(tiny: TinyModels) -> None:
     assert outcome(plan_of(tiny))[1].sums == pytest.approx(GOLDEN, rel=1e-4)
 
 
+def test_low_memory_gives_the_same_picture(tiny: TinyModels) -> None:
+    """Cutouts four at a time, as all four are anyway, and a decoder that computes twice: the same bits."""
+    light = plan_of(tiny, "runtime.low_memory=true")
+    assert light.config.cutouts.micro_batch == 4
+    assert plan_of(tiny, "runtime.low_memory=true", "cutouts.micro_batch=2").config.cutouts.micro_batch == 2
+    assert torch.equal(outcome(light)[0].images, outcome(plan_of(tiny))[0].images)
+
+
+def test_a_state_brings_its_micro_batch_but_no_larger_one(tiny: TinyModels) -> None:
+    small, large = (build(plan_of(tiny, f"cutouts.micro_batch={size}")).descent for size in (2, 4))
+    few, many = small.state_dict(), large.state_dict()
+    small.load_state_dict(many)
+    large.load_state_dict(few)
+    assert small.objective.micro_batch == large.objective.micro_batch == 2  # type: ignore[attr-defined]
+
+
 def test_the_same_plan_gives_the_same_bits(tiny: TinyModels) -> None:
     (first, one), (second, two) = outcome(plan_of(tiny)), outcome(plan_of(tiny))
     assert torch.equal(first.images, second.images) and one.sums == two.sums
@@ -183,6 +199,8 @@ def test_metadata_repeats_the_picture_and_has_no_clock(tiny: TinyModels) -> None
 def test_the_fingerprint_ignores_length_and_place_but_nothing_that_decides_the_picture(tiny: TinyModels) -> None:
     base = fingerprint(build(plan_of(tiny)))
     assert fingerprint(build(plan_of(tiny, "optimise.steps=9", "output.path=x.png"))) == base
+    assert fingerprint(build(plan_of(tiny, "runtime.state_every=9", "runtime.state_seconds=1"))) == base
+    assert fingerprint(build(plan_of(tiny, "runtime.low_memory=true", "cutouts.micro_batch=1"))) == base
     assert fingerprint(build(plan_of(tiny, "optimise.lr=0.2"))) != base
     assert fingerprint(build(plan_of(tiny, seed=2))) != base
 
@@ -200,8 +218,8 @@ def test_exhausted_memory_ends_the_run_in_words(tiny: TinyModels, monkeypatch: p
     def exhausted(*_: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(parts.descent, "objective", exhausted)
-    with pytest.raises(OutOfMemoryError, match="micro_batch"):
+    monkeypatch.setattr(type(parts.descent.objective), "__call__", exhausted)
+    with pytest.raises(OutOfMemoryError, match="low_memory"):
         run(parts)
 
 

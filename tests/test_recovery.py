@@ -10,7 +10,7 @@ from vqclip.loop import Descent, optimise
 from vqclip.recovery import finite_steps
 
 
-class Breaking:
+class Breaking(Towards):
     """The objective of test_loop that gives NaN, or a gradient of NaN, at some of its calls."""
 
     def __init__(self, inner: Towards, calls: set[int], gradient: bool = False) -> None:
@@ -25,11 +25,8 @@ class Breaking:
             return losses if self.gradient else {"prompt": losses["prompt"] * torch.nan}
         return losses
 
-    def lighten(self) -> bool:
-        return False
 
-
-class Crowded:
+class Crowded(Towards):
     """The objective of test_loop for a GPU that holds so many cutouts at once only."""
 
     def __init__(self, inner: Towards, micro_batch: int, room: int) -> None:
@@ -42,8 +39,8 @@ class Crowded:
         return losses
 
     def lighten(self) -> bool:
-        self.micro_batch //= 2
-        return self.micro_batch > 0
+        before, self.micro_batch = self.micro_batch, max(1, self.micro_batch // 2)
+        return before > 1
 
 
 def broken(calls: set[int], gradient: bool = False) -> Descent:
@@ -88,7 +85,17 @@ def test_too_little_memory_means_fewer_cutouts_at_once_and_the_same_steps() -> N
     assert [step.number for step in finite_steps(descent, 4)] == [1, 2, 3, 4]
     list(optimise(expected, 4))
     assert torch.equal(descent.result(), expected.result()) and descent.objective.micro_batch == 2  # type: ignore[attr-defined]
-    descent = make_descent("adam")
+
+
+def test_then_the_decoder_is_asked_and_at_last_the_run_is_given_up() -> None:
+    descent, asked = make_descent("adam"), []
+
+    def lighten() -> bool:
+        asked.append(descent.objective.micro_batch)  # type: ignore[attr-defined]
+        return len(asked) == 1
+
     descent.objective = Crowded(descent.objective, 8, 0)  # type: ignore[arg-type]
+    descent.lighten_render = lighten
     with pytest.raises(torch.OutOfMemoryError):
         list(finite_steps(descent, 4))
+    assert asked == [1, 1]

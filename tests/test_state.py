@@ -1,7 +1,9 @@
 """Resume state: two are kept, the newest whole one counts, and it must be of the same run."""
 
 import errno
+import math
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,13 @@ def step(number: int, count: int = 1) -> Step:
     return Step(number, 99, images, {}, render=lambda: images + 0.4, state=lambda: state(number))
 
 
+def still() -> float:
+    """A clock on which saving takes no time."""
+    return 0.0
+
+
 def save(*numbers: int, every: int = 1) -> None:
-    sink = State(HOME, every, RUN)
+    sink = State(HOME, every, 0, RUN, still)
     for number in numbers:
         sink.step(step(number))
 
@@ -69,12 +76,51 @@ def test_the_newest_is_the_one_with_the_largest_number() -> None:
 def test_0_saves_only_when_the_run_is_stopped() -> None:
     save(1, 2, 3, every=0)
     assert names() == []
-    State(HOME, 0, RUN).stop(step(3))
+    State(HOME, 0, 0, RUN).stop(step(3))
     assert names() == ["00000003.pt"]
 
 
+def saved_at(steps: int, pause: float, cost: float, every: int = 0, seconds: float = 0.0) -> list[int]:
+    """The numbers of the states that are saved when a step takes `pause` seconds and a state `cost`."""
+    now, numbers = 0.0, []
+
+    class Slow(State):
+        def _save(self, step: Step) -> None:
+            nonlocal now
+            now += cost
+            numbers.append(step.number)
+
+    sink = Slow(HOME, every, seconds, RUN, lambda: now)
+    for number in range(1, steps + 1):
+        now += pause
+        sink.step(step(number))
+    return numbers
+
+
+def test_seconds_count_too_and_0_is_off() -> None:
+    assert saved_at(20, 7.0, 0.0, seconds=21.0) == [3, 6, 9, 12, 15, 18]
+    assert saved_at(20, 7.0, 0.0, seconds=20.0) == [3, 6, 9, 12, 15, 18]
+    assert saved_at(20, 7.0, 0.0, every=5, seconds=20.0) == [3, 5, 8, 10, 13, 15, 18, 20]
+    assert saved_at(20, 1e9, 0.0) == []
+
+
+@pytest.mark.parametrize("cost", [0.01, 0.5, 3.0])
+def test_saving_takes_a_fiftieth_of_the_time_at_most(cost: float) -> None:
+    """What is due waits, and is saved as soon as it may be; only the first state comes at once."""
+    steps = 2000
+    numbers = saved_at(steps, 1.0, cost, every=1, seconds=1.0)
+    assert cost * (len(numbers) - 1) <= 0.02 * steps
+    gaps = {b - a for a, b in pairwise(numbers)}
+    assert gaps <= {max(1, math.ceil(cost / 0.02)), max(1, math.ceil(cost / 0.02)) + 1}
+
+
+def test_a_state_that_had_to_wait_is_not_forgotten() -> None:
+    """Due at step 10, 20, 30…; each takes 0.29 s, so after the one at 10 the next may come 14.5 s later."""
+    assert saved_at(40, 1.0, 0.29, every=10) == [10, 25, 40]
+
+
 def test_a_run_stopped_before_its_first_step_has_no_state() -> None:
-    State(HOME, 1, RUN).stop(None)
+    State(HOME, 1, 0, RUN).stop(None)
     assert load_state(HOME, RUN) is None
 
 

@@ -140,16 +140,20 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """The machine: device, number format, threads, how often state is saved."""
+    """The machine: device, number format, threads, how often state is saved, whether memory is short."""
 
     device: str
     precision: str
     threads: int | None
     state_every: int
+    state_seconds: float
+    low_memory: bool
 
     def __post_init__(self) -> None:
         _require(self.threads is None or 1 <= self.threads <= 4096, "runtime.threads", self.threads, "1 to 4096")
         _require(self.state_every >= 0, "runtime.state_every", self.state_every, "0 (off) or more")
+        ok = self.state_seconds >= 0 and math.isfinite(self.state_seconds)
+        _require(ok, "runtime.state_seconds", self.state_seconds, "0 (off) or more")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,12 @@ class Objective(Protocol):
     def lighten(self) -> bool:
         """Need less memory from now on, for the same gradient; return False if that cannot be."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Copy what `lighten` changes, as it decides the rounding."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put a copied state back, unless it needs more memory than this objective may use."""
+
 
 class Average(Protocol):
     """A running average of the latent, such as `optimisers.Ema`."""
@@ -56,7 +62,8 @@ class Descent:
 
     `latent` is the leaf (N, C, h, w) that `optimiser` updates. `render` decodes it to (N, 3, H, W) in
     [0, 1]. `bounds` are the lowest and highest value per channel, (1, C, 1, 1) each, which the latent
-    is clamped to after every update. `schedule` maps progress in [0, 1] to a factor of `lr`.
+    is clamped to after every update. `schedule` maps progress in [0, 1] to a factor of `lr`. `lighten_render`
+    makes `render` need less memory for the same gradient, and returns False if that cannot be.
     """
 
     latent: Tensor
@@ -69,6 +76,7 @@ class Descent:
     bounds: tuple[Tensor, Tensor]
     streams: Streams
     number: int = 0
+    lighten_render: Callable[[], bool] = lambda: False
 
     def state_dict(self) -> dict[str, Any]:
         """Copy everything that changes: the run goes on from it bit for bit."""
@@ -79,6 +87,7 @@ class Descent:
             "optimiser": _copy(self.optimiser.state_dict()),
             "average": self.average.state_dict(),
             "streams": self.streams.state_dict(),
+            "objective": self.objective.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -89,6 +98,11 @@ class Descent:
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])
         self.streams.load_state_dict(state["streams"])
+        self.objective.load_state_dict(state["objective"])
+
+    def lighten(self) -> bool:
+        """Need less memory from now on, for the same gradient up to rounding; return False if that cannot be."""
+        return self.objective.lighten() or self.lighten_render()
 
     def start_from(self, latent: Tensor, number: int) -> None:
         """Take this latent (N, C, h, w) as the result of `number` updates; the optimiser knows nothing of them."""

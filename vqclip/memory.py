@@ -1,11 +1,13 @@
 """How much memory a plan needs, found by running its shapes through the networks without any numbers."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vqclip.checkpointing import blocks, checkpointed
 from vqclip.clip_files import clip_architecture
 from vqclip.perceptor import Perceptor, quiet_open_clip
 from vqclip.plan import Plan
@@ -29,7 +31,7 @@ def estimate_memory(plan: Plan) -> int:
         vqgan = VQGAN(sizes)
         shape = (len(plan.pictures), sizes.embed_dim, plan.height // sizes.factor, plan.width // sizes.factor)
         latent = torch.empty(shape, requires_grad=True)
-    decoder = _kept(lambda: vqgan.decode(latent))
+    decoder = _kept_lightly(vqgan, latent) if plan.config.runtime.low_memory else _kept(lambda: vqgan.decode(latent))
     towers = [_tower(spec, plan) for spec in plan.config.perceptors]
     weights = _bytes(vqgan) + sum(weight for weight, _ in towers)
     return LIBRARIES + weights + decoder + max(kept for _, kept in towers)
@@ -47,6 +49,20 @@ def _tower(spec: str, plan: Plan) -> tuple[int, int]:
         cutouts = torch.empty(count, 3, perceptor.size, perceptor.size, requires_grad=True)
     weights = _bytes(perceptor.model)
     return weights, _kept(lambda: perceptor.encode_image(cutouts)) + 3 * _size(cutouts)
+
+
+def _kept_lightly(vqgan: VQGAN, latent: Tensor) -> int:
+    """What a checkpointed decoder keeps, and what one block at a time adds on the way back."""
+    inputs: list[tuple[nn.Module, tuple[Any, ...]]] = []
+    hooks = [
+        block.register_forward_pre_hook(lambda block, given: inputs.append((block, given)))
+        for block in blocks(vqgan.decoder)
+    ]
+    with checkpointed(vqgan.decoder):
+        kept = _kept(lambda: vqgan.decode(latent))
+    for hook in hooks:
+        hook.remove()
+    return kept + max(_kept(partial(block, *given)) for block, given in inputs)
 
 
 def _kept(forward: Callable[[], Tensor]) -> int:

@@ -8,6 +8,7 @@ Shapes: N pictures, K cutouts, T targets, D embedding width, S side of a cutout.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,6 +107,14 @@ class Objective:
             return False
         self.micro_batch = (self.micro_batch + 1) // 2
         return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many cutouts are scored at once, which decides the last digits."""
+        return {"micro_batch": self.micro_batch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Score as many cutouts at once as when the state was made, but never more than now."""
+        self.micro_batch = min(self.micro_batch, state["micro_batch"])
 
     def _prompts(self, images: Tensor) -> Tensor:
         """Sum the prompts' losses over all guides, which look at the same places: (N,)."""

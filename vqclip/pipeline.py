@@ -35,12 +35,13 @@ from vqclip.prior_files import PriorFiles, find_prior
 from vqclip.proposals import Proposer, best_proposals, load_proposer
 from vqclip.recipes import RECIPES
 from vqclip.recovery import finite_steps
-from vqclip.runtime import Generators, autocast
+from vqclip.renderer import Renderer
+from vqclip.runtime import Generators
 from vqclip.step import Finished, Sink
-from vqclip.vqgan import VQGAN, clamp_with_grad, load_vqgan
+from vqclip.vqgan import VQGAN, load_vqgan
 from vqclip.vqgan_files import VqganFiles, find_vqgan
 
-MEMORY_ADVICE = "make --size smaller, or set cutouts.micro_batch=4, or cutouts.count lower."
+MEMORY_ADVICE = "make --size smaller, or set runtime.low_memory=true, or draw fewer pictures at once."
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,10 @@ def assemble(plan: Plan, models: Models) -> Parts:
             init=(start.clone(), config.init.weight) if config.init.weight else None,
         )
         latent = start.clone().requires_grad_()
+        renderer = Renderer(vqgan, device, precision, config.runtime.low_memory)
         descent = Descent(
             latent=latent,
-            render=_renderer(vqgan, device, precision),
+            render=renderer,
             objective=objective,
             optimiser=make_optimiser(config.optimise.name, latent, config.optimise.lr),
             lr=config.optimise.lr,
@@ -131,6 +133,7 @@ def assemble(plan: Plan, models: Models) -> Parts:
             average=Ema(config.optimise.ema),
             bounds=vqgan.bounds,
             streams=streams,
+            lighten_render=renderer.lighten,
         )
     return Parts(plan, descent, models.perceptors, targets, models.described)
 
@@ -201,24 +204,17 @@ def metadata(parts: Parts, finished: Finished, picture: int) -> dict[str, Any]:
 
 
 def fingerprint(parts: Parts) -> dict[str, Any]:
-    """Say what a saved state belongs to: everything that decides the pictures, except how long it runs."""
+    """Say what a saved state belongs to: everything that decides the pictures, except how long it runs.
+
+    How the work is parted to fit the memory decides rounding only, and may be another when the run goes on.
+    """
     config = to_dict(parts.plan.config)
     del config["output"]
     del config["optimise"]["steps"]
-    del config["runtime"]["state_every"]
+    del config["cutouts"]["micro_batch"]
+    for key in ("state_every", "state_seconds", "low_memory"):
+        del config["runtime"][key]
     return {"config": config, "models": parts.models}
-
-
-def _renderer(vqgan: VQGAN, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
-    """Return latent (N, C, h, w) ─▶ picture (N, 3, H, W) in [0, 1]; the codebook is searched in fp32."""
-
-    def render(latent: Tensor) -> Tensor:
-        quantised = vqgan.quantise(latent)
-        with autocast(device, precision):
-            images = vqgan.decode(quantised)
-        return clamp_with_grad(images.float())
-
-    return render
 
 
 def _targets(perceptor: Perceptor, plan: Plan, views: Sequence[Tensor]) -> Targets:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vqclip.clip_files import EMBEDDED
-from vqclip.config import Config, PriorConfig, parse_size
+from vqclip.config import Config, CutoutsConfig, PriorConfig, parse_size
 from vqclip.errors import UsageError
 from vqclip.inits import INITS
 from vqclip.losses import LOSSES
@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 DRAWN_SEEDS = 2**32
 AUTO = "auto"
+LOW_MEMORY_VIEWS = 4  # cutouts scored at once where runtime.low_memory asks for it
 IMAGE_WEIGHT = re.compile(r"(.+):([+-]?\d+(?:\.\d+)?)", re.ASCII | re.DOTALL)
 
 
@@ -96,6 +97,7 @@ def make_plan(config: Config) -> Plan:
         vqgan=_absolute(config.vqgan, "file", "config"),
         perceptors=[_absolute_perceptor(spec) for spec in config.perceptors],
         init=_absolute(settled.init, "image"),
+        cutouts=_few_at_once(config) if config.runtime.low_memory else config.cutouts,
         prior=_absolute_prior(config.prior),
         image_prompts=[f"{entry.file}:{Decimal(repr(entry.weight)):f}" for entry in image_prompts],
         runtime=dataclasses.replace(
@@ -133,6 +135,11 @@ def check(config: Config) -> None:
         pick(LOSSES, name, "loss")
     for prompt in config.prompts:
         parse_prompts(prompt)
+
+
+def _few_at_once(config: Config) -> CutoutsConfig:
+    asked = config.cutouts.micro_batch or config.cutouts.count
+    return dataclasses.replace(config.cutouts, micro_batch=min(asked, LOW_MEMORY_VIEWS))
 
 
 def _round_size(config: Config) -> tuple[int, int, list[str]]:

@@ -20,11 +20,11 @@ def finite_steps(descent: Descent, total: int) -> Iterator[Step]:
     """Yield the steps of `optimise`; one that went wrong is taken back exactly and tried again.
 
     One that gave NaN or infinity, with half the step size; one for which a GPU's memory was too small, with half the
-    objective's micro-batch, which changes nothing but the rounding.
+    objective's micro-batch, and at last with less of the decoder kept: that changes nothing but the rounding.
 
     Raises:
         NumericsError: a step gives NaN or infinity also after RETRIES halvings; the descent stands before it.
-        torch.OutOfMemoryError: a micro-batch of one cutout is too large.
+        torch.OutOfMemoryError: the memory is too small even so.
     """
     failures = 0
     while descent.number < total:
@@ -33,9 +33,9 @@ def finite_steps(descent: Descent, total: int) -> Iterator[Step]:
             step = next(optimise(descent, total))
         except torch.OutOfMemoryError:
             descent.load_state_dict(before)
-            if not descent.objective.lighten():
+            if not descent.lighten():
                 raise
-            log.warning("The GPU's memory is too small for this step; scoring fewer cutouts at once.")
+            log.warning("The GPU's memory is too small for this step; trying it in smaller parts.")
             continue
         wrong = _not_finite(step, descent.latent)
         if wrong is None:

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from vqclip.budget import Budget
 from vqclip.config import Config, load_config, to_yaml
 from vqclip.errors import UsageError, VqclipError
 from vqclip.outputs.files import write_text, writing
@@ -63,6 +64,7 @@ def start(
         BusyError: another process holds the folder.
         VqclipError: everything that `build`, `run` and writing raise; nothing half-written stays.
     """
+    plan = Budget().fit(plan)
     with holding(folder):
         with _unless_started(folder):
             write_text(folder.config, to_yaml(_repeatable(plan.config)))
@@ -110,6 +112,7 @@ def go_on(
         UsageError, ModelError: the state belongs to another config or other weights.
         VqclipError: as `start`.
     """
+    plan = Budget().fit(plan)
     with holding(folder):
         parts = build(plan, pull=pull)
         state = load_state(folder.state, fingerprint(parts))
@@ -138,6 +141,7 @@ def extend(
     latent, done = read_latent(folder.latent)
     if plan.config.optimise.steps <= done:
         raise UsageError(f"This run is finished with {done} steps; give more than that with --steps.")
+    plan = Budget().fit(plan)
     with holding(folder):
         parts = build(plan)
         if latent.shape != parts.descent.latent.shape:
@@ -168,7 +172,7 @@ def _sinks(parts: Parts, folder: RunFolder) -> list[Sink]:
     output, total = config.output, config.optimise.steps
     sinks: list[Sink] = [
         Metrics(folder.metrics, parts.descent.number),
-        State(folder.state, config.runtime.state_every, fingerprint(parts)),
+        State(folder.state, config.runtime.state_every, config.runtime.state_seconds, fingerprint(parts)),
         Partial(folder.partials),
         Pictures(
             folder.images,

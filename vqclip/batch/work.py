@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vqclip.batch.jobs import Job
+from vqclip.budget import Budget
 from vqclip.config import Config, to_dict
 from vqclip.errors import ExitCode, OutOfMemoryError, VqclipError
 from vqclip.outputs.picture import save_picture
@@ -82,6 +83,7 @@ class Worker:
     def __init__(self, pull: bool = False, states: Path | None = None) -> None:
         self.pull, self.states = pull, states
         self.loaded: tuple[str, Models] | None = None
+        self.budget = Budget()
 
     def make(self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False) -> list[Made] | None:
         """Make the pictures of a group; None when `stop` said so on the way.
@@ -106,7 +108,7 @@ class Worker:
 
     def _together(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> list[Made] | None:
         began = time.monotonic()
-        plan = _joined([make_plan(job.config) for job in jobs if job.config is not None])
+        plan = self.budget.fit(_joined([make_plan(job.config) for job in jobs if job.config is not None]))
         curve = Curve()
         parts = assemble(plan, self._models(plan))
         state = self._state_of(jobs)
@@ -157,7 +159,8 @@ def _saving(parts: Parts, state: Path | None) -> list[Sink]:
         saved = load_state(state, belongs)
         if saved is not None:
             parts.descent.load_state_dict(saved)
-    return [State(state, parts.plan.config.runtime.state_every, belongs)]
+    runtime = parts.plan.config.runtime
+    return [State(state, runtime.state_every, runtime.state_seconds, belongs)]
 
 
 def _joined(plans: Sequence[Plan]) -> Plan:

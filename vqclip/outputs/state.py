@@ -1,7 +1,8 @@
 """Resume state: everything a run needs to go on bit for bit, written whole or not at all."""
 
 import io
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,46 @@ from vqclip.outputs.picture import save_picture
 from vqclip.step import Finished, Step
 
 KEPT = 2
+"""States that are kept, in case the newest is damaged."""
+
+SHARE = 0.02
+"""The part of a run's time that saving may take."""
 
 
 class State:
-    """Saves the state every `every` steps (0: only when the run is stopped) and keeps the last two.
+    """Saves the state every `every` steps and every `seconds` (0: off), and when the run is stopped; two are kept.
 
-    `fingerprint` says what the state belongs to (config and model hashes); `load_state` compares it.
+    A state that is due waits where saving would take more than SHARE of the time: after one that took t seconds, the
+    next comes t / SHARE later. `fingerprint` says what the state belongs to (config and model hashes); `load_state`
+    compares it. `clock` tells seconds.
     """
 
-    def __init__(self, folder: Path, every: int, fingerprint: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        seconds: float,
+        fingerprint: Mapping[str, Any],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.folder = folder
         self.every = every
+        self.seconds = seconds
         self.fingerprint = dict(fingerprint)
+        self.clock = clock
+        self.saved = self.allowed = clock()
+        self.due = False
 
     def step(self, step: Step) -> None:
         """Save when it is time."""
-        if self.every and step.number % self.every == 0:
+        now = self.clock()
+        by_steps = self.every > 0 and step.number % self.every == 0
+        by_seconds = self.seconds > 0 and now - self.saved >= self.seconds
+        self.due = self.due or by_steps or by_seconds
+        if self.due and now >= self.allowed:
             self._save(step)
+            self.due, self.saved = False, self.clock()
+            self.allowed = self.saved + (self.saved - now) / SHARE
 
     def finish(self, finished: Finished) -> None:
         """Nothing: the state goes with the folder."""

@@ -1,0 +1,66 @@
+"""A light renderer gives the same bits of picture and gradient, keeps less, and leaves the decoder as it was."""
+
+import pytest
+import torch
+from tiny_vqgan import NARROW
+from torch import Tensor, nn
+
+from vqclip.checkpointing import blocks, checkpointed
+from vqclip.memory import _kept
+from vqclip.renderer import Renderer
+from vqclip.vqgan import VQGAN
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def vqgan() -> VQGAN:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return VQGAN(NARROW)
+
+
+def drawn(renderer: Renderer) -> tuple[Tensor, Tensor]:
+    """The pictures of two latents, and the gradient of the sum of their squares."""
+    latent = renderer.vqgan.codebook[:24].T.reshape(1, 32, 4, 6).repeat(2, 1, 1, 1).contiguous().requires_grad_()
+    images = renderer(latent)
+    images.square().sum().backward()
+    assert latent.grad is not None
+    return images.detach(), latent.grad
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_picture_and_gradient_are_the_same_bits(vqgan: VQGAN, precision: str) -> None:
+    plain, light = (drawn(Renderer(vqgan, CPU, precision, light)) for light in (False, True))
+    assert torch.equal(plain[0], light[0]) and torch.equal(plain[1], light[1])
+    assert plain[1].abs().sum() > 0
+
+
+def test_it_can_be_lightened_once(vqgan: VQGAN) -> None:
+    renderer = Renderer(vqgan, CPU, "fp32")
+    assert renderer.lighten() and renderer.light
+    assert not renderer.lighten()
+
+
+def test_it_keeps_less(vqgan: VQGAN) -> None:
+    latent = torch.zeros(1, 32, 4, 4, requires_grad=True)
+    plain = _kept(lambda: vqgan.decode(latent))
+    with checkpointed(vqgan.decoder):
+        light = _kept(lambda: vqgan.decode(latent))
+    assert light < plain / 2
+
+
+def test_every_block_is_computed_twice_and_left_as_it_was(vqgan: VQGAN) -> None:
+    """Two blocks and an attention in the middle, then 2 blocks a level, 2 doublings, and attention at 16 pixels."""
+    parts = blocks(vqgan.decoder)
+    assert len(parts) == 3 + 3 * 2 + 2 + 2
+    own = parts[0].forward
+    vars(parts[0])["forward"] = own  # somebody else's replacement
+    counts: dict[nn.Module, int] = {}
+    hooks = [p.register_forward_hook(lambda p, _, out: counts.update({p: counts.get(p, 0) + 1})) for p in parts]
+    drawn(Renderer(vqgan, CPU, "fp32", light=True))
+    for hook in hooks:
+        hook.remove()
+    assert set(counts) == set(parts)
+    assert vars(parts[0]).pop("forward") is own
+    assert not any("forward" in vars(part) for part in parts)
