@@ -6,11 +6,22 @@ Chen, Xu, Zhang, Guestrin 2016, "Training Deep Nets with Sublinear Memory Cost",
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from taming.modules.diffusionmodules.model import Decoder
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+
+class Decoder(Protocol):
+    """taming's decoder, or one that stands in for it."""
+
+    @property
+    def mid(self) -> nn.Module:
+        """The blocks of the smallest size."""
+
+    @property
+    def up(self) -> Any:
+        """The levels of growing size."""
 
 
 def blocks(decoder: Decoder) -> list[nn.Module]:

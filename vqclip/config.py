@@ -140,11 +140,12 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """The machine: device, number format, threads, how often state is saved, whether memory is short."""
+    """The machine: device, number format, threads, quicker blocks; how often state is saved; short memory."""
 
     device: str
     precision: str
     threads: int | None
+    accelerate: bool
     state_every: int
     state_seconds: float
     low_memory: bool

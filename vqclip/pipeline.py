@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vqclip import __version__
+from vqclip.accelerate import accelerate
 from vqclip.clip_files import ClipFiles, find_clip
 from vqclip.config import to_dict
 from vqclip.errors import OutOfMemoryError
@@ -36,7 +37,7 @@ from vqclip.proposals import Proposer, best_proposals, load_proposer
 from vqclip.recipes import RECIPES
 from vqclip.recovery import finite_steps
 from vqclip.renderer import Renderer
-from vqclip.runtime import Generators
+from vqclip.runtime import PRECISIONS, Generators
 from vqclip.step import Finished, Sink
 from vqclip.vqgan import VQGAN, load_vqgan
 from vqclip.vqgan_files import VqganFiles, find_vqgan
@@ -85,9 +86,14 @@ def load_models(plan: Plan, *, pull: bool = False) -> Models:
         clip_files = [find_clip(spec, pull=pull) for spec in config.perceptors]
         prior_files = find_prior(config.prior.name) if config.init.kind == "prior" else None
         vqgan = load_vqgan(vqgan_files.path, vqgan_files.config, vqgan_files.quantiser).to(device)
+        perceptors = [load_perceptor(files, device, precision) for files in clip_files]
+        if config.runtime.accelerate:
+            accelerate(vqgan)
+            for perceptor in perceptors:
+                accelerate(perceptor.model.visual, PRECISIONS[precision])
         return Models(
             vqgan,
-            [load_perceptor(files, device, precision) for files in clip_files],
+            perceptors,
             load_proposer(prior_files, vqgan) if prior_files else None,
             _describe_models(vqgan_files, clip_files, prior_files),
         )

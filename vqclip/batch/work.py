@@ -70,7 +70,8 @@ def _models_key(config: Config) -> str:
     content = to_dict(config)
     kept = {key: content[key] for key in ("vqgan", "perceptors")}
     prior = [content["prior"]["name"], content["init"]["kind"]]
-    return json.dumps([kept, prior, content["runtime"]["device"], content["runtime"]["precision"]], sort_keys=True)
+    runtime = [content["runtime"][key] for key in ("device", "precision", "accelerate")]
+    return json.dumps([kept, prior, runtime], sort_keys=True)
 
 
 class Worker:

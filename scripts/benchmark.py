@@ -1,0 +1,288 @@
+"""Times a step of the optimisation, against the way the older tools did it, with networks of the published sizes.
+
+    python scripts/benchmark.py                                  # 256 x 256, 32 cutouts: reference, fp32, bf16
+    python scripts/benchmark.py --size 512 --modes reference bf16 bf16-light
+    python scripts/benchmark.py --cutouts 8 --pictures 4 --modes bf16
+    python scripts/benchmark.py --profile
+
+The weights are random, as speed does not depend on them: the decoder of the f16 VQGAN with 16,384 codes, and the image
+tower of ViT-B/32. The modes take turns, one process each, so that a busy machine slows all of them. They are:
+
+reference   the older tools' mathematics as they ran it: fp32, taming's and open_clip's modules as they are, a one-hot
+            matrix product for the codes, every cutout pooled for itself, then a chain of augmentations in full passes
+plain       vqclip with runtime.accelerate=false
+fp32, bf16  vqclip; bf16-light with runtime.low_memory=true
+
+The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vqclip.accelerate import accelerate
+from vqclip.architecture import Architecture
+from vqclip.loop import Descent, optimise
+from vqclip.losses import spherical_distance
+from vqclip.objective import Guide, Objective, Targets
+from vqclip.optimisers import SCHEDULES, Ema, make_optimiser
+from vqclip.perceptor import Perceptor
+from vqclip.recipes import RECIPES
+from vqclip.renderer import Renderer
+from vqclip.runtime import PRECISIONS, Generators
+from vqclip.vqgan import VQGAN, clamp_with_grad
+
+F16 = Architecture(
+    ch=128,
+    ch_mult=(1, 1, 2, 2, 4),
+    num_res_blocks=2,
+    attn_resolutions=(16,),
+    z_channels=256,
+    embed_dim=256,
+    n_embed=16384,
+    resolution=256,
+)
+TOWER = "ViT-B-32-quickgelu"
+RATE = 0.1
+LIGHT = "-light"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Pictures of `size` x `size` pixels, `pictures` at once, scored through `cutouts` views each."""
+
+    size: int
+    cutouts: int
+    pictures: int
+
+
+class Reference:
+    """One step as nerdyrodent/VQGAN-CLIP and its relatives make it."""
+
+    def __init__(self, work: Workload, vqgan: VQGAN, tower: Perceptor) -> None:
+        self.vqgan, self.tower, self.cutouts = vqgan, tower, work.cutouts
+        codes = torch.randint(F16.n_embed, (work.pictures, work.size // vqgan.factor, work.size // vqgan.factor))
+        self.latent = vqgan.lookup(codes).clone().requires_grad_()
+        self.optimiser = torch.optim.Adam([self.latent], RATE)
+        self.target = F.normalize(torch.randn(1, 512), dim=-1)
+
+    def step(self) -> None:
+        """Decode, cut, score, update."""
+        self.optimiser.zero_grad(set_to_none=True)
+        picture = clamp_with_grad(self.vqgan.decode(self._quantise(self.latent)))
+        for image in picture.split(1):
+            distance = spherical_distance(self.tower.encode_image(self._cutouts(image)), self.target)
+            distance.mean().backward(retain_graph=True)
+        self.optimiser.step()
+        with torch.no_grad():
+            self.latent.clamp_(*self.vqgan.bounds)
+
+    def _quantise(self, latent: Tensor) -> Tensor:
+        x, book = latent.movedim(1, 3), self.vqgan.codebook
+        distances = x.pow(2).sum(-1, keepdim=True) + book.pow(2).sum(1) - 2 * x @ book.T
+        one_hot = F.one_hot(distances.argmin(-1), len(book)).to(book.dtype)
+        return (one_hot @ book + (x - x.detach())).movedim(3, 1)
+
+    def _cutouts(self, image: Tensor) -> Tensor:
+        size = self.tower.size
+        pooled = [
+            (F.adaptive_avg_pool2d(image, size) + F.adaptive_max_pool2d(image, size)) / 2 for _ in range(self.cutouts)
+        ]
+        views = torch.cat(pooled)
+        for turned in (0.3, 0.7):  # an affine and a perspective warp, each with an interpolation of its own
+            places = torch.eye(2, 3) + turned * 0.1 * torch.randn(len(views), 2, 3)
+            views = F.grid_sample(views, F.affine_grid(places, list(views.shape), False), align_corners=False)
+        for _ in range(2):  # hue and saturation, each a pass through another colour space
+            views = torch.einsum("oc,nchw->nohw", torch.eye(3) + 0.1 * torch.randn(3, 3), views).clamp(0, 1)
+        views = views * (torch.rand(len(views), 1, size, size) > 0.1)
+        return views + torch.rand(len(views), 1, 1, 1) * 0.1 * torch.randn_like(views)
+
+
+def make_ours(work: Workload, vqgan: VQGAN, tower: Perceptor, light: bool, device: torch.device) -> Descent:
+    """What `pipeline.assemble` makes, from random codes and for a random prompt."""
+    streams = Generators.from_seeds(range(work.pictures), device)
+    side = work.size // vqgan.factor
+    latent = vqgan.lookup(torch.randint(F16.n_embed, (work.pictures, side, side), device=device)).clone()
+    targets = Targets(
+        F.normalize(torch.randn(work.pictures, 512, device=device), dim=-1),
+        torch.ones(work.pictures, device=device),
+        torch.full((work.pictures,), -torch.inf, device=device),
+        torch.arange(work.pictures, device=device),
+    )
+    objective = Objective(
+        guides=[Guide(tower.encode_image, tower.size, targets)],
+        recipe=RECIPES["nerdyrodent"],
+        cutouts=work.cutouts,
+        micro_batch=4 if light else None,
+        crop_rngs=streams.cutouts,
+        noise_rngs=streams.noise,
+        losses={},
+        init=None,
+    )
+    latent.requires_grad_()
+    return Descent(
+        latent=latent,
+        render=Renderer(vqgan, device, tower.precision, light),
+        objective=objective,
+        optimiser=make_optimiser("adam", latent, RATE),
+        lr=RATE,
+        schedule=SCHEDULES["constant"],
+        average=Ema(0.0),
+        bounds=vqgan.bounds,
+        streams=streams,
+        lighten_render=lambda: False,
+    )
+
+
+def build(
+    mode: str, work: Workload, device: torch.device
+) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
+    """Return what makes one step in this mode, and its stages for --profile."""
+    torch.manual_seed(0)
+    name = mode.removesuffix(LIGHT)
+    precision = name if name in PRECISIONS else "fp32"
+    vqgan = VQGAN(F16).to(device)
+    with torch.no_grad():  # a decoder without its encoder, which no step needs
+        vqgan.encoder = nn.Identity()
+    model = open_clip.create_model(TOWER, pretrained=None, device=device)
+    tower = Perceptor(TOWER, model, None, precision)
+    tower.drop_text_tower()
+    if name in PRECISIONS:
+        accelerate(vqgan)
+        accelerate(model.visual, PRECISIONS[precision])
+    if name == "reference":
+        return Reference(work, vqgan, tower).step, {}
+    descent = make_ours(work, vqgan, tower, mode.endswith(LIGHT), device)
+    images = torch.rand(work.pictures, 3, work.size, work.size, device=device)
+    views = torch.rand(work.cutouts * work.pictures, 3, tower.size, tower.size, device=device)
+
+    def backward(call: Callable[[Tensor], Tensor], at: Tensor) -> None:
+        leaf = at.detach().requires_grad_()
+        call(leaf).sum().backward()
+
+    stages: dict[str, Callable[[], object]] = {
+        "quantise": lambda: vqgan.codes(descent.latent),
+        "decoder, both ways": lambda: backward(descent.render, descent.latent),
+        "cutouts and perceptor, both ways": lambda: descent.objective(images.detach().requires_grad_(), descent.latent),
+        "perceptor, both ways": lambda: backward(tower.encode_image, views),
+    }
+    return lambda: next(optimise(descent, 10**6)), stages
+
+
+def matmul_rate(number_format: torch.dtype, device: torch.device) -> float:
+    """FLOP a second of a square matrix product, the best of five."""
+    a = torch.randn(2048, 2048, device=device).to(number_format)
+    return 2 * 2048**3 / min(timed(lambda: a @ a, device) for _ in range(6))
+
+
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a call."""
+    began = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def serve(mode: str, work: Workload, device: torch.device, profile: bool) -> None:
+    """A process of one mode: it answers each line on its input with the seconds of a step."""
+    step, stages = build(mode, work, device)
+    step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    facts: dict[str, object] = {"flops": counter.get_total_flops()}
+    facts["rate"] = matmul_rate(torch.bfloat16 if mode.startswith("bf16") else torch.float32, device)
+    if profile:
+        facts["stages"] = {name: min(timed(stage, device) for _ in range(3)) for name, stage in stages.items()}
+    print(json.dumps(facts), flush=True)
+    for _ in sys.stdin:
+        seconds = timed(step, device)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak
+        print(json.dumps({"seconds": seconds, "memory": memory}), flush=True)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Let the modes take turns, and print the table and the JSON."""
+    servers, facts, answers = {}, {}, {mode: [] for mode in options.modes}
+    for mode in options.modes:
+        command = [sys.executable, __file__, "--serve", mode, "--size", str(options.size)]
+        command += ["--cutouts", str(options.cutouts), "--pictures", str(options.pictures), "--device", options.device]
+        servers[mode] = subprocess.Popen(
+            command + ["--profile"] * options.profile, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        facts[mode] = json.loads(servers[mode].stdout.readline())
+    load = os.getloadavg()[0]
+    for _ in range(options.repeats):
+        for mode, server in servers.items():
+            server.stdin.write("\n")
+            server.stdin.flush()
+            answers[mode].append(json.loads(server.stdout.readline()))
+    rows = {}
+    for mode, server in servers.items():
+        server.stdin.close()
+        server.wait()
+        seconds = [answer["seconds"] for answer in answers[mode]]
+        median = statistics.median(seconds)
+        rows[mode] = {
+            "median": median,
+            "least": min(seconds),
+            "most": max(seconds),
+            "times": statistics.median(
+                a["seconds"] / s for a, s in zip(answers[options.modes[0]], seconds, strict=True)
+            ),
+            "pictures_an_hour": 3600 * options.pictures / (500 * median),
+            "memory": max(answer["memory"] for answer in answers[mode]),
+            "share_of_matmul": facts[mode]["flops"] / median / facts[mode]["rate"],
+            **facts[mode],
+        }
+    work = f"{options.pictures} x {options.size} x {options.size}, {options.cutouts} cutouts"
+    print(f"{work}; load before: {load:.1f}; torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"{'mode':12} {'s a step':>9} {'spread':>13} {'x':>6} {'an hour':>8} {'GB':>5} {'TFLOP':>6} {'of matmul':>9}")
+    for mode, row in rows.items():
+        spread = f"{row['least']:.2f}-{row['most']:.2f}"
+        print(
+            f"{mode:12} {row['median']:9.2f} {spread:>13} {row['times']:6.2f} {row['pictures_an_hour']:8.1f} "
+            f"{row['memory'] / 1e9:5.1f} {row['flops'] / 1e12:6.2f} {row['share_of_matmul']:9.0%}"
+        )
+        for stage, seconds in row.get("stages", {}).items():
+            print(f"    {stage:40} {1000 * seconds:8.0f} ms")
+    machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "load": load}
+    print(json.dumps({"workload": work, "torch": torch.__version__, "machine": machine, "modes": rows}))
+
+
+def main() -> None:
+    """Compares, or serves one mode."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--cutouts", type=int, default=32)
+    parser.add_argument("--pictures", type=int, default=1)
+    parser.add_argument("--modes", nargs="+", default=["reference", "plain", "fp32", "bf16"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--profile", action="store_true", help="show the stages of a step")
+    parser.add_argument("--serve", metavar="MODE", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        work = Workload(options.size, options.cutouts, options.pictures)
+        serve(options.serve, work, torch.device(options.device), options.profile)
+    else:
+        compare(options)
+
+
+if __name__ == "__main__":
+    main()

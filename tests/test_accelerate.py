@@ -1,0 +1,155 @@
+"""Every swapped block gives what taming's or open_clip's plain one gives, and the same gradient."""
+
+import copy
+from collections.abc import Callable
+
+import open_clip
+import pytest
+import torch
+from open_clip.transformer import QuickGELU
+from taming.modules.diffusionmodules.model import Decoder, ResnetBlock, Upsample
+from tiny_vqgan import NARROW
+from torch import Tensor, nn
+
+from vqclip.accelerate import (
+    FoldedUpsample,
+    FusedEnding,
+    FusedQuickGelu,
+    FusedResnetBlock,
+    PatchLinear,
+    PlainAttention,
+    accelerate,
+)
+from vqclip.runtime import autocast
+from vqclip.vqgan import VQGAN
+
+CPU = torch.device("cpu")
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """Weights of which none is 0 or 1, so that each counts; frozen."""
+    with torch.no_grad():
+        for seed, value in enumerate(module.parameters()):
+            value.add_(0.1 * numbers(*value.shape, seed=seed))
+    return module.eval().requires_grad_(False)
+
+
+def result(call: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """What a block gives, and the gradient of a sum of it in which every part weighs differently."""
+    x = x.clone().requires_grad_()
+    y = call(x)
+    (gradient,) = torch.autograd.grad((y * numbers(*y.shape, seed=9)).sum(), x)
+    return y, gradient
+
+
+def assert_equal(plain: Callable[[Tensor], Tensor], equal: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    for one, other in zip(result(plain, x), result(equal, x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * float(one.detach().abs().max()))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("wide", "by_conv"), [(64, False), (96, False), (96, True)])
+def test_resnet_block(wide: int, by_conv: bool, layout: torch.memory_format) -> None:
+    block = ResnetBlock(in_channels=64, out_channels=wide, conv_shortcut=by_conv, dropout=0.0, temb_channels=0)
+    plain = shaken(block)
+    x = (3 * numbers(2, 64, 6, 5) + 1).to(memory_format=layout)
+    assert_equal(lambda x: plain(x, None), lambda x: FusedResnetBlock(block)(x, None), x)
+
+
+def test_norm_and_silu_have_the_gradient_of_finite_differences() -> None:
+    block = FusedResnetBlock(ResnetBlock(in_channels=32, dropout=0.0, temb_channels=0)).double()
+    shaken(block)
+    x = numbers(1, 32, 2, 2).double().requires_grad_()
+    # The statistics are summed in fp32, which bounds what finite differences can see.
+    assert torch.autograd.gradcheck(lambda x: block(x, None), x, eps=1e-2, atol=2e-3, rtol=2e-2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5)])
+def test_upsample(size: tuple[int, int]) -> None:
+    plain = shaken(Upsample(6, with_conv=True))
+    assert_equal(plain, FoldedUpsample(plain), numbers(2, 6, *size))
+
+
+def test_end_of_the_decoder() -> None:
+    with torch.random.fork_rng():
+        plain = shaken(Decoder(**NARROW.ddconfig()))
+    equal = FusedEnding(copy.deepcopy(plain))
+    assert_equal(plain, equal, numbers(2, NARROW.z_channels, 3, 4))
+
+
+def test_quick_gelu() -> None:
+    assert_equal(QuickGELU(), FusedQuickGelu(QuickGELU()), torch.linspace(-9, 9, 999))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention(masked: bool) -> None:
+    plain = shaken(nn.MultiheadAttention(24, 3, batch_first=True))
+    mask = torch.full((7, 7), -torch.inf).triu(1) if masked else None
+    equal = PlainAttention(plain)
+    assert_equal(
+        lambda x: plain(x, x, x, need_weights=False, attn_mask=mask)[0],
+        lambda x: equal(x, x, x, need_weights=False, attn_mask=mask)[0],
+        numbers(2, 7, 24),
+    )
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_patches(bias: bool) -> None:
+    plain = shaken(nn.Conv2d(3, 10, 4, stride=4, bias=bias))
+    assert_equal(plain, PatchLinear(plain), numbers(2, 3, 8, 12))
+
+
+def towers() -> list[str]:
+    """A transformer, and CLIP's own ResNet."""
+    return ["ViT-B-32-quickgelu", "RN50"]
+
+
+def tower(name: str) -> nn.Module:
+    config = copy.deepcopy(open_clip.get_model_config(name))
+    config["vision_cfg"] |= {"image_size": 64, "width": 64 if name[0] == "V" else 16}
+    config["vision_cfg"] |= {"layers": 2} if name[0] == "V" else {"layers": [1, 1, 1, 1]}
+    config["text_cfg"] |= {"layers": 1}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return open_clip.CLIP(**config).visual.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", towers())
+def test_image_tower(name: str) -> None:
+    plain = tower(name)
+    equal = copy.deepcopy(plain)
+    accelerate(equal)
+    swapped = {type(module) for module in equal.modules()}
+    assert name == "RN50" or {PatchLinear, PlainAttention, FusedQuickGelu} <= swapped
+    assert_equal(plain, equal, numbers(2, 3, 64, 64))
+
+
+def test_vqgan() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = VQGAN(NARROW)
+    shaken(plain)
+    equal = copy.deepcopy(plain)
+    accelerate(equal)
+    assert {FusedResnetBlock, FoldedUpsample, FusedEnding} <= {type(module) for module in equal.modules()}
+    assert_equal(plain.decode, equal.decode, numbers(2, NARROW.embed_dim, 4, 4))
+    picture = numbers(1, 3, 32, 32).sigmoid()
+    torch.testing.assert_close(plain.encode(picture), equal.encode(picture), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", towers())
+def test_bf16_stays_as_near_as_autocast_of_the_plain_tower(name: str) -> None:
+    """The angle between a vector in bf16 and in fp32, by both ways: ours is not more than half as large again."""
+    plain = tower(name)
+    equal = copy.deepcopy(plain)
+    accelerate(equal, torch.bfloat16)
+    x = numbers(4, 3, 64, 64)
+    exact = plain(x)
+    with autocast(CPU, "bf16"):
+        theirs, ours = plain(x).float(), equal(x).float()
+    apart = [1 - torch.cosine_similarity(exact, each).mean() for each in (theirs, ours)]
+    assert apart[1] <= 1.5 * apart[0] + 1e-6

@@ -1,0 +1,248 @@
+"""Faster equals of the plain blocks.
+
+taming's and open_clip's modules stay the definition. `accelerate` swaps those that are slow for blocks of the same
+weights and the same result up to rounding, by one table, LEVERS. The networks must be frozen: gradients reach the
+inputs of a swapped block, not its weights.
+
+Shapes: N pictures, C channels, B cutouts, T tokens, D width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import QuickGELU
+from taming.modules.diffusionmodules.model import Decoder, ResnetBlock, Upsample
+from torch import Tensor, nn
+
+QUICK = 1.702
+"""The slope in CLIP's `x sigmoid(1.702 x)`, an approximation of GELU (Hendrycks & Gimpel, arXiv 1606.08415)."""
+
+MATRICES = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.MultiheadAttention)
+"""Layers whose weights autocast would cast to its own number format in every step."""
+
+
+class _NormSilu(torch.autograd.Function):
+    """silu(group_norm(x)) in few passes over channels-last memory; only x is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+        n, c, h, w = x.shape
+        size = h * w * c // groups
+        mean = x.sum((2, 3), dtype=torch.float32).view(n, groups, -1).sum(2) / size
+        square = (x * x).sum((2, 3), dtype=torch.float32).view(n, groups, -1).sum(2) / size
+        rstd = (square - mean * mean).clamp_min(0).add(eps).rsqrt().repeat_interleave(c // groups, 1)
+        mean = mean.repeat_interleave(c // groups, 1)
+        ctx.save_for_backward(x, mean, rstd, weight, bias)
+        ctx.groups, ctx.size = groups, size
+        return F.silu(_affine(x, mean, rstd, weight, bias), inplace=True)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rstd, weight, bias = ctx.saved_tensors
+        n, c = mean.shape
+
+        def over_groups(value: Tensor) -> Tensor:
+            return (value.view(n, ctx.groups, -1).sum(2) / ctx.size).repeat_interleave(c // ctx.groups, 1)
+
+        grad = torch.ops.aten.silu_backward(grads[0], _affine(x, mean, rstd, weight, bias))
+        plain = grad.sum((2, 3), dtype=torch.float32)
+        along = ((grad * x).sum((2, 3), dtype=torch.float32) - plain * mean) * rstd
+        level, slope = over_groups(plain * weight), over_groups(along * weight)
+        by_grad, by_x, constant = (
+            value[:, :, None, None].to(x.dtype)
+            for value in (rstd * weight, -rstd * rstd * slope, rstd * (rstd * slope * mean - level))
+        )
+        return grad.mul_(by_grad).addcmul_(x, by_x).add_(constant), None, None, None, None
+
+
+def _affine(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    scale = (rstd * weight)[:, :, None, None]
+    shift = (bias - mean * rstd * weight)[:, :, None, None]
+    return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
+
+
+def norm_silu(x: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """Return silu(norm(x)) for x (N, C, h, w)."""
+    return cast(Tensor, _NormSilu.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps))
+
+
+class FusedResnetBlock(nn.Module):
+    """taming's `ResnetBlock` with normalisation and activation in one."""
+
+    def __init__(self, plain: ResnetBlock) -> None:
+        super().__init__()
+        self.norm1, self.conv1, self.norm2, self.conv2 = plain.norm1, plain.conv1, plain.norm2, plain.conv2
+        shortcut = "conv_shortcut" if plain.use_conv_shortcut else "nin_shortcut"
+        self.shortcut = getattr(plain, shortcut) if plain.in_channels != plain.out_channels else nn.Identity()
+
+    def forward(self, x: Tensor, _temb: None) -> Tensor:
+        """(N, C, h, w) ─▶ (N, C', h, w); a VQGAN has no time embedding."""
+        h = self.conv1(norm_silu(x, self.norm1))
+        return cast(Tensor, self.shortcut(x) + self.conv2(norm_silu(h, self.norm2)))
+
+
+class FoldedUpsample(nn.Module):
+    """taming's `Upsample`, nearest 2x and a 3x3 convolution, as one transposed convolution of stride 2.
+
+    Doubled pixels meet the kernel's rows in pairs, so its four rows are (w₊, w₀ + w₊, w₋ + w₀, w₋), and so its columns.
+    """
+
+    FOLD = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+
+    def __init__(self, plain: Upsample) -> None:
+        super().__init__()
+        weight = plain.conv.weight.detach()
+        fold = torch.tensor(self.FOLD, dtype=weight.dtype, device=weight.device)
+        folded = torch.einsum("oiyx,ay,bx->ioab", weight, fold, fold)
+        self.conv = nn.ConvTranspose2d(len(folded), len(folded), 4, stride=2, padding=1, device="meta")
+        self.conv.weight = nn.Parameter(folded.contiguous(), requires_grad=False)
+        self.conv.bias = plain.conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) ─▶ (N, C, 2h, 2w)."""
+        return cast(Tensor, self.conv(x))
+
+
+class FusedEnding(nn.Module):
+    """taming's `Decoder`, the normalisation and activation at its end in one."""
+
+    def __init__(self, plain: Decoder) -> None:
+        super().__init__()
+        self.decoder = plain
+        plain.give_pre_end = True
+
+    @property
+    def mid(self) -> nn.Module:
+        """The decoder's blocks of the smallest size."""
+        return self.decoder.mid
+
+    @property
+    def up(self) -> nn.ModuleList:
+        """The decoder's levels of growing size."""
+        return self.decoder.up
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, z_channels, h, w) ─▶ (N, 3, H, W)."""
+        return cast(Tensor, self.decoder.conv_out(norm_silu(self.decoder(z), self.decoder.norm_out)))
+
+
+class _QuickGelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return F.silu(x * QUICK, inplace=True).mul_(1 / QUICK)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(grads[0], x * QUICK)  # (silu(q x) / q)' = silu'(q x)
+
+
+class FusedQuickGelu(nn.Module):
+    """open_clip's `QuickGELU`, keeping only its input."""
+
+    def __init__(self, _plain: QuickGELU) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return cast(Tensor, _QuickGelu.apply(x))
+
+
+class PlainAttention(nn.Module):
+    """`nn.MultiheadAttention` over one sequence: one projection, and on a CPU plain matrix products.
+
+    With frozen weights torch expands the projection for every token of an input that is not contiguous, and its fused
+    kernel for CPUs is slow at CLIP's short sequences.
+    """
+
+    def __init__(self, plain: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.heads = plain.num_heads
+        width = plain.embed_dim
+        self.project = nn.Linear(width, 3 * width, device="meta")
+        self.project.weight, self.project.bias = plain.in_proj_weight, plain.in_proj_bias
+        self.out = plain.out_proj
+
+    def forward(
+        self, x: Tensor, _keys: Tensor, _values: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
+    ) -> tuple[Tensor, None]:
+        """(B, T, D) ─▶ (B, T, D), attending to itself; `attn_mask` (T, T) is added to the logits."""
+        rows, tokens, width = x.shape
+        q, k, v = self.project(x).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if x.device.type == "cpu":
+            logits = (q * (width // self.heads) ** -0.5) @ k.transpose(-1, -2)
+            seen = (logits if attn_mask is None else logits + attn_mask).softmax(-1).to(v.dtype) @ v
+        else:
+            seen = F.scaled_dot_product_attention(q, k, v, attn_mask)
+        return self.out(seen.transpose(1, 2).reshape(rows, tokens, width)), None
+
+
+class PatchLinear(nn.Module):
+    """A convolution whose patches do not overlap, as one matrix product."""
+
+    def __init__(self, plain: nn.Conv2d) -> None:
+        super().__init__()
+        self.side = plain.kernel_size[0]
+        self.linear = nn.Linear(plain.weight[0].numel(), plain.out_channels, device="meta")
+        self.linear.weight = nn.Parameter(plain.weight.detach().flatten(1).contiguous(), requires_grad=False)
+        self.linear.register_parameter("bias", cast(nn.Parameter | None, plain.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, side h, side w) ─▶ (B, D, h, w)."""
+        high, wide = (length - length % self.side for length in x.shape[2:])  # a convolution drops what is left over
+        x = x[:, :, :high, :wide]
+        patches = x.unflatten(2, (-1, self.side)).unflatten(4, (-1, self.side)).permute(0, 2, 4, 1, 3, 5)
+        return cast(Tensor, self.linear(patches.flatten(3)).permute(0, 3, 1, 2))
+
+
+@dataclass(frozen=True)
+class Lever:
+    """Which blocks are swapped, for what, and where a block of that kind qualifies."""
+
+    plain: type[nn.Module]
+    equal: Callable[[Any], nn.Module]
+    qualifies: Callable[[Any], bool] = lambda _: True
+
+
+LEVERS = (
+    Lever(ResnetBlock, FusedResnetBlock),
+    Lever(Upsample, FoldedUpsample, lambda block: bool(block.with_conv)),
+    Lever(Decoder, FusedEnding, lambda block: not block.give_pre_end),
+    Lever(QuickGELU, FusedQuickGelu),
+    Lever(
+        nn.MultiheadAttention,
+        PlainAttention,
+        lambda block: block.batch_first and block.in_proj_weight is not None and block.bias_k is None,
+    ),
+    Lever(
+        nn.Conv2d,
+        PatchLinear,
+        lambda conv: conv.kernel_size == conv.stride and conv.kernel_size[0] == conv.kernel_size[1] > 1
+        and conv.groups == 1 and conv.padding in ((0, 0), "valid"),
+    ),
+)  # fmt: skip
+"""What is swapped for what; README, section Speed, has what each one gives."""
+
+
+def accelerate(network: nn.Module, matrices: torch.dtype | None = None) -> None:
+    """Swap the blocks inside a frozen network by LEVERS, and lay its convolutions out channels-last.
+
+    Given a number format, the weights of its matrices are kept in it; the network then only runs under autocast.
+    """
+    _swap(network)
+    for module in network.modules() if matrices else ():
+        if isinstance(module, MATRICES):
+            module.to(matrices)
+    network.to(memory_format=torch.channels_last)
+
+
+def _swap(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        _swap(child)
+        lever = next((each for each in LEVERS if type(child) is each.plain and each.qualifies(child)), None)
+        if lever is not None:
+            setattr(module, name, lever.equal(child))
