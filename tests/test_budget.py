@@ -86,13 +86,13 @@ def test_a_run_says_what_was_chosen_and_a_refused_one_leaves_nothing(
     room = _needed(plan_of(tiny, "cutouts.micro_batch=10"))
     words = ("generate", "a cat", "-c", str(tiny.config), "--set", "cutouts.count=40", "--size", "64x64", "--seed", "1")
     assert run(*words, "-o", "free.png").code == 0
-    monkeypatch.setattr(Budget.__init__, "__defaults__", (lambda: room, lambda: 0))
+    monkeypatch.setattr("vqclip.session.Budget", lambda: budget(room))
     short = run(*words, "-o", "short.png")
     assert short.code == 0 and "cutouts scored at once: 10" in short.stderr
     assert read_metadata(Path("short.png"))["config"]["cutouts"]["micro_batch"] == 10
     one, other = (np.asarray(Image.open(name), dtype=int) for name in ("free.png", "short.png"))
     assert abs(one - other).max() <= 1
-    monkeypatch.setattr(Budget.__init__, "__defaults__", (lambda: UNCOUNTED, lambda: 0))
+    monkeypatch.setattr("vqclip.session.Budget", lambda: budget(UNCOUNTED))
     refused = run(*words, "-o", "none.png")
     assert refused.code == 4 and "make --size smaller" in refused.stderr and len(refused.stderr.splitlines()) <= 3
     assert not list(Path().glob("none*"))

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from vqclip.config import (
     MARK,
     Config,
+    ConfigReader,
+    _read_yaml,
     available_configs,
     config_from_dict,
     load_config,
@@ -319,3 +321,21 @@ def test_default_yaml_has_every_key_with_a_comment() -> None:
         found.add(section + key)
         assert "#" in rest or key == "lr", f"{key} has no comment"
     assert found == keys(Config)
+
+
+def test_a_reader_reads_each_layer_once_and_says_what_load_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [layer("one.yaml", "count: 2\noptimise: {lr: 0.5}\n"), layer("two.yaml", "optimise: {ema: 0.5}\n")]
+    asks = [(layers[:1], ["count=3"], {"size": "32x32"}), (layers, [], {"optimise.lr": 0.1, "init.weight": None})]
+    expected = [load_config(*ask) for ask in asks]
+    paths: list[Path] = []
+    monkeypatch.setattr("vqclip.config._read_yaml", lambda path: paths.append(path) or _read_yaml(path))
+    reader = ConfigReader()
+    assert [reader.load(*ask) for ask in asks * 3] == expected * 3
+    assert [path.name for path in paths] == ["default.yaml", "one.yaml", "two.yaml"]
+
+
+def test_a_reader_refuses_a_bad_layer_every_time() -> None:
+    bad, reader = layer("bad.yaml", "cuont: 2\n"), ConfigReader()
+    for _ in range(2):
+        with pytest.raises(UsageError, match="unknown key 'cuont'"):
+            reader.load([bad])

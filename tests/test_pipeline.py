@@ -69,6 +69,18 @@ def test_a_state_brings_its_micro_batch_but_no_larger_one(tiny: TinyModels) -> N
     assert small.objective.micro_batch == large.objective.micro_batch == 2  # type: ignore[attr-defined]
 
 
+def test_a_run_goes_on_in_the_parts_it_began_with(tiny: TinyModels) -> None:
+    """A state made with two cutouts at once, put back where all four would fit: the same bits as without the stop."""
+    few = plan_of(tiny, "cutouts.micro_batch=2")
+    stopped = Losses()
+    run(build(few), [stopped], interrupted=lambda: len(stopped.steps) == 3)
+    parts = build(plan_of(tiny))
+    parts.descent.load_state_dict(stopped.steps[-1].state())
+    finished = run(parts)
+    assert finished is not None
+    assert torch.equal(finished.images, outcome(few)[0].images)
+
+
 def test_the_same_plan_gives_the_same_bits(tiny: TinyModels) -> None:
     (first, one), (second, two) = outcome(plan_of(tiny)), outcome(plan_of(tiny))
     assert torch.equal(first.images, second.images) and one.sums == two.sums

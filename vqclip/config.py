@@ -232,14 +232,39 @@ def load_config(
     Raises:
         UsageError: a layer that cannot be read, an unknown key, or a value that does not fit.
     """
-    sources = [("default.yaml", _read_yaml(configs_dir() / "default.yaml"))]
-    sources += [(f"config {layer!r}", _read_layer(layer)) for layer in layers]
-    sources += [(f"--set {word!r}", _read_word(word)) for word in words]
-    sources += [("command line", _nest(key, value)) for key, value in (options or {}).items() if value is not None]
-    merged = OmegaConf.structured(Config)
-    for label, data in sources:
-        merged = _merge(merged, data, label)
-    return _to_config(merged)
+    return ConfigReader().load(layers, words, options)
+
+
+class ConfigReader:
+    """`load_config` for many configs of the same layers: it reads each combination of layers once and keeps it."""
+
+    def __init__(self) -> None:
+        self.merged: dict[tuple[str, ...], DictConfig] = {}
+
+    def load(
+        self, layers: Sequence[str] = (), words: Sequence[str] = (), options: Mapping[str, object] | None = None
+    ) -> Config:
+        """Do what `load_config` does.
+
+        Raises:
+            UsageError: as `load_config`.
+        """
+        merged = self._layers(tuple(layers))
+        for word in words:
+            merged = _merge(merged, _read_word(word), f"--set {word!r}")
+        given = {key: value for key, value in (options or {}).items() if value is not None}
+        return _to_config(_merge(merged, _nest_all(given), "command line") if given else merged)
+
+    def _layers(self, layers: tuple[str, ...]) -> DictConfig:
+        """Merge default.yaml and the layers, from the longest beginning that is known."""
+        if layers not in self.merged:
+            if layers:
+                below = self._layers(layers[:-1])
+                self.merged[layers] = _merge(below, _read_layer(layers[-1]), f"config {layers[-1]!r}")
+            else:
+                defaults = _read_yaml(configs_dir() / "default.yaml")
+                self.merged[layers] = _merge(OmegaConf.structured(Config), defaults, "default.yaml")
+        return self.merged[layers]
 
 
 def config_from_dict(data: object, label: str, words: Sequence[str] = ()) -> Config:
@@ -351,6 +376,18 @@ def _nest(key: str, value: object) -> object:
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
+
+
+def _nest_all(options: Mapping[str, object]) -> dict[str, Any]:
+    """Turn {"a.b": v, "a.c": w} into {"a": {"b": v, "c": w}}."""
+    nested: dict[str, Any] = {}
+    for key, value in options.items():
+        *sections, last = key.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    return nested
 
 
 def _merge(base: DictConfig, data: object, label: str) -> DictConfig:

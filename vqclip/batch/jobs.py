@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from vqclip.config import SEED_LIMIT, Config, load_config
+from vqclip.config import SEED_LIMIT, Config, ConfigReader
 from vqclip.errors import UsageError, VqclipError
 from vqclip.images import SUFFIXES
 from vqclip.plan import DRAWN_SEEDS
@@ -68,8 +68,9 @@ def read_jobs(path: str, text: str, base: Base, count: int = 1, seed: int | None
     """
     rows = READERS.get(Path(path).suffix.lower(), _read_lines)(path, text)
     jobs: dict[str, Job] = {}
+    reader = ConfigReader()
     for row in rows:
-        for job in _expand(row, base, count, seed):
+        for job in _expand(row, base, reader, count, seed):
             jobs.setdefault(job.id, job)
             if len(jobs) > MOST:
                 raise UsageError(f"The job file {path!r} asks for more than {MOST:,} pictures; split it.")
@@ -139,7 +140,7 @@ READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".yaml": _read_yaml, ".yml"
 # ---- from a row to jobs
 
 
-def _expand(row: object, base: Base, count: int, seed: int | None) -> Iterator[Job]:
+def _expand(row: object, base: Base, reader: ConfigReader, count: int, seed: int | None) -> Iterator[Job]:
     """Make the jobs of one row, or one that says what is wrong with it."""
     try:
         if isinstance(row, UsageError):
@@ -152,7 +153,7 @@ def _expand(row: object, base: Base, count: int, seed: int | None) -> Iterator[J
             first = int(_digest(facts)[:8], 16) % DRAWN_SEEDS
         if first + pictures > SEED_LIMIT:
             raise UsageError(f"seed {first} is too large for {pictures} pictures.")
-        config = _config(facts, base)
+        config = _config(facts, base, reader)
     except VqclipError as error:
         yield _failed(row, str(error), int(error.code))
         return
@@ -221,7 +222,7 @@ def _check_inside(output: str) -> None:
         raise UsageError(f"output {output!r} is too long for a file's name.")
 
 
-def _config(facts: Mapping[str, Any], base: Base) -> Config:
+def _config(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Config:
     if facts.get("config") == "-":
         raise UsageError("The config of a job cannot be `-`: name one, or a file.")
     layers = [*base.layers, *([facts["config"]] if "config" in facts else [])]
@@ -240,7 +241,7 @@ def _config(facts: Mapping[str, Any], base: Base) -> Config:
         "init.image": facts.get("init_image"),
         "image_prompts": [prompts] if isinstance(prompts, str) else prompts,
     }
-    return load_config(layers, words, options)
+    return reader.load(layers, words, options)
 
 
 def _words(given: object) -> list[str]:
