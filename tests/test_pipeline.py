@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import TinyModels
 
+from vqclip.accelerate import FusedEnding
 from vqclip.config import config_from_dict, load_config
 from vqclip.errors import NumericsError, OutOfMemoryError, UsageError
 from vqclip.hashes import sha256
@@ -59,6 +60,14 @@ def test_low_memory_gives_the_same_picture(tiny: TinyModels) -> None:
     assert light.config.cutouts.micro_batch == 4
     assert plan_of(tiny, "runtime.low_memory=true", "cutouts.micro_batch=2").config.cutouts.micro_batch == 2
     assert torch.equal(outcome(light)[0].images, outcome(plan_of(tiny))[0].images)
+
+
+def test_quicker_blocks_give_the_same_picture(tiny: TinyModels) -> None:
+    """Up to what six steps make of rounding; the swap itself is in the networks."""
+    quick, plain = (plan_of(tiny, f"runtime.accelerate={state}") for state in ("on", "off"))
+    assert isinstance(load_models(quick).vqgan.decoder, FusedEnding)
+    assert not isinstance(load_models(plain).vqgan.decoder, FusedEnding)
+    torch.testing.assert_close(outcome(quick)[0].images, outcome(plain)[0].images, rtol=0, atol=1e-3)
 
 
 def test_a_state_brings_its_micro_batch_but_no_larger_one(tiny: TinyModels) -> None:

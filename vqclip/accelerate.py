@@ -31,8 +31,9 @@ class _NormSilu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
         n, c, h, w = x.shape
         size = h * w * c // groups
-        mean = x.sum((2, 3), dtype=torch.float32).view(n, groups, -1).sum(2) / size
-        square = (x * x).sum((2, 3), dtype=torch.float32).view(n, groups, -1).sum(2) / size
+        wide = torch.promote_types(x.dtype, torch.float32)
+        mean = x.sum((2, 3), dtype=wide).view(n, groups, -1).sum(2) / size
+        square = (x * x).sum((2, 3), dtype=wide).view(n, groups, -1).sum(2) / size
         rstd = (square - mean * mean).clamp_min(0).add(eps).rsqrt().repeat_interleave(c // groups, 1)
         mean = mean.repeat_interleave(c // groups, 1)
         ctx.save_for_backward(x, mean, rstd, weight, bias)
@@ -48,8 +49,8 @@ class _NormSilu(torch.autograd.Function):
             return (value.view(n, ctx.groups, -1).sum(2) / ctx.size).repeat_interleave(c // ctx.groups, 1)
 
         grad = torch.ops.aten.silu_backward(grads[0], _affine(x, mean, rstd, weight, bias))
-        plain = grad.sum((2, 3), dtype=torch.float32)
-        along = ((grad * x).sum((2, 3), dtype=torch.float32) - plain * mean) * rstd
+        plain = grad.sum((2, 3), dtype=mean.dtype)
+        along = ((grad * x).sum((2, 3), dtype=mean.dtype) - plain * mean) * rstd
         level, slope = over_groups(plain * weight), over_groups(along * weight)
         by_grad, by_x, constant = (
             value[:, :, None, None].to(x.dtype)
@@ -225,7 +226,7 @@ LEVERS = (
         and conv.groups == 1 and conv.padding in ((0, 0), "valid"),
     ),
 )  # fmt: skip
-"""What is swapped for what; README, section Speed, has what each one gives."""
+"""What is swapped for what; `scripts/benchmark.py` measures it."""
 
 
 def accelerate(network: nn.Module, matrices: torch.dtype | None = None) -> None:
