@@ -70,7 +70,11 @@ def test_low_memory_saves_memory() -> None:
     """What the decoder's blocks compute on the way is most of a 256 x 256 picture's memory, a gigabyte and more."""
     plans = [
         make_plan(
-            load_config(["imagenet-1024"], ["cutouts.micro_batch=1", f"runtime.low_memory={word}"], {"prompts": ["a"]})
+            load_config(
+                ["imagenet-1024"],
+                ["cutouts.micro_batch=1", "runtime.accelerate=off", f"runtime.low_memory={word}"],
+                {"prompts": ["a"]},
+            )
         )
         for word in ("false", "true")
     ]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vqclip.accelerate import accelerate
 from vqclip.checkpointing import blocks, checkpointed
 from vqclip.clip_files import clip_architecture
 from vqclip.perceptor import Perceptor, quiet_open_clip
@@ -14,7 +15,7 @@ from vqclip.plan import Plan
 from vqclip.vqgan import VQGAN
 from vqclip.vqgan_files import vqgan_sizes
 
-LIBRARIES = 600 * 2**20  # resident size of Python with torch and open_clip, measured on x86-64 Linux
+LIBRARIES = 750 * 2**20  # resident size of Python with torch and open_clip, measured on x86-64 Linux
 META = torch.device("meta")
 
 
@@ -29,6 +30,8 @@ def estimate_memory(plan: Plan) -> int:
     sizes = vqgan_sizes(plan.config.vqgan)
     with META:
         vqgan = VQGAN(sizes)
+        if plan.config.runtime.accelerate:
+            accelerate(vqgan)
         shape = (len(plan.pictures), sizes.embed_dim, plan.height // sizes.factor, plan.width // sizes.factor)
         latent = torch.empty(shape, requires_grad=True)
     decoder = _kept_lightly(vqgan, latent) if plan.config.runtime.low_memory else _kept(lambda: vqgan.decode(latent))
@@ -45,6 +48,8 @@ def _tower(spec: str, plan: Plan) -> tuple[int, int]:
         perceptor = Perceptor(
             spec, open_clip.create_model(clip_architecture(spec), load_weights=False, device=META), None
         )
+        if plan.config.runtime.accelerate:
+            accelerate(perceptor.model.visual)
         count = len(plan.pictures) * (plan.config.cutouts.micro_batch or plan.config.cutouts.count)
         cutouts = torch.empty(count, 3, perceptor.size, perceptor.size, requires_grad=True)
     weights = _bytes(perceptor.model)
