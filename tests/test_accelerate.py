@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import open_clip
 import pytest
 import torch
-from open_clip.transformer import QuickGELU
+from open_clip.transformer import AttentionalPooler, QuickGELU
 from taming.modules.diffusionmodules.model import Decoder, ResnetBlock, Upsample
 from tiny_vqgan import NARROW
 from torch import Tensor, nn
@@ -142,6 +142,16 @@ def test_vqgan() -> None:
     assert_equal(plain.decode, equal.decode, numbers(2, NARROW.embed_dim, 4, 4))
     picture = numbers(1, 3, 32, 32).sigmoid()
     torch.testing.assert_close(plain.encode(picture), equal.encode(picture), rtol=1e-4, atol=1e-5)
+
+
+def test_a_pooler_that_attends_to_something_else_stays_as_it_is() -> None:
+    """CoCa's: learned queries look at the tokens, through the same class of torch."""
+    pooler = AttentionalPooler(24, 24, n_head=3, n_queries=2).eval().requires_grad_(False)
+    holder = nn.Sequential(pooler)
+    x = numbers(2, 7, 24)
+    before = holder(x)
+    accelerate(holder)
+    torch.testing.assert_close(holder(x), before)
 
 
 @pytest.mark.parametrize("name", towers())

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from taming.modules.diffusionmodules.model import Decoder, ResnetBlock, Upsample
 from torch import Tensor, nn
 
@@ -182,6 +182,12 @@ class PlainAttention(nn.Module):
         return self.out(seen.transpose(1, 2).reshape(rows, tokens, width)), None
 
 
+def attend_plainly(block: ResidualAttentionBlock) -> ResidualAttentionBlock:
+    """Give open_clip's block a `PlainAttention`; not its poolers, which attend to something else."""
+    block.attn = PlainAttention(block.attn)
+    return block
+
+
 class PatchLinear(nn.Module):
     """A convolution whose patches do not overlap, as one matrix product."""
 
@@ -215,9 +221,11 @@ LEVERS = (
     Lever(Decoder, FusedEnding, lambda block: not block.give_pre_end),
     Lever(QuickGELU, FusedQuickGelu),
     Lever(
-        nn.MultiheadAttention,
-        PlainAttention,
-        lambda block: block.batch_first and block.in_proj_weight is not None and block.bias_k is None,
+        ResidualAttentionBlock,
+        attend_plainly,
+        lambda block: type(block.attn) is nn.MultiheadAttention
+        and block.attn.batch_first
+        and not hasattr(block, "ln_1_kv"),
     ),
     Lever(
         nn.Conv2d,
