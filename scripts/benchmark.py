@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vqclip.accelerate import accelerate
-from vqclip.architecture import Architecture
+from vqclip.catalogue import VQGANS
 from vqclip.loop import Descent, optimise
 from vqclip.losses import spherical_distance
 from vqclip.objective import Guide, Objective, Targets
@@ -46,16 +46,7 @@ from vqclip.renderer import Renderer
 from vqclip.runtime import PRECISIONS, Generators
 from vqclip.vqgan import VQGAN, clamp_with_grad
 
-F16 = Architecture(
-    ch=128,
-    ch_mult=(1, 1, 2, 2, 4),
-    num_res_blocks=2,
-    attn_resolutions=(16,),
-    z_channels=256,
-    embed_dim=256,
-    n_embed=16384,
-    resolution=256,
-)
+F16 = VQGANS["imagenet-16384"].architecture
 TOWER = "ViT-B-32-quickgelu"
 RATE = 0.1
 LIGHT = "-light"
@@ -106,7 +97,7 @@ class Reference:
         for turned in (0.3, 0.7):  # an affine and a perspective warp, each with an interpolation of its own
             places = torch.eye(2, 3) + turned * 0.1 * torch.randn(len(views), 2, 3)
             views = F.grid_sample(views, F.affine_grid(places, list(views.shape), False), align_corners=False)
-        for _ in range(2):  # hue and saturation, each a pass through another colour space
+        for _ in range(2):  # colour jitter, as matrices: no dearer than the older tools' colour spaces
             views = torch.einsum("oc,nchw->nohw", torch.eye(3) + 0.1 * torch.randn(3, 3), views).clamp(0, 1)
         views = views * (torch.rand(len(views), 1, size, size) > 0.1)
         return views + torch.rand(len(views), 1, 1, 1) * 0.1 * torch.randn_like(views)
@@ -156,8 +147,7 @@ def build(
     name = mode.removesuffix(LIGHT)
     precision = name if name in PRECISIONS else "fp32"
     vqgan = VQGAN(F16).to(device)
-    with torch.no_grad():  # a decoder without its encoder, which no step needs
-        vqgan.encoder = nn.Identity()
+    vqgan.encoder = nn.Identity()  # no step needs it
     model = open_clip.create_model(TOWER, pretrained=None, device=device)
     tower = Perceptor(TOWER, model, None, precision)
     tower.drop_text_tower()

@@ -13,7 +13,7 @@ from vqclip.plan import Plan
 log = logging.getLogger(__name__)
 
 MARGIN = 1.2
-"""What weights and tensors took at most, over their estimate (measured: 1.04 to 1.15, 128 to 512 pixels wide)."""
+"""What weights and tensors are taken for, over their estimate; enough with UNCOUNTED from 128 to 512 pixels."""
 
 UNCOUNTED = 400 * 2**20
 """Bytes for what no estimate counts: libraries that are imported later, and the prior's drawing (measured: 320 MB)."""

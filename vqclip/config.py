@@ -253,7 +253,7 @@ class ConfigReader:
         for word in words:
             merged = _merge(merged, _read_word(word), f"--set {word!r}")
         given = {key: value for key, value in (options or {}).items() if value is not None}
-        return _to_config(_merge(merged, _nest_all(given), "command line") if given else merged)
+        return _to_config(_merge(merged, _nest(given), "command line") if given else merged)
 
     def _layers(self, layers: tuple[str, ...]) -> DictConfig:
         """Merge default.yaml and the layers, from the longest beginning that is known."""
@@ -360,7 +360,7 @@ def _read_word(word: str) -> object:
     key = key.strip()
     kind = _type_of(key)
     plain = kind is str or (kind == str | None and value not in ("null", "~", ""))
-    return _nest(key, value if plain else _parse_yaml(value, f"--set {word!r}"))
+    return _nest({key: value if plain else _parse_yaml(value, f"--set {word!r}")})
 
 
 def _type_of(key: str) -> object:
@@ -371,14 +371,7 @@ def _type_of(key: str) -> object:
     return kind
 
 
-def _nest(key: str, value: object) -> object:
-    """Turn `a.b`, v into {"a": {"b": v}}."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
-
-
-def _nest_all(options: Mapping[str, object]) -> dict[str, Any]:
+def _nest(options: Mapping[str, object]) -> dict[str, Any]:
     """Turn {"a.b": v, "a.c": w} into {"a": {"b": v, "c": w}}."""
     nested: dict[str, Any] = {}
     for key, value in options.items():
