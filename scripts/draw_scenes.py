@@ -198,26 +198,26 @@ def heldout_pictures(kind: str, seed: int) -> np.ndarray:
     return np.stack([np.asarray(draw(heldout_scene(p, seed), seed, number)) for number, p in enumerate(prompts)])
 
 
-def training_example(seed: int, index: int, calm: bool = False) -> tuple[Scene, np.ndarray]:
+def training_example(seed: int, index: int, calm: bool = False, portraits: bool = False) -> tuple[Scene, np.ndarray]:
     """Training scene `index` and its picture (SIDE, SIDE, 3) uint8. Raises ValueError on a held-out scene."""
-    scene = training_scene(seed, index)
+    scene = training_scene(seed, index, portraits)
     if is_held_out(scene):
         raise ValueError(f"held out, never drawn for training: {scene}")
     return scene, np.asarray(draw(scene, seed, index, calm))
 
 
-def _one_example(job: tuple[int, int, bool]) -> tuple[Scene, np.ndarray]:
+def _one_example(job: tuple[int, int, bool, bool]) -> tuple[Scene, np.ndarray]:
     return training_example(*job)
 
 
-def store(folder: Path, count: int, seed: int, workers: int, calm: bool = False) -> None:
+def store(folder: Path, count: int, seed: int, workers: int, calm: bool = False, portraits: bool = False) -> None:
     """Writes `folder`/scenes.npy (count, SIDE, SIDE, 3) uint8 and scenes.jsonl, one Scene a line."""
     folder.mkdir(parents=True, exist_ok=True)
     glyphs()
     shape = (count, SIDE, SIDE, 3)
     pictures = np.lib.format.open_memmap(folder / "scenes.npy.part", mode="w+", dtype=np.uint8, shape=shape)
     with (folder / "scenes.jsonl").open("w") as lines, multiprocessing.Pool(workers) as pool:
-        jobs = ((seed, index, calm) for index in range(count))
+        jobs = ((seed, index, calm, portraits) for index in range(count))
         for index, (scene, picture) in enumerate(pool.imap(_one_example, jobs, chunksize=64)):
             pictures[index] = picture
             lines.write(json.dumps(asdict(scene)) + "\n")
@@ -250,14 +250,16 @@ def tiles(pictures: np.ndarray, columns: int = 10) -> Image.Image:
     return sheet
 
 
-def chosen(heldout: str | None, count: int, seed: int, calm: bool) -> Iterator[tuple[str, Image.Image]]:
+def chosen(
+    heldout: str | None, count: int, seed: int, calm: bool, portraits: bool
+) -> Iterator[tuple[str, Image.Image]]:
     """Captioned pictures: of a held-out list, or of the training scenes."""
     if heldout:
         for number, prompt in enumerate(heldout_prompts(heldout)[:count]):
             yield prompt, draw(heldout_scene(prompt, seed), seed, number)
         return
     for index in range(count):
-        scene, picture = training_example(seed, index, calm)
+        scene, picture = training_example(seed, index, calm, portraits)
         yield caption(scene, random.Random(f"{seed} {index}"))[0], Image.fromarray(picture)
 
 
@@ -269,16 +271,18 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write a captioned contact sheet here")
     parser.add_argument("--data", type=Path, help="write a data set into this folder")
     parser.add_argument("--calm", action="store_true", help="things upright, on the grid of the VQGAN's codes")
+    parser.add_argument("--portraits", action="store_true", help="people who fill the picture, most in a style")
     parser.add_argument("--heldout", choices=("single", "composed"), help="draw a held-out list for the sheet")
     parser.add_argument("--tiles", type=Path, help="write a held-out list's pictures here, in a grid without captions")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     if options.data:
-        store(options.data, options.count, options.seed, options.workers, options.calm)
+        store(options.data, options.count, options.seed, options.workers, options.calm, options.portraits)
     if options.tiles and options.heldout:
         tiles(heldout_pictures(options.heldout, options.seed)).save(options.tiles, quality=90)
     if options.sheet:
-        contact_sheet(list(chosen(options.heldout, options.count, options.seed, options.calm))).save(options.sheet)
+        scenes = chosen(options.heldout, options.count, options.seed, options.calm, options.portraits)
+        contact_sheet(list(scenes)).save(options.sheet)
 
 
 if __name__ == "__main__":

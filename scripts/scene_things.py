@@ -77,7 +77,7 @@ def everyday() -> tuple[str, ...]:
 @cache
 def people() -> tuple[str, ...]:
     """The names of the things that are one grown person each."""
-    pattern = re.compile(r"(wo)?man\b|old (wo)?man$|(prince|princess|mage|elf)$")
+    pattern = re.compile(r"(wo)?man\b(?!'| and )|old (wo)?man$|(prince|princess|mage|elf)$")
     return tuple(name for name in names() if pattern.match(name))
 
 

@@ -4,9 +4,8 @@ import random
 
 from scene_styles import GREY_STYLES, STYLES
 from scene_things import COLOURS, article, people, things
-from scenes import BLACKBOARD, HOLDING, OPENINGS, PATTERNS, PLACES, RELATIONS, SIDES, SIZES, Scene
+from scenes import BLACKBOARD, HOLDING, OPENINGS, PATTERNS, PLACES, RELATIONS, SIDES, SIZES, TEACHERS, Scene
 
-TEACHERS = ("man", "woman", "old man", "old woman")  # what they are called too, in front of a blackboard
 HOLDING_WORDS = ("with", "with", "holding")
 
 

@@ -41,6 +41,7 @@ RELATIONS = {
     "below": ("below", "under"),
 }
 HOLDING = "with"  # the place of a person who holds the second thing
+TEACHERS = ("man", "woman", "old man", "old woman")  # what they are called too, in front of a blackboard
 OPENINGS = ("a picture of ", "an illustration of ", "an image of ", "an emoji of ")
 
 
@@ -166,6 +167,16 @@ def random_portrait(random_: random.Random) -> dict[str, str]:
     }
 
 
+def styled_portrait(random_: random.Random) -> dict[str, str]:
+    """A portrait as painters are asked for: half show a man or woman, young or old, many at a blackboard, most in a
+    style. All fields of Scene."""
+    content = random_portrait(random_)
+    ground = {"ground": BLACKBOARD, "ground_colour": ""} if random_.random() < 0.35 else random_ground(random_)
+    person = random_.choice(TEACHERS) if random_.random() < 0.5 else content["first"]
+    style = random_.choice(list(STYLES)) if random_.random() < 0.75 else ""
+    return {**content, **ground, "first": person, "style": style}
+
+
 def random_content(random_: random.Random) -> dict[str, str]:
     """The things and their arrangement: all fields but ground and style."""
     if random_.random() < 0.12:
@@ -216,12 +227,19 @@ def fit_style(scene: Scene) -> Scene:
     return replace(scene, first_colour="", second_colour="", ground="plain", ground_colour=ground_colour or "white")
 
 
-def training_scene(seed: int, index: int) -> Scene:
-    """Scene `index` of the training data. Scenes 2k and 2k+1 are near relatives: they differ in one or two fields
-    (the things, the colours, the ground or the style), which teaches CLIP what each word means."""
+def random_fields(random_: random.Random) -> dict[str, str]:
+    """All fields of Scene."""
+    return {**random_content(random_), **random_ground(random_), **random_style(random_)}
+
+
+def training_scene(seed: int, index: int, portraits: bool = False) -> Scene:
+    """Scene `index` of the training data, or of its `portraits` alone. Scenes 2k and 2k+1 are near relatives: they
+    differ in one or two fields (the things, the colours, the ground or the style), which teaches CLIP what each word
+    means."""
     family = random.Random(f"vqclip scene {seed} {index // 2}")
+    invent = styled_portrait if portraits else random_fields
     while True:
-        parent = fit_style(Scene(**{**random_content(family), **random_ground(family), **random_style(family)}))
+        parent = fit_style(Scene(**invent(family)))
         if is_visible(parent) and not is_held_out(parent):
             break
     if index % 2 == 0:

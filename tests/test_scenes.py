@@ -75,9 +75,19 @@ def test_training_never_meets_what_is_held_out() -> None:
 
 
 @drawn
+def test_half_of_the_portraits_show_a_man_or_woman_and_many_stand_at_a_blackboard() -> None:
+    portraits = [scenes.training_scene(3, index, portraits=True) for index in range(0, 2000, 2)]
+    assert all(scene.size == "big" or scene.place == scenes.HOLDING for scene in portraits)
+    assert not any(scenes.is_held_out(scene) for scene in portraits)
+    plain = [scene for scene in portraits if scene.first in scenes.TEACHERS]
+    assert len(plain) == pytest.approx(500, abs=60)
+    assert sum(scene.ground == scenes.BLACKBOARD for scene in plain) > 100
+
+
+@drawn
 def test_a_held_out_scene_is_refused_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
     held_out = scenes.parse_prompt(scenes.heldout_prompts("single")[0])
-    monkeypatch.setattr(draw_scenes, "training_scene", lambda seed, index: held_out)
+    monkeypatch.setattr(draw_scenes, "training_scene", lambda seed, index, portraits: held_out)
     with pytest.raises(ValueError, match="held out"):
         draw_scenes.training_example(0, 0)
 
