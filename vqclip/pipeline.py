@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vqclip import __version__
 from vqclip.accelerate import accelerate
+from vqclip.allocator import keep_freed_memory
 from vqclip.clip_files import ClipFiles, find_clip
 from vqclip.config import to_dict
 from vqclip.errors import OutOfMemoryError
@@ -88,6 +89,7 @@ def load_models(plan: Plan, *, pull: bool = False) -> Models:
         vqgan = load_vqgan(vqgan_files.path, vqgan_files.config, vqgan_files.quantiser).to(device)
         perceptors = [load_perceptor(files, device, precision) for files in clip_files]
         if config.runtime.accelerate:
+            keep_freed_memory()
             accelerate(vqgan)
             for perceptor in perceptors:
                 accelerate(perceptor.model.visual, PRECISIONS[precision])

@@ -1,7 +1,7 @@
 """The machine: device, number format and threads; and the one owner of random generators."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -10,6 +10,8 @@ import torch
 from vqclip.errors import UsageError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+QUICK_BF16 = ("avx512_bf16", "amx_bf16")
+"""Instructions with which a CPU multiplies matrices of bf16 at least twice as fast as those of fp32."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -33,16 +35,29 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Turn `auto` into fp32 or bf16 by what the device is: bf16 on a CUDA GPU that has it, else fp32.
+    """Turn `auto` into fp32 or bf16 by what the device is: bf16 on a GPU or CPU that has it in hardware, else fp32.
 
     Raises:
         UsageError: an unknown name.
     """
     if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if _multiplies_bf16(device) else "fp32"
     if name not in PRECISIONS:
         raise UsageError(f"runtime.precision is {name!r}; choose auto, {' or '.join(PRECISIONS)}.")
     return name
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return any(_capabilities().get(name) for name in QUICK_BF16)
+    return False
+
+
+def _capabilities() -> Mapping[str, object]:
+    """What torch says of the CPU; nothing in torch 2.9."""
+    return getattr(torch.cpu, "get_capabilities", dict[str, object])()
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

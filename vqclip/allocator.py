@@ -1,0 +1,22 @@
+"""The C library's memory: keep what a step freed for the next one.
+
+By default glibc hands every large block back to the system and asks for it anew, page by page; every step then
+touches hundreds of thousands of fresh pages, which the system must clear first.
+"""
+
+import ctypes
+
+# malloc.h of the GNU C library; mallopt(3)
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+NEVER_TRIM = 2**31 - 1  # bytes free at the heap's end before they go back; the largest that mallopt takes
+GROWTH = 64 * 2**20  # bytes that the heap grows by
+
+
+def keep_freed_memory() -> bool:
+    """Have malloc take large blocks from the heap, and never shrink it, from now on; the process needs no more than at
+    its peak. Return False where the C library is another, and nothing changed."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER_TRIM), (M_TOP_PAD, GROWTH))
+    return all(mallopt(ctypes.c_int(name), ctypes.c_int(value)) for name, value in settings)
