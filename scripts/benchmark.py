@@ -1,12 +1,14 @@
-"""Times a step of the optimisation, against the way the older tools did it, with networks of the published sizes.
+"""Times a step of the optimisation, against the way the older tools did it.
 
     python scripts/benchmark.py                                  # 256 x 256, 32 cutouts: reference, fp32, bf16
     python scripts/benchmark.py --size 512 --modes reference bf16 bf16-light
     python scripts/benchmark.py --cutouts 8 --pictures 4 --modes bf16
+    python scripts/benchmark.py --networks embedded --size 128 --cutouts 8
     python scripts/benchmark.py --profile
 
-The weights are random, as speed does not depend on them: the decoder of the f16 VQGAN with 16,384 codes, and the image
-tower of ViT-B/32. The modes take turns, one process each, so that a busy machine slows all of them. They are:
+The networks have the published sizes and random weights, as speed does not depend on them: the decoder of the f16 VQGAN
+with 16,384 codes, and the image tower of ViT-B/32; or they are the embedded ones. The modes take turns, one process
+each, so that a busy machine slows all of them. They are:
 
 reference   the older tools' mathematics as they ran it: fp32, taming's and open_clip's modules as they are, a one-hot
             matrix product for the codes, every cutout pooled for itself, then a chain of augmentations in full passes
@@ -35,16 +37,20 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vqclip.accelerate import accelerate
+from vqclip.allocator import keep_freed_memory
 from vqclip.catalogue import VQGANS
+from vqclip.clip_files import find_clip
+from vqclip.config import load_config
 from vqclip.loop import Descent, optimise
 from vqclip.losses import spherical_distance
 from vqclip.objective import Guide, Objective, Targets
 from vqclip.optimisers import SCHEDULES, Ema, make_optimiser
-from vqclip.perceptor import Perceptor
+from vqclip.perceptor import Perceptor, load_perceptor
 from vqclip.recipes import RECIPES
 from vqclip.renderer import Renderer
 from vqclip.runtime import PRECISIONS, Generators
-from vqclip.vqgan import VQGAN, clamp_with_grad
+from vqclip.vqgan import VQGAN, clamp_with_grad, load_vqgan
+from vqclip.vqgan_files import find_vqgan
 
 F16 = VQGANS["imagenet-16384"].architecture
 TOWER = "ViT-B-32-quickgelu"
@@ -61,26 +67,43 @@ class Workload:
     pictures: int
 
 
-class Reference:
-    """One step as nerdyrodent/VQGAN-CLIP and its relatives make it."""
+def published_sizes(device: torch.device, precision: str) -> tuple[VQGAN, Perceptor]:
+    """Networks of the published sizes, with random weights."""
+    model = open_clip.create_model(TOWER, pretrained=None, device=device)
+    return VQGAN(F16).to(device), Perceptor(TOWER, model, None, precision)
 
-    def __init__(self, work: Workload, vqgan: VQGAN, tower: Perceptor) -> None:
-        self.vqgan, self.tower, self.cutouts = vqgan, tower, work.cutouts
-        codes = torch.randint(F16.n_embed, (work.pictures, work.size // vqgan.factor, work.size // vqgan.factor))
-        self.latent = vqgan.lookup(codes).clone().requires_grad_()
+
+def embedded(device: torch.device, precision: str) -> tuple[VQGAN, Perceptor]:
+    """The networks that come with vqclip."""
+    config = load_config([], [], {})
+    vqgan = load_vqgan(find_vqgan(config.vqgan).path).to(device)
+    return vqgan, load_perceptor(find_clip(config.perceptors[0]), device, precision)
+
+
+NETWORKS = {"published": published_sizes, "embedded": embedded}
+
+
+class Reference:
+    """One step as nerdyrodent/VQGAN-CLIP and its relatives make it, from a latent (N, C, h, w) towards (1, D)."""
+
+    def __init__(self, latent: Tensor, vqgan: VQGAN, tower: Perceptor, target: Tensor, cutouts: int) -> None:
+        self.vqgan, self.tower, self.target, self.cutouts = vqgan, tower, target, cutouts
+        self.latent = latent.clone().requires_grad_()
         self.optimiser = torch.optim.Adam([self.latent], RATE)
-        self.target = F.normalize(torch.randn(1, 512), dim=-1)
 
     def step(self) -> None:
         """Decode, cut, score, update."""
         self.optimiser.zero_grad(set_to_none=True)
-        picture = clamp_with_grad(self.vqgan.decode(self._quantise(self.latent)))
-        for image in picture.split(1):
+        for image in self.render().split(1):
             distance = spherical_distance(self.tower.encode_image(self._cutouts(image)), self.target)
             distance.mean().backward(retain_graph=True)
         self.optimiser.step()
         with torch.no_grad():
             self.latent.clamp_(*self.vqgan.bounds)
+
+    def render(self) -> Tensor:
+        """The pictures (N, 3, H, W) as they stand."""
+        return clamp_with_grad(self.vqgan.decode(self._quantise(self.latent)))
 
     def _quantise(self, latent: Tensor) -> Tensor:
         x, book = latent.movedim(1, 3), self.vqgan.codebook
@@ -89,27 +112,35 @@ class Reference:
         return (one_hot @ book + (x - x.detach())).movedim(3, 1)
 
     def _cutouts(self, image: Tensor) -> Tensor:
-        size = self.tower.size
+        size, device = self.tower.size, image.device
         pooled = [
             (F.adaptive_avg_pool2d(image, size) + F.adaptive_max_pool2d(image, size)) / 2 for _ in range(self.cutouts)
         ]
         views = torch.cat(pooled)
         for turned in (0.3, 0.7):  # an affine and a perspective warp, each with an interpolation of its own
-            places = torch.eye(2, 3) + turned * 0.1 * torch.randn(len(views), 2, 3)
+            places = torch.eye(2, 3, device=device) + turned * 0.1 * torch.randn(len(views), 2, 3, device=device)
             views = F.grid_sample(views, F.affine_grid(places, list(views.shape), False), align_corners=False)
         for _ in range(2):  # colour jitter, as matrices: no dearer than the older tools' colour spaces
-            views = torch.einsum("oc,nchw->nohw", torch.eye(3) + 0.1 * torch.randn(3, 3), views).clamp(0, 1)
-        views = views * (torch.rand(len(views), 1, size, size) > 0.1)
-        return views + torch.rand(len(views), 1, 1, 1) * 0.1 * torch.randn_like(views)
+            mixed = torch.eye(3, device=device) + 0.1 * torch.randn(3, 3, device=device)
+            views = torch.einsum("oc,nchw->nohw", mixed, views).clamp(0, 1)
+        views = views * (torch.rand(len(views), 1, size, size, device=device) > 0.1)
+        return views + torch.rand(len(views), 1, 1, 1, device=device) * 0.1 * torch.randn_like(views)
 
 
-def make_ours(work: Workload, vqgan: VQGAN, tower: Perceptor, light: bool, device: torch.device) -> Descent:
-    """What `pipeline.assemble` makes, from random codes and for a random prompt."""
-    streams = Generators.from_seeds(range(work.pictures), device)
+def random_latent(work: Workload, vqgan: VQGAN) -> Tensor:
+    """The latent (N, C, h, w) of random codes."""
     side = work.size // vqgan.factor
-    latent = vqgan.lookup(torch.randint(F16.n_embed, (work.pictures, side, side), device=device)).clone()
+    codes = torch.randint(len(vqgan.codebook), (work.pictures, side, side), device=vqgan.codebook.device)
+    return vqgan.lookup(codes)
+
+
+def make_ours(work: Workload, vqgan: VQGAN, tower: Perceptor, target: Tensor, light: bool) -> Descent:
+    """What `pipeline.assemble` makes, from random codes."""
+    device = vqgan.codebook.device
+    streams = Generators.from_seeds(range(work.pictures), device)
+    latent = random_latent(work, vqgan).clone()
     targets = Targets(
-        F.normalize(torch.randn(work.pictures, 512, device=device), dim=-1),
+        target.expand(work.pictures, -1),
         torch.ones(work.pictures, device=device),
         torch.full((work.pictures,), -torch.inf, device=device),
         torch.arange(work.pictures, device=device),
@@ -140,25 +171,26 @@ def make_ours(work: Workload, vqgan: VQGAN, tower: Perceptor, light: bool, devic
 
 
 def build(
-    mode: str, work: Workload, device: torch.device
+    mode: str, networks: str, work: Workload, device: torch.device
 ) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
     """Return what makes one step in this mode, and its stages for --profile."""
     torch.manual_seed(0)
     name = mode.removesuffix(LIGHT)
     precision = name if name in PRECISIONS else "fp32"
-    vqgan = VQGAN(F16).to(device)
+    if name in PRECISIONS:
+        keep_freed_memory()
+    vqgan, tower = NETWORKS[networks](device, precision)
     vqgan.encoder = nn.Identity()  # no step needs it
-    model = open_clip.create_model(TOWER, pretrained=None, device=device)
-    tower = Perceptor(TOWER, model, None, precision)
     tower.drop_text_tower()
     if name in PRECISIONS:
         accelerate(vqgan)
-        accelerate(model.visual, PRECISIONS[precision])
-    if name == "reference":
-        return Reference(work, vqgan, tower).step, {}
-    descent = make_ours(work, vqgan, tower, mode.endswith(LIGHT), device)
-    images = torch.rand(work.pictures, 3, work.size, work.size, device=device)
+        accelerate(tower.model.visual, PRECISIONS[precision])
     views = torch.rand(work.cutouts * work.pictures, 3, tower.size, tower.size, device=device)
+    target = F.normalize(torch.randn_like(tower.encode_image(views[:1]).detach()), dim=-1)
+    if name == "reference":
+        return Reference(random_latent(work, vqgan), vqgan, tower, target, work.cutouts).step, {}
+    descent = make_ours(work, vqgan, tower, target, mode.endswith(LIGHT))
+    images = torch.rand(work.pictures, 3, work.size, work.size, device=device)
 
     def backward(call: Callable[[Tensor], Tensor], at: Tensor) -> None:
         leaf = at.detach().requires_grad_()
@@ -188,9 +220,9 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def serve(mode: str, work: Workload, device: torch.device, profile: bool) -> None:
+def serve(mode: str, networks: str, work: Workload, device: torch.device, profile: bool) -> None:
     """A process of one mode: it answers each line on its input with the seconds of a step."""
-    step, stages = build(mode, work, device)
+    step, stages = build(mode, networks, work, device)
     step()
     with FlopCounterMode(display=False) as counter:
         step()
@@ -210,7 +242,8 @@ def compare(options: argparse.Namespace) -> None:
     """Let the modes take turns, and print the table and the JSON."""
     servers, facts, answers = {}, {}, {mode: [] for mode in options.modes}
     for mode in options.modes:
-        command = [sys.executable, __file__, "--serve", mode, "--size", str(options.size)]
+        command = [sys.executable, __file__, "--serve", mode, "--networks", options.networks]
+        command += ["--size", str(options.size)]
         command += ["--cutouts", str(options.cutouts), "--pictures", str(options.pictures), "--device", options.device]
         servers[mode] = subprocess.Popen(
             command + ["--profile"] * options.profile, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -240,14 +273,16 @@ def compare(options: argparse.Namespace) -> None:
             "share_of_matmul": facts[mode]["flops"] / median / facts[mode]["rate"],
             **facts[mode],
         }
-    work = f"{options.pictures} x {options.size} x {options.size}, {options.cutouts} cutouts"
+    work = (
+        f"{options.networks} networks, {options.pictures} x {options.size} x {options.size}, {options.cutouts} cutouts"
+    )
     print(f"{work}; load before: {load:.1f}; torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{'mode':12} {'s a step':>9} {'spread':>13} {'x':>6} {'an hour':>8} {'GB':>5} {'TFLOP':>6} {'of matmul':>9}")
     for mode, row in rows.items():
-        spread = f"{row['least']:.2f}-{row['most']:.2f}"
+        spread = f"{row['least']:.3g}-{row['most']:.3g}"
         print(
-            f"{mode:12} {row['median']:9.2f} {spread:>13} {row['times']:6.2f} {row['pictures_an_hour']:8.1f} "
-            f"{row['memory'] / 1e9:5.1f} {row['flops'] / 1e12:6.2f} {row['share_of_matmul']:9.0%}"
+            f"{mode:12} {row['median']:9.3g} {spread:>13} {row['times']:6.2f} {row['pictures_an_hour']:8.1f} "
+            f"{row['memory'] / 1e9:5.1f} {row['flops'] / 1e12:6.3g} {row['share_of_matmul']:9.0%}"
         )
         for stage, seconds in row.get("stages", {}).items():
             print(f"    {stage:40} {1000 * seconds:8.0f} ms")
@@ -258,6 +293,7 @@ def compare(options: argparse.Namespace) -> None:
 def main() -> None:
     """Compares, or serves one mode."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", choices=NETWORKS, default="published")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--cutouts", type=int, default=32)
     parser.add_argument("--pictures", type=int, default=1)
@@ -269,7 +305,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.serve:
         work = Workload(options.size, options.cutouts, options.pictures)
-        serve(options.serve, work, torch.device(options.device), options.profile)
+        serve(options.serve, options.networks, work, torch.device(options.device), options.profile)
     else:
         compare(options)
 

@@ -249,10 +249,11 @@ def _pyramid(source: Tensor, levels: int) -> tuple[Tensor, Tensor]:
     for _ in range(levels - 1):
         height, width = pictures[-1].shape[-2:]
         pictures.append(F.adaptive_avg_pool2d(pictures[-1], (-(-height // 2), -(-width // 2))))
-    widths = [picture.shape[-1] for picture in pictures]
-    boxes = [[sum(widths[:i]), widths[i], picture.shape[-2]] for i, picture in enumerate(pictures)]
     tall = [F.pad(picture, (0, 0, 0, source.shape[-2] - picture.shape[-2])) for picture in pictures]
-    return torch.cat(tall, dim=-1), torch.tensor(boxes, device=source.device, dtype=source.dtype)
+    widths = [picture.shape[-1] for picture in pictures]
+    boxes = [(sum(widths[:i]), widths[i], picture.shape[-2]) for i, picture in enumerate(pictures)]
+    numbers = [source.new_full((), value) for box in boxes for value in box]  # an upload would wait for the GPU
+    return torch.cat(tall, dim=-1), torch.stack(numbers).view(-1, 3)
 
 
 def _soften(views: Tensor, sharpness: Tensor) -> Tensor:

@@ -20,6 +20,12 @@ class Objective(Protocol):
     def __call__(self, images: Tensor, latent: Tensor) -> dict[str, Tensor]:
         """Take leaves (N, 3, H, W) and (N, C, h, w); add to their `.grad`; return {term: (N,)} detached."""
 
+    def draw(self, images: Tensor) -> list[Any]:
+        """Draw a step's random numbers, for pictures of this shape."""
+
+    def score(self, images: Tensor, latent: Tensor, views: list[Any]) -> dict[str, Tensor]:
+        """Do as `__call__` with numbers that `draw` returned."""
+
     def lighten(self) -> bool:
         """Need less memory from now on, for the same gradient; return False if that cannot be."""
 
@@ -56,6 +62,28 @@ class Streams(Protocol):
         """Put copied states back."""
 
 
+class Differentiate(Protocol):
+    """How the gradient of the summed losses comes onto the latent."""
+
+    def __call__(
+        self, latent: Tensor, render: Callable[[Tensor], Tensor], objective: Objective
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Add to `latent.grad`; return {term: (N,)} and the pictures (N, 3, H, W) they are of, detached."""
+
+
+def differentiate(
+    latent: Tensor, render: Callable[[Tensor], Tensor], objective: Callable[[Tensor, Tensor], dict[str, Tensor]]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Decode once, let the objective add its gradient to a detached copy of the picture, in as many pieces as it likes,
+    and take the sum through the decoder in one backward pass."""
+    images = render(latent)
+    seen = images.detach().requires_grad_()
+    losses = objective(seen, latent)
+    if seen.grad is not None:
+        images.backward(seen.grad, inputs=[latent])
+    return losses, seen.detach()
+
+
 @dataclass
 class Descent:
     """All that one optimisation of N latents needs, and all that changes while it runs.
@@ -63,7 +91,8 @@ class Descent:
     `latent` is the leaf (N, C, h, w) that `optimiser` updates. `render` decodes it to (N, 3, H, W) in
     [0, 1]. `bounds` are the lowest and highest value per channel, (1, C, 1, 1) each, which the latent
     is clamped to after every update. `schedule` maps progress in [0, 1] to a factor of `lr`. `lighten_render`
-    makes `render` need less memory for the same gradient, and returns False if that cannot be.
+    makes `render` need less memory for the same gradient, and returns False if that cannot be. `differentiate` may be
+    replaced by what does the same faster.
     """
 
     latent: Tensor
@@ -77,6 +106,7 @@ class Descent:
     streams: Streams
     number: int = 0
     lighten_render: Callable[[], bool] = lambda: False
+    differentiate: Differentiate = differentiate
 
     def state_dict(self) -> dict[str, Any]:
         """Copy everything that changes: the run goes on from it bit for bit."""
@@ -116,11 +146,7 @@ class Descent:
 
 
 def optimise(descent: Descent, total: int) -> Iterator[Step]:
-    """Update until `total` updates are done, yielding a `Step` after each.
-
-    The picture is decoded once; the objective adds its gradient to a detached copy of it, in as many
-    pieces as it likes, and one backward pass takes the sum through the decoder.
-    """
+    """Update until `total` updates are done, yielding a `Step` after each."""
     while descent.number < total:
         losses, images = _update(descent, total)
         yield Step(
@@ -137,17 +163,13 @@ def _update(descent: Descent, total: int) -> tuple[dict[str, Tensor], Tensor]:
     for group in descent.optimiser.param_groups:
         group["lr"] = descent.lr * descent.schedule(descent.number / total)
     descent.optimiser.zero_grad(set_to_none=True)
-    images = descent.render(descent.latent)
-    seen = images.detach().requires_grad_()
-    losses = descent.objective(seen, descent.latent)
-    if seen.grad is not None:
-        images.backward(seen.grad)
+    losses, images = descent.differentiate(descent.latent, descent.render, descent.objective)
     descent.optimiser.step()
     with torch.no_grad():
         descent.latent.clamp_(*descent.bounds)
         descent.average.update(descent.latent)
     descent.number += 1
-    return losses, seen.detach()
+    return losses, images
 
 
 @torch.no_grad()

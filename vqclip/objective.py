@@ -47,6 +47,18 @@ class Guide:
     targets: Targets
 
 
+@dataclass(frozen=True)
+class Views:
+    """What was drawn for one guide and one step: its cutouts, and the noise (N, K, 3, S, S) to add, if any."""
+
+    draws: Draws
+    noise: Tensor | None
+
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor of it, always in the same order."""
+        return [value for value in (*vars(self.draws).values(), self.noise) if isinstance(value, Tensor)]
+
+
 class Objective:
     """Loss of N pictures: prompts seen through cutouts, properties of the picture, pull to the start.
 
@@ -91,9 +103,22 @@ class Objective:
         pictures through the decoder is the caller's. Returns (N,) per term, weighted and detached:
         "prompt" if there are guides, each named loss, and "init" if there is a pull.
         """
+        return self.score(images, latent, self.draw(images))
+
+    def draw(self, images: Tensor) -> list[Views]:
+        """Draw a step's views of pictures of this shape, for each guide; all guides look at the same places."""
+        if not self.guides:
+            return []
+        canvas = Canvas(images.shape[-2], images.shape[-1], max(guide.size for guide in self.guides))
+        dtype = torch.promote_types(images.dtype, torch.float32)
+        draws = draw(self.recipe, self.cutouts, self.crop_rngs, canvas, images.device, dtype)
+        return [Views(draws, draw_noise(draws, guide.size, self.noise_rngs)) for guide in self.guides]
+
+    def score(self, images: Tensor, latent: Tensor, views: Sequence[Views]) -> dict[str, Tensor]:
+        """Score as `__call__` does, through views that were drawn before; nothing here waits for the device."""
         terms = {}
         if self.guides:
-            terms["prompt"] = self._prompts(images)
+            terms["prompt"] = self._prompts(images, views)
         for name, (loss, weight) in self.losses.items():
             terms[name] = _pull_back(weight * loss(images), images)
         if self.init is not None:
@@ -116,17 +141,14 @@ class Objective:
         """Score as many cutouts at once as when the state was made, but never more than now."""
         self.micro_batch = min(self.micro_batch, state["micro_batch"])
 
-    def _prompts(self, images: Tensor) -> Tensor:
-        """Sum the prompts' losses over all guides, which look at the same places: (N,)."""
-        canvas = Canvas(images.shape[-2], images.shape[-1], max(guide.size for guide in self.guides))
-        dtype = torch.promote_types(images.dtype, torch.float32)
-        draws = draw(self.recipe, self.cutouts, self.crop_rngs, canvas, images.device, dtype)
-        total = torch.zeros(len(images), device=images.device, dtype=dtype)
-        for guide in self.guides:
-            noise = draw_noise(draws, guide.size, self.noise_rngs)
+    def _prompts(self, images: Tensor, views: Sequence[Views]) -> Tensor:
+        """Sum the prompts' losses over all guides: (N,)."""
+        total = torch.zeros(len(images), device=images.device, dtype=torch.promote_types(images.dtype, torch.float32))
+        for guide, seen in zip(self.guides, views, strict=True):
             for start in range(0, self.cutouts, self.micro_batch):
                 part = slice(start, start + self.micro_batch)
-                loss = _sum_over_cutouts(guide, images, draws[part], None if noise is None else noise[:, part])
+                noise = None if seen.noise is None else seen.noise[:, part]
+                loss = _sum_over_cutouts(guide, images, seen.draws[part], noise)
                 total += _pull_back(loss / self.cutouts, images)
         return total
 

@@ -24,10 +24,11 @@ from vqclip.allocator import keep_freed_memory
 from vqclip.clip_files import ClipFiles, find_clip
 from vqclip.config import to_dict
 from vqclip.errors import OutOfMemoryError
+from vqclip.graphs import Recorded
 from vqclip.hashes import known_sha256
 from vqclip.images import fit, open_image, to_tensor
 from vqclip.inits import Start, first_latent
-from vqclip.loop import Descent
+from vqclip.loop import Descent, differentiate
 from vqclip.objective import Guide, Objective, Targets, similarity
 from vqclip.optimisers import SCHEDULES, Ema, make_optimiser
 from vqclip.perceptor import Perceptor, load_perceptor
@@ -142,6 +143,7 @@ def assemble(plan: Plan, models: Models) -> Parts:
             bounds=vqgan.bounds,
             streams=streams,
             lighten_render=renderer.lighten,
+            differentiate=Recorded() if device.type == "cuda" and config.runtime.accelerate else differentiate,
         )
     return Parts(plan, descent, models.perceptors, targets, models.described)
 

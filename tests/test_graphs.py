@@ -1,0 +1,219 @@
+"""A recorded step gives the plain gradient at every step, and where it does not, the plain one is taken.
+
+On a machine without a GPU the recording is a stand-in that computes its outputs anew, in the memory of the first ones:
+what surrounds it, drawing, copying and comparing, is the real thing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from conftest import TinyModels
+from torch import Tensor
+from torch.optim import Adam
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vqclip.config import load_config
+from vqclip.graphs import Recorded
+from vqclip.loop import Descent, differentiate, optimise
+from vqclip.objective import Guide, Objective, Targets
+from vqclip.optimisers import SCHEDULES, Ema
+from vqclip.pipeline import build
+from vqclip.plan import make_plan
+from vqclip.recipes import RECIPES
+from vqclip.runtime import Generators
+
+gpu = pytest.mark.gpu
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+class StandIn:
+    """What `Recording` does, without a graph."""
+
+    made = 0
+
+    def __init__(self, latent: Tensor, render: Any, objective: Any, views: list[Any]) -> None:
+        type(self).made += 1
+        self.views = views
+
+        def plain() -> tuple[dict[str, Tensor], Tensor, Tensor]:
+            latent.grad = None
+            losses, images = differentiate(latent, render, lambda seen, leaf: objective.score(seen, leaf, views))
+            assert latent.grad is not None
+            return losses, images, latent.grad
+
+        self.plain = plain
+        self.losses, self.images, self.grad = plain()
+        self.expected = self.grad.clone()
+
+    def replay(self, views: list[Any]) -> None:
+        for mine, drawn in zip(self.views, views, strict=True):
+            for place, value in zip(mine.tensors(), drawn.tensors(), strict=True):
+                place.copy_(value)
+        losses, images, grad = self.plain()
+        for place, value in zip(
+            (*self.losses.values(), self.images, self.grad), (*losses.values(), images, grad), strict=True
+        ):
+            place.copy_(value)
+
+
+@pytest.fixture(autouse=True)
+def counted() -> None:
+    StandIn.made = 0
+
+
+def descent(how: Callable[..., Any], device: str = "cpu", micro_batch: int | None = None) -> Descent:
+    """A decoder of one convolution, and a perceptor that sees every pixel."""
+    streams = Generators.from_seeds([4], torch.device(device))
+    numbers = torch.Generator().manual_seed(0)
+    kernel, eye, wanted, start = (
+        torch.randn(*shape, generator=numbers).to(device) for shape in ((3, 4, 3, 3), (8, 192), (1, 8), (1, 4, 16, 16))
+    )
+    targets = Targets(
+        torch.nn.functional.normalize(wanted, dim=-1),
+        torch.ones(1, device=device),
+        torch.full((1,), -torch.inf, device=device),
+        torch.zeros(1, dtype=torch.long, device=device),
+    )
+
+    def encode(views: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(torch.tanh(views.flatten(1) @ eye.T), dim=-1)
+
+    latent = start.requires_grad_()
+    return Descent(
+        latent=latent,
+        render=lambda leaf: torch.sigmoid(torch.nn.functional.conv2d(leaf, kernel, padding=1)),
+        objective=Objective(
+            [Guide(encode, 8, targets)],
+            RECIPES["vqclip"],
+            6,
+            streams.cutouts,
+            streams.noise,
+            micro_batch,
+            losses={"tv": 0.1},
+            init=(start.detach().clone(), 0.1),
+        ),
+        optimiser=Adam([latent], 0.05),
+        lr=0.05,
+        schedule=SCHEDULES["constant"],
+        average=Ema(0.0),
+        bounds=(torch.full((1, 4, 1, 1), -9.0, device=device), torch.full((1, 4, 1, 1), 9.0, device=device)),
+        streams=streams,
+        differentiate=how,
+    )
+
+
+def outcome(parts: Descent, steps: int = 5) -> tuple[Tensor, list[dict[str, float]]]:
+    seen = [
+        {term: float(loss) for term, loss in step.losses.items()} | {"mean": float(step.images.mean())}
+        for step in optimise(parts, steps)
+    ]
+    return parts.latent.detach().clone(), seen
+
+
+def test_every_step_sees_its_own_cutouts_and_noise() -> None:
+    plain, recorded = outcome(descent(differentiate)), outcome(descent(Recorded(StandIn)))  # type: ignore[arg-type]
+    assert torch.equal(plain[0], recorded[0])
+    assert plain[1] == recorded[1]
+    assert StandIn.made == 1
+
+
+def test_other_parts_are_recorded_anew() -> None:
+    parts = descent(Recorded(StandIn))  # type: ignore[arg-type]
+    outcome(parts, 2)
+    assert parts.lighten()
+    outcome(parts, 4)
+    assert StandIn.made == 2
+
+
+def test_what_a_step_gave_stays_when_the_next_is_made() -> None:
+    steps = optimise(descent(Recorded(StandIn)), 2)  # type: ignore[arg-type]
+    first = next(steps)
+    before = first.images.clone(), first.losses["prompt"].clone()
+    next(steps)
+    assert torch.equal(first.images, before[0])
+    assert torch.equal(first.losses["prompt"], before[1])
+
+
+class Wrong(StandIn):
+    """A recording that no longer reads what is copied for it, or lost its weights."""
+
+    def replay(self, views: list[Any]) -> None:
+        self.grad.mul_(0.9)
+
+
+class Failing(StandIn):
+    def __init__(self, *_: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(Wrong, "differs by 10%"), (Failing, "not permitted")])
+def test_a_recording_that_is_not_the_plain_step_is_given_up(
+    kind: type[StandIn], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, recorded = outcome(descent(differentiate)), outcome(descent(Recorded(kind)))  # type: ignore[arg-type]
+    assert torch.equal(plain[0], recorded[0])
+    assert plain[1] == recorded[1]
+    assert [reason in message for message in caplog.messages] == [True]
+
+
+class Full(StandIn):
+    def __init__(self, *arguments: Any) -> None:
+        if type(self).made == 0:
+            type(self).made += 1
+            raise torch.OutOfMemoryError("full")
+        super().__init__(*arguments)
+
+
+def test_a_full_gpu_is_told_so_that_the_step_can_be_made_smaller() -> None:
+    parts = descent(Recorded(Full))  # type: ignore[arg-type]
+    before = parts.state_dict()
+    with pytest.raises(torch.OutOfMemoryError):
+        outcome(parts)
+    parts.load_state_dict(before)
+    assert torch.equal(outcome(parts)[0], outcome(descent(differentiate))[0])
+
+
+class Waiting(TorchDispatchMode):
+    """Notes the operations that would wait for a GPU, or send it a constant."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "lift_fresh", "is_nonzero", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(name in str(func) for name in self.WAITS):
+            self.met.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nothing_in_a_step_waits_for_the_gpu(tiny: TinyModels, recipe: str, precision: str) -> None:
+    words = [f"cutouts.recipe={recipe}", f"runtime.precision={precision}", "losses={tv: 0.1, saturation: 0.1}"]
+    settings = load_config([str(tiny.config)], words, {"prompts": ["a cat | a dog:-1:-0.5"], "size": "48x32"})
+    parts = build(make_plan(settings)).descent
+    views = parts.objective.draw(parts.render(parts.latent).detach())
+    with Waiting() as waiting:
+        differentiate(parts.latent, parts.render, lambda seen, leaf: parts.objective.score(seen, leaf, views))
+    assert waiting.met == []
+
+
+@gpu
+@cuda
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_a_graph_gives_the_plain_steps(micro_batch: int | None) -> None:
+    plain, recorded = (outcome(descent(how, "cuda", micro_batch), 8) for how in (differentiate, Recorded()))
+    torch.testing.assert_close(recorded[0], plain[0], atol=1e-4, rtol=1e-4)
+    for one, other in zip(recorded[1], plain[1], strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+@gpu
+@cuda
+def test_a_graph_is_recorded_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    outcome(descent(Recorded(), "cuda"), 3)
+    assert not caplog.messages
