@@ -2,16 +2,18 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import open_clip
 import pytest
 import torch
-from open_clip.transformer import AttentionalPooler, QuickGELU
+from open_clip.transformer import AttentionalPooler, QuickGELU, VisionTransformer
 from taming.modules.diffusionmodules.model import Decoder, ResnetBlock, Upsample
 from tiny_vqgan import NARROW
 from torch import Tensor, nn
 
 from vqclip.accelerate import (
+    FirstTokenBlock,
     FoldedUpsample,
     FusedEnding,
     FusedQuickGelu,
@@ -142,6 +144,29 @@ def test_vqgan() -> None:
     assert_equal(plain.decode, equal.decode, numbers(2, NARROW.embed_dim, 4, 4))
     picture = numbers(1, 3, 32, 32).sigmoid()
     torch.testing.assert_close(plain.encode(picture), equal.encode(picture), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "early"),
+    [
+        ({}, True),
+        ({"final_ln_after_pool": True}, True),
+        ({"no_ln_pre": True}, True),
+        ({"pool_type": "avg"}, False),
+        ({"output_tokens": True}, False),
+        ({"attentional_pool": True}, False),
+    ],
+)
+def test_the_last_block_ends_early_only_where_one_token_is_read(changes: dict[str, Any], early: bool) -> None:
+    plain = shaken(VisionTransformer(32, 8, 24, 2, 3, 4.0, output_dim=16, **changes))
+    equal = copy.deepcopy(plain)
+    accelerate(equal)
+    assert (FirstTokenBlock in {type(module) for module in equal.modules()}) is early
+
+    def first(network: nn.Module) -> Callable[[Tensor], Tensor]:
+        return lambda x: network(x)[0] if changes.get("output_tokens") else network(x)
+
+    assert_equal(first(plain), first(equal), numbers(2, 3, 32, 32))
 
 
 def test_a_pooler_that_attends_to_something_else_stays_as_it_is() -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
 from taming.modules.diffusionmodules.model import Decoder, ResnetBlock, Upsample
 from torch import Tensor, nn
 
@@ -188,6 +188,35 @@ def attend_plainly(block: ResidualAttentionBlock) -> ResidualAttentionBlock:
     return block
 
 
+class FirstTokenBlock(nn.Module):
+    """The last block of a `VisionTransformer` that is read at its first token alone: only that token is computed."""
+
+    def __init__(self, plain: ResidualAttentionBlock) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, x: Tensor, attn_mask: None = None) -> Tensor:
+        """(B, T, D) ─▶ (B, 1, D)."""
+        block = self.plain
+        first = x[:, :1] + block.ls_1(self._attention(block.ln_1(x), block.attn))
+        return cast(Tensor, first + block.ls_2(block.mlp(block.ln_2(first))))
+
+    def _attention(self, x: Tensor, attention: PlainAttention) -> Tensor:
+        rows, tokens, width = x.shape
+        weight, bias = attention.project.weight, attention.project.bias
+        q = F.linear(x[:, 0], weight[:width], bias[:width]).view(rows, attention.heads, 1, -1)
+        both = F.linear(x, weight[width:], bias[width:]).view(rows, tokens, 2, attention.heads, -1)
+        k, v = both.permute(2, 0, 3, 1, 4)
+        logits = (q * (width // attention.heads) ** -0.5) @ k.transpose(-1, -2)
+        return cast(Tensor, attention.out((logits.softmax(-1).to(v.dtype) @ v).view(rows, 1, width)))
+
+
+def end_early(tower: VisionTransformer) -> VisionTransformer:
+    """Let the tower's last block compute no more than the token that is read."""
+    tower.transformer.resblocks[-1] = FirstTokenBlock(tower.transformer.resblocks[-1])
+    return tower
+
+
 class PatchLinear(nn.Module):
     """A convolution whose patches do not overlap, as one matrix product."""
 
@@ -228,13 +257,23 @@ LEVERS = (
         and not hasattr(block, "ln_1_kv"),
     ),
     Lever(
+        VisionTransformer,
+        end_early,
+        lambda tower: tower.pool_type == "tok"
+        and tower.attn_pool is None
+        and not tower.output_tokens
+        and tower.transformer.batch_first
+        and type(tower.transformer.resblocks[-1]) is ResidualAttentionBlock
+        and type(tower.transformer.resblocks[-1].attn) is PlainAttention,
+    ),
+    Lever(
         nn.Conv2d,
         PatchLinear,
         lambda conv: conv.kernel_size == conv.stride and conv.kernel_size[0] == conv.kernel_size[1] > 1
         and conv.groups == 1 and conv.padding in ((0, 0), "valid"),
     ),
 )  # fmt: skip
-"""What is swapped for what; `scripts/benchmark.py` measures it."""
+"""What is swapped for what, the inner blocks first; `scripts/benchmark.py` measures it."""
 
 
 def accelerate(network: nn.Module, matrices: torch.dtype | None = None) -> None:
@@ -242,7 +281,7 @@ def accelerate(network: nn.Module, matrices: torch.dtype | None = None) -> None:
 
     Given a number format, the weights of its matrices are kept in it; the network then only runs under autocast.
     """
-    _swap(network)
+    _swap(nn.ModuleList([network]))
     for module in network.modules() if matrices else ():
         if isinstance(module, MATRICES):
             module.to(matrices)
