@@ -38,7 +38,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vqclip.accelerate import accelerate
 from vqclip.allocator import keep_freed_memory
-from vqclip.catalogue import VQGANS
 from vqclip.clip_files import find_clip
 from vqclip.config import load_config
 from vqclip.loop import Descent, optimise
@@ -50,6 +49,7 @@ from vqclip.recipes import RECIPES
 from vqclip.renderer import Renderer
 from vqclip.runtime import PRECISIONS, Generators
 from vqclip.vqgan import VQGAN, clamp_with_grad, load_vqgan
+from vqclip.vqgan_catalogue import VQGANS
 from vqclip.vqgan_files import find_vqgan
 
 F16 = VQGANS["imagenet-16384"].architecture

@@ -4,13 +4,15 @@ import pytest
 import torch
 import yaml
 
-from vqclip.catalogue import CLIPS, VQGANS, HubFile
+from vqclip.clip_catalogue import CLIPS
 from vqclip.clip_files import HUB_NAMES
 from vqclip.config import load_config
 from vqclip.optimisers import OPTIMISERS
 from vqclip.paths import configs_dir
+from vqclip.places import HubFile
 from vqclip.recipes import RECIPES
 from vqclip.vqgan import VQGAN
+from vqclip.vqgan_catalogue import VQGANS
 
 
 def test_the_names_are_the_published_setups() -> None:

@@ -14,18 +14,17 @@ from hypothesis import strategies as st
 
 from vqclip.config import (
     MARK,
-    Config,
     ConfigReader,
     _read_yaml,
     available_configs,
     config_from_dict,
     load_config,
-    parse_size,
     to_dict,
     to_yaml,
 )
 from vqclip.errors import UsageError
 from vqclip.plan import check
+from vqclip.settings import Config, parse_size
 
 DATA = ["${oc.env:HOME}", "${", "${missing}", "???", "[red]", "$?", f"a${MARK}b?{MARK}", "\\${x}", "a: b # c", "null"]
 

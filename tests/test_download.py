@@ -17,9 +17,9 @@ import pytest
 from faulty_server import Behaviour, Server, serving
 
 from vqclip import download
-from vqclip.catalogue import HubFile, Place, WebFile
 from vqclip.download import Wanted, fetch
 from vqclip.errors import ModelError, OutputError
+from vqclip.places import HubFile, Place, WebFile
 
 CONTENT = b"\x80" + os.urandom(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -255,7 +255,7 @@ def test_a_hub_that_fails_leaves_the_word_to_the_next_mirror(target: Path, monke
 SCRIPT = """
 import sys
 from pathlib import Path
-from vqclip.catalogue import WebFile
+from vqclip.places import WebFile
 from vqclip.download import Wanted, fetch
 url, digest, target = sys.argv[1:]
 def watch(done, total):

@@ -19,13 +19,15 @@ from faulty_server import Behaviour, serving
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from tiny_vqgan import weights, write_lightning
 
-from vqclip import catalogue, clip_files, store
-from vqclip.catalogue import CLIPS, VQGANS, WebFile
+from vqclip import clip_files, store, vqgan_catalogue
+from vqclip.clip_catalogue import CLIPS
 from vqclip.clip_store import verify_clip
 from vqclip.config import load_config
 from vqclip.errors import ModelError
+from vqclip.places import WebFile
 from vqclip.shelf import store_dir
 from vqclip.store import convert_vqgan
+from vqclip.vqgan_catalogue import VQGANS
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, content: bytes, **places: str) -> N
         name = name.replace("_", "-")
         digest = hashlib.sha256(content).hexdigest()
         entry = replace(VQGANS[name], places=(WebFile(url),), size=len(content), sha256=digest, architecture=TINY_SIZES)
-        for module in (store, catalogue):
+        for module in (store, vqgan_catalogue):
             monkeypatch.setattr(module, "VQGANS", {**module.VQGANS, name: entry})
 
 
@@ -281,10 +283,10 @@ def test_the_second_name_of_the_weights_is_tried(monkeypatch: pytest.MonkeyPatch
 PULL = """
 import sys
 from dataclasses import replace
-from vqclip import catalogue
-from vqclip.catalogue import WebFile
-entry = replace(catalogue.VQGANS["vq-f4"], places=(WebFile(sys.argv[1]),), sha256=None)
-catalogue.VQGANS["vq-f4"] = entry
+from vqclip import vqgan_catalogue
+from vqclip.places import WebFile
+entry = replace(vqgan_catalogue.VQGANS["vq-f4"], places=(WebFile(sys.argv[1]),), sha256=None)
+vqgan_catalogue.VQGANS["vq-f4"] = entry
 sys.argv = ["vqclip", "models", "pull", "vq-f4", "--no-clip"]
 from vqclip.cli.app import main
 main()

@@ -22,9 +22,9 @@ from tiny_vqgan import (
 from torch import Tensor
 
 from vqclip.architecture import Architecture, infer_architecture
-from vqclip.catalogue import VQGANS
 from vqclip.errors import ModelError
 from vqclip.vqgan import VQGAN, clamp_with_grad, load_vqgan, read_architecture
+from vqclip.vqgan_catalogue import VQGANS
 
 # Encoder, decoder and whole model: tensors and numbers in the published files.
 PUBLISHED_LAYOUTS = {

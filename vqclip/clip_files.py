@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vqclip.catalogue import CLIPS
+from vqclip.clip_catalogue import CLIPS
 from vqclip.download import Watch, first_line, hub_progress
 from vqclip.errors import ModelError, UsageError
 from vqclip.hashes import known_sha256

@@ -20,10 +20,10 @@ from typing import IO, Any
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from vqclip.catalogue import HubFile, Place, WebFile
 from vqclip.errors import ModelError, OutputError
 from vqclip.hashes import sha256
 from vqclip.kinds import FORMATS, sniff
+from vqclip.places import HubFile, Place, WebFile
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vqclip.clip_files import find_clip
-from vqclip.config import Config, available_prompts
+from vqclip.config import available_prompts
 from vqclip.errors import UsageError
 from vqclip.hashes import known_sha256
 from vqclip.images import open_image, to_tensor
@@ -25,6 +25,7 @@ from vqclip.pipeline import Models, assemble, load_models, run
 from vqclip.plan import Plan, make_plan
 from vqclip.registry import did_you_mean
 from vqclip.runtime import resolve_device
+from vqclip.settings import Config
 
 TILES = 10
 """Columns of the picture of really drawn scenes beside a prompt list."""

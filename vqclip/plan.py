@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from vqclip.clip_files import EMBEDDED
-from vqclip.config import Config, CutoutsConfig, PriorConfig, parse_size
 from vqclip.errors import UsageError
 from vqclip.inits import INITS
 from vqclip.losses import LOSSES
@@ -25,6 +24,7 @@ from vqclip.prompts import Prompt, parse_prompts
 from vqclip.recipes import RECIPES
 from vqclip.registry import pick
 from vqclip.runtime import resolve_device, resolve_precision, set_threads
+from vqclip.settings import Config, CutoutsConfig, PriorConfig, parse_size
 from vqclip.vqgan_files import vqgan_sizes
 from vqclip.words import hint
 

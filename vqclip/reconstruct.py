@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqclip.config import parse_size
 from vqclip.images import fit
+from vqclip.settings import parse_size
 from vqclip.vqgan import VQGAN
 
 LONGEST = 512

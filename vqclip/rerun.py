@@ -8,12 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vqclip.config import Config, config_from_dict, parse_size
+from vqclip.config import config_from_dict
 from vqclip.errors import UsageError
 from vqclip.hashes import known_sha256
 from vqclip.outputs.picture import read_metadata
 from vqclip.paths import is_there
 from vqclip.plan import IMAGE_WEIGHT
+from vqclip.settings import Config, parse_size
 
 LARGEST = 4096 * 4096
 """Pixels that a picture's metadata may ask for; a config of one's own may ask for more."""

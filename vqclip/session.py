@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vqclip.budget import Budget
-from vqclip.config import Config, load_config, to_yaml
+from vqclip.config import load_config, to_yaml
 from vqclip.errors import UsageError, VqclipError
 from vqclip.outputs.files import write_text, writing
 from vqclip.outputs.frames import Frames, Videos
@@ -28,6 +28,7 @@ from vqclip.outputs.state import Partial, State, load_state
 from vqclip.outputs.video import check_video
 from vqclip.pipeline import Parts, build, fingerprint, metadata, run
 from vqclip.plan import Plan
+from vqclip.settings import Config
 from vqclip.step import Finished, Interruption, Sink
 
 VIDEO_FRAMES = 150  # frames of a video whose interval nobody chose

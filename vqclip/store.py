@@ -13,7 +13,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vqclip.architecture import Architecture
-from vqclip.catalogue import VQGANS, PublishedVQGAN
 from vqclip.download import Wanted, Watch, fetch
 from vqclip.errors import ModelError, OutputError, UsageError
 from vqclip.hashes import sha256, stamp_of, write_json
@@ -21,6 +20,7 @@ from vqclip.paths import is_offline
 from vqclip.registry import did_you_mean
 from vqclip.shelf import NAME, SUFFIXES, Record, read_record, store_dir, stored_file, stored_names
 from vqclip.vqgan import save_vqgan
+from vqclip.vqgan_catalogue import VQGANS, PublishedVQGAN
 
 log = logging.getLogger(__name__)
 

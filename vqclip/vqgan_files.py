@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqclip.architecture import Architecture
-from vqclip.catalogue import VQGANS
 from vqclip.clip_files import EMBEDDED
-from vqclip.config import VqganConfig
 from vqclip.errors import UsageError
 from vqclip.paths import embedded_dir
 from vqclip.registry import did_you_mean
+from vqclip.settings import VqganConfig
 from vqclip.shelf import stored_file, stored_names
 from vqclip.store import locate
 from vqclip.vqgan import read_architecture
+from vqclip.vqgan_catalogue import VQGANS
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
-from vqclip.config import SEED_LIMIT, Config, ConfigReader
+from vqclip.config import ConfigReader
 from vqclip.errors import UsageError, VqclipError
 from vqclip.images import SUFFIXES
 from vqclip.plan import DRAWN_SEEDS
+from vqclip.settings import SEED_LIMIT, Config
 
 FIELDS = ("prompt", "seed", "size", "steps", "config", "count", "init_image", "image_prompts", "output", "set")
 """What a job may say; everything else in it is an error of that job."""

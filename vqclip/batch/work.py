@@ -14,12 +14,13 @@ from typing import Any
 
 from vqclip.batch.jobs import Job
 from vqclip.budget import Budget
-from vqclip.config import Config, to_dict
+from vqclip.config import to_dict
 from vqclip.errors import ExitCode, OutOfMemoryError, VqclipError
 from vqclip.outputs.picture import save_picture
 from vqclip.outputs.state import State, load_state
 from vqclip.pipeline import Models, Parts, assemble, fingerprint, load_models, metadata, run
 from vqclip.plan import Plan, make_plan
+from vqclip.settings import Config
 from vqclip.step import Finished, Sink, Step
 
 CURVE = 40

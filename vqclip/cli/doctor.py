@@ -97,9 +97,9 @@ def _devices() -> dict[str, str]:
 
 
 def _models() -> dict[str, str]:
-    from vqclip.catalogue import VQGANS
     from vqclip.paths import embedded_dir
     from vqclip.shelf import stored_file
+    from vqclip.vqgan_catalogue import VQGANS
 
     embedded = [embedded_dir() / name for name in ("vqgan.safetensors", "clip/open_clip_model.safetensors")]
     found = {"embedded": "ready" if all(path.is_file() for path in embedded) else "damaged: install vqclip again"}

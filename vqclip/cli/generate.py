@@ -27,7 +27,8 @@ from vqclip.cli.options import (
     Verbose,
     Words,
 )
-from vqclip.config import Config, load_config, to_dict, to_yaml
+from vqclip.config import load_config, to_dict, to_yaml
+from vqclip.settings import Config
 
 if TYPE_CHECKING:
     from vqclip.outputs.run import RunFolder

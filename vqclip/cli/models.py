@@ -32,9 +32,10 @@ def list_models(
     here: Annotated[bool, typer.Option("--here", help="Only those on this machine.")] = False, as_json: Json = False
 ) -> None:
     """List the published models, and your own in the store."""
-    from vqclip.catalogue import CLIPS, VQGANS
+    from vqclip.clip_catalogue import CLIPS
     from vqclip.clip_files import cached_weights
     from vqclip.shelf import stored_file, stored_names
+    from vqclip.vqgan_catalogue import VQGANS
 
     stay_offline()
     console = Console(as_json=as_json)
@@ -74,9 +75,9 @@ def info(name: Name, as_json: Json = False) -> None:
 
 
 def _vqgan_facts(name: str) -> dict[str, Any]:
-    from vqclip.catalogue import VQGANS
     from vqclip.shelf import read_record, stored_file
     from vqclip.store import published
+    from vqclip.vqgan_catalogue import VQGANS
 
     path, record = stored_file(name), read_record(name)
     entry = VQGANS.get(name) if path else published(name)
@@ -113,7 +114,7 @@ def _memory_of(name: str) -> str | None:
 
 
 def _clip_facts(name: str) -> dict[str, Any]:
-    from vqclip.catalogue import CLIPS
+    from vqclip.clip_catalogue import CLIPS
     from vqclip.clip_files import hub_file
 
     repository, path = hub_file(name)
@@ -240,7 +241,7 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Read models whole and compare them with what was stored; a damaged one is refused from then on."""
-    from vqclip.catalogue import CLIPS
+    from vqclip.clip_catalogue import CLIPS
     from vqclip.clip_files import cached_weights
     from vqclip.clip_store import verify_clip
     from vqclip.shelf import stored_names

@@ -13,8 +13,8 @@ from vqclip.cli.generate import announce, show_pictures
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Offline, Output, Overwrite, Preview, Pull, Quiet, Threads, Verbose, Words
-from vqclip.config import Config
 from vqclip.errors import UsageError
+from vqclip.settings import Config
 
 if TYPE_CHECKING:
     from vqclip.pipeline import Parts
