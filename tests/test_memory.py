@@ -72,7 +72,12 @@ def test_low_memory_saves_memory() -> None:
         make_plan(
             load_config(
                 ["imagenet-1024"],
-                ["cutouts.micro_batch=1", "runtime.accelerate=off", f"runtime.low_memory={word}"],
+                [
+                    "cutouts.micro_batch=1",
+                    "runtime.accelerate=off",
+                    "runtime.precision=fp32",
+                    f"runtime.low_memory={word}",
+                ],
                 {"prompts": ["a"]},
             )
         )
@@ -80,6 +85,25 @@ def test_low_memory_saves_memory() -> None:
     ]
     plain, light = (estimate_memory(plan) for plan in plans)
     assert plain - light > 0.5e9
+
+
+def test_bf16_keeps_half() -> None:
+    """What the networks keep of a picture has two bytes a value instead of four; the cutouts themselves have four."""
+    kept = {}
+    for precision in ("fp32", "bf16"):
+        one, two = (
+            estimate_memory(
+                make_plan(
+                    load_config(
+                        ["imagenet-1024"], [f"runtime.precision={precision}", f"count={count}"], {"prompts": ["a"]}
+                    )
+                )
+            )
+            for count in (1, 2)
+        )
+        kept[precision] = two - one
+    cutouts = 32 * 3 * 3 * 224 * 224 * 4
+    assert kept["bf16"] - cutouts == pytest.approx((kept["fp32"] - cutouts) / 2, rel=0.05)
 
 
 def test_several_pictures_of_a_prompt_or_of_several_prompts_need_the_same(tiny: TinyModels) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from vqclip.checkpointing import blocks, checkpointed
 from vqclip.clip_files import clip_architecture
 from vqclip.perceptor import Perceptor, quiet_open_clip
 from vqclip.plan import Plan
+from vqclip.runtime import PRECISIONS
 from vqclip.vqgan import VQGAN
 from vqclip.vqgan_files import vqgan_sizes
 
@@ -27,16 +28,18 @@ def estimate_memory(plan: Plan) -> int:
     Raises:
         UsageError, ModelError: a model that is not known, or a local file that is damaged.
     """
-    sizes = vqgan_sizes(plan.config.vqgan)
+    sizes, dtype = vqgan_sizes(plan.config.vqgan), PRECISIONS[plan.config.runtime.precision]
     with META:
         vqgan = VQGAN(sizes)
+        weights = _bytes(vqgan)
         if plan.config.runtime.accelerate:
             accelerate(vqgan)
+        vqgan.to(dtype)
         shape = (len(plan.pictures), sizes.embed_dim, plan.height // sizes.factor, plan.width // sizes.factor)
-        latent = torch.empty(shape, requires_grad=True)
+        latent = torch.empty(shape, dtype=dtype, requires_grad=True)
     decoder = _kept_lightly(vqgan, latent) if plan.config.runtime.low_memory else _kept(lambda: vqgan.decode(latent))
     towers = [_tower(spec, plan) for spec in plan.config.perceptors]
-    weights = _bytes(vqgan) + sum(weight for weight, _ in towers)
+    weights += sum(weight for weight, _ in towers)
     return LIBRARIES + weights + decoder + max(kept for _, kept in towers)
 
 
@@ -44,16 +47,19 @@ def _tower(spec: str, plan: Plan) -> tuple[int, int]:
     """Return the bytes of a perceptor's weights, and of what one micro-batch of cutouts keeps."""
     import open_clip
 
+    dtype = PRECISIONS[plan.config.runtime.precision]
     with META, quiet_open_clip():
         perceptor = Perceptor(
             spec, open_clip.create_model(clip_architecture(spec), load_weights=False, device=META), None
         )
         if plan.config.runtime.accelerate:
             accelerate(perceptor.model.visual)
+        weights = _bytes(perceptor.model)
+        perceptor.model.to(dtype)
         count = len(plan.pictures) * (plan.config.cutouts.micro_batch or plan.config.cutouts.count)
-        cutouts = torch.empty(count, 3, perceptor.size, perceptor.size, requires_grad=True)
-    weights = _bytes(perceptor.model)
-    return weights, _kept(lambda: perceptor.encode_image(cutouts)) + 3 * _size(cutouts)
+        cutouts = torch.empty(count, 3, perceptor.size, perceptor.size)
+        seen = cutouts.to(dtype).requires_grad_()
+    return weights, _kept(lambda: cast(Tensor, perceptor.model.encode_image(seen))) + 3 * _size(cutouts)
 
 
 def _kept_lightly(vqgan: VQGAN, latent: Tensor) -> int:
@@ -71,11 +77,11 @@ def _kept_lightly(vqgan: VQGAN, latent: Tensor) -> int:
 
 
 def _kept(forward: Callable[[], Tensor]) -> int:
-    """Run a forward pass and add up the distinct storages that autograd keeps, except parameters."""
+    """Run a forward pass and add up the distinct storages that autograd keeps, except parameters and their views."""
     storages: dict[int, Any] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter):
+        if not isinstance(tensor, nn.Parameter) and not isinstance(tensor._base, nn.Parameter):
             storage = tensor.untyped_storage()
             storages[storage._cdata] = storage
         return tensor

@@ -97,7 +97,7 @@ def load_models(plan: Plan, *, pull: bool = False) -> Models:
         return Models(
             vqgan,
             perceptors,
-            load_proposer(prior_files, vqgan) if prior_files else None,
+            load_proposer(prior_files, vqgan, precision) if prior_files else None,
             _describe_models(vqgan_files, clip_files, prior_files),
         )
 

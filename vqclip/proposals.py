@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from vqclip.errors import UsageError
 from vqclip.prior import Prior, Sampling, load_prior
 from vqclip.prior_files import PriorFiles
+from vqclip.runtime import autocast
 from vqclip.vqgan import VQGAN
 
 DECODED = 16
@@ -17,11 +18,12 @@ DECODED = 16
 
 @dataclass(frozen=True)
 class Proposer:
-    """A prior, the tokeniser of its captions, and the VQGAN that its codes belong to."""
+    """A prior, the tokeniser of its captions, the VQGAN that its codes belong to, and in what that one computes."""
 
     prior: Prior
     tokenise: Callable[[list[str]], Tensor]
     vqgan: VQGAN
+    precision: str = "fp32"
 
     def draw(self, captions: Sequence[str], candidates: int, rngs: Sequence[Generator], sampling: Sampling) -> Tensor:
         """Draw codes (N, candidates, side, side), one row per caption and its CPU generator.
@@ -38,8 +40,9 @@ class Proposer:
     @torch.no_grad()
     def pictures(self, codes: Tensor) -> Tensor:
         """Decode codes (M, side, side) to pictures (M, 3, H, W) in [0, 1]."""
-        parts = [self.vqgan.decode(self.vqgan.lookup(part)).clamp(0, 1) for part in codes.split(DECODED)]
-        return torch.cat(parts)
+        with autocast(codes.device, self.precision):
+            parts = [self.vqgan.decode(self.vqgan.lookup(part)) for part in codes.split(DECODED)]
+        return torch.cat(parts).float().clamp(0, 1)
 
     def _tokens(self, caption: str) -> Tensor:
         if not caption:
@@ -47,7 +50,7 @@ class Proposer:
         return self.tokenise([caption])[0]
 
 
-def load_proposer(files: PriorFiles, vqgan: VQGAN) -> Proposer:
+def load_proposer(files: PriorFiles, vqgan: VQGAN, precision: str = "fp32") -> Proposer:
     """Load the prior for this VQGAN, on the VQGAN's device.
 
     Raises:
@@ -62,7 +65,7 @@ def load_proposer(files: PriorFiles, vqgan: VQGAN) -> Proposer:
             f"The prior {files.name!r} belongs to another VQGAN: set init.kind to codes, or prior.name to its own."
         )
     tokeniser = SimpleTokenizer(bpe_path=str(files.merges), context_length=prior.sizes.context)
-    return Proposer(prior, tokeniser, vqgan)
+    return Proposer(prior, tokeniser, vqgan, precision)
 
 
 def best_proposals(
