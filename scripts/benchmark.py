@@ -177,7 +177,7 @@ def build(
     torch.manual_seed(0)
     name = mode.removesuffix(LIGHT)
     precision = name if name in PRECISIONS else "fp32"
-    if name in PRECISIONS:
+    if mode in PRECISIONS:
         keep_freed_memory()
     vqgan, tower = NETWORKS[networks](device, precision)
     vqgan.encoder = nn.Identity()  # no step needs it

@@ -12,7 +12,7 @@ from vqclip.plan import Plan
 
 log = logging.getLogger(__name__)
 
-MARGIN = 1.2
+MARGIN = 1.1
 """What weights and tensors are taken for, over their estimate; enough with UNCOUNTED from 128 to 512 pixels."""
 
 UNCOUNTED = 400 * 2**20
