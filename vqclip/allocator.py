@@ -5,6 +5,7 @@ touches hundreds of thousands of fresh pages, which the system must clear first.
 """
 
 import ctypes
+import os
 
 # malloc.h of the GNU C library; mallopt(3)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -15,7 +16,7 @@ GROWTH = 64 * 2**20  # bytes that the heap grows by
 def keep_freed_memory() -> bool:
     """Have malloc take large blocks from the heap, and never shrink it, from now on; the process needs no more than at
     its peak. Return False where the C library is another, and nothing changed."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return False
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER_TRIM), (M_TOP_PAD, GROWTH))
