@@ -26,7 +26,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,6 +44,7 @@ from vqclip.losses import spherical_distance
 from vqclip.objective import Guide, Objective, Targets
 from vqclip.optimisers import SCHEDULES, Ema, make_optimiser
 from vqclip.perceptor import Perceptor, load_perceptor
+from vqclip.rates import matmul_rate, timed
 from vqclip.recipes import RECIPES
 from vqclip.renderer import Renderer
 from vqclip.runtime import PRECISIONS, Generators
@@ -166,7 +166,6 @@ def make_ours(work: Workload, vqgan: VQGAN, tower: Perceptor, target: Tensor, li
         average=Ema(0.0),
         bounds=vqgan.bounds,
         streams=streams,
-        lighten_render=lambda: False,
     )
 
 
@@ -203,21 +202,6 @@ def build(
         "perceptor, both ways": lambda: backward(tower.encode_image, views),
     }
     return lambda: next(optimise(descent, 10**6)), stages
-
-
-def matmul_rate(number_format: torch.dtype, device: torch.device) -> float:
-    """FLOP a second of a square matrix product, the best of five."""
-    a = torch.randn(2048, 2048, device=device).to(number_format)
-    return 2 * 2048**3 / min(timed(lambda: a @ a, device) for _ in range(6))
-
-
-def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of a call."""
-    began = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
 
 
 def serve(mode: str, networks: str, work: Workload, device: torch.device, profile: bool) -> None:

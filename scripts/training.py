@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from scenes import Scene
+
+from vqclip import runtime
 
 
 def load_scenes(folder: Path) -> tuple[np.ndarray, list[Scene]]:
@@ -51,10 +53,8 @@ def to_images(pictures: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 where the device computes in it: elsewhere a CPU emulates it, a hundred times slower than fp32."""
-    if device.type == "cpu" and not torch.cpu.get_capabilities().get("avx512_bf16"):
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    """Compute in the number format that the device is faster in."""
+    return runtime.autocast(device, runtime.resolve_precision("auto", device))
 
 
 def learning_rate(peak: float, progress: float, warmup: float = 0.03) -> float:

@@ -70,11 +70,13 @@ def test_what_was_taken_since_can_be_used_again(tiny: TinyModels) -> None:
     assert one.fit(plan) is plan
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("size", ["128x128", "256x128", "512x512"])
-def test_the_embedded_models_need_less_than_what_is_plenty(size: str) -> None:
+def test_the_embedded_models_need_less_than_what_is_plenty(size: str, precision: str) -> None:
     for count in (1, 4):
         for cutouts in (1, 8, 64):
-            config = load_config([], [f"cutouts.count={cutouts}"], {"prompts": ["a"], "size": size, "count": count})
+            words = [f"cutouts.count={cutouts}", f"runtime.precision={precision}"]
+            config = load_config([], words, {"prompts": ["a"], "size": size, "count": count})
             plan = make_plan(config)
             bound = count * (plan.width * plan.height * EMBEDDED_PIXEL + cutouts * EMBEDDED_VIEW)
             assert MARGIN * (estimate_memory(plan) - LIBRARIES) < bound + 2**28

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -233,6 +234,8 @@ def test_config_commands(vqclip: Command) -> None:
 def test_doctor_reports_as_json(vqclip: Command) -> None:
     events = [json.loads(line) for line in vqclip("doctor", "--json").stdout.splitlines()]
     assert {"vqclip", "system", "package", "device", "model", "run"} <= {event["event"] for event in events}
+    (cpu,) = (event["value"] for event in events if event["event"] == "device" and event["name"] == "cpu")
+    assert re.fullmatch(r"\d+ threads, matrix products: fp32 [\d,]+ GFLOP/s, bf16 [\d,]+ GFLOP/s", cpu)
 
 
 # The installed command, in processes of its own.

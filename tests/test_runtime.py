@@ -62,10 +62,15 @@ def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("found", "expected"),
-    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx2": True, "avx512_bf16": False}, "fp32")],
+    [
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC 9R14"}, "bf16"),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, "fp32"),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, "bf16"),
+        ({"avx2": True, "avx512_bf16": False, "cpu_name": "AMD Ryzen"}, "fp32"),
+    ],
 )
-def test_a_cpu_computes_in_bf16_where_it_has_instructions_for_it(
-    monkeypatch: pytest.MonkeyPatch, found: dict[str, bool], expected: str
+def test_a_cpu_computes_in_bf16_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, object], expected: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
     assert resolve_precision("auto", CPU) == expected

@@ -130,27 +130,19 @@ class FusedEnding(nn.Module):
         return cast(Tensor, self.decoder.conv_out(norm_silu(self.decoder(z), self.decoder.norm_out)))
 
 
-class _QuickGelu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return F.silu(x * QUICK, inplace=True).mul_(1 / QUICK)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grads[0], x * QUICK)  # (silu(q x) / q)' = silu'(q x)
+def fold_quick_gelu(mlp: nn.Sequential) -> nn.Sequential:
+    """open_clip's linear, `QuickGELU`, linear with the slope q in the weights: x sigmoid(q x) = silu(q x) / q."""
+    into, _, out = cast(tuple[nn.Linear, QuickGELU, nn.Linear], tuple(mlp))
+    mlp[0], mlp[1], mlp[2] = _scaled(into, QUICK, QUICK), nn.SiLU(), _scaled(out, 1 / QUICK, 1.0)
+    return mlp
 
 
-class FusedQuickGelu(nn.Module):
-    """open_clip's `QuickGELU`, keeping only its input."""
-
-    def __init__(self, _plain: QuickGELU) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
-        return cast(Tensor, _QuickGelu.apply(x))
+def _scaled(plain: nn.Linear, by: float, bias_by: float) -> nn.Linear:
+    """A linear layer with weights and bias times these."""
+    scaled = nn.Linear(plain.in_features, plain.out_features, device="meta")
+    scaled.weight = nn.Parameter(plain.weight.detach() * by, requires_grad=False)
+    scaled.bias = nn.Parameter(plain.bias.detach() * bias_by, requires_grad=False)
+    return scaled
 
 
 class PlainAttention(nn.Module):
@@ -172,14 +164,30 @@ class PlainAttention(nn.Module):
         self, x: Tensor, _keys: Tensor, _values: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, None]:
         """(B, T, D) ─▶ (B, T, D), attending to itself; `attn_mask` (T, T) is added to the logits."""
-        rows, tokens, width = x.shape
-        q, k, v = self.project(x).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        if x.device.type in ("cpu", "meta"):  # memory.py estimates what a CPU keeps
-            logits = (q * (width // self.heads) ** -0.5) @ k.transpose(-1, -2)
+        q, k, v = self._split(self.project(x), 3)
+        return self._look(q, k, v, attn_mask), None
+
+    def first(self, x: Tensor) -> Tensor:
+        """(B, T, D) ─▶ (B, 1, D): what the first token sees."""
+        width = x.shape[2]
+        weight, bias = self.project.weight, self.project.bias
+        (q,) = self._split(F.linear(x[:, :1], weight[:width], bias[:width]), 1)
+        k, v = self._split(F.linear(x, weight[width:], bias[width:]), 2)
+        return self._look(q, k, v, None)
+
+    def _split(self, x: Tensor, parts: int) -> Tensor:
+        """(B, T, parts D) ─▶ (parts, B, heads, T, D / heads)."""
+        rows, tokens, _ = x.shape
+        return x.view(rows, tokens, parts, self.heads, -1).permute(2, 0, 3, 1, 4)
+
+    def _look(self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
+        """Every query's mixture of the values, its heads side by side again, projected: (B, Q, D)."""
+        if q.device.type in ("cpu", "meta"):  # memory.py estimates what a CPU keeps
+            logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
             seen = (logits if attn_mask is None else logits + attn_mask).softmax(-1).to(v.dtype) @ v
         else:
             seen = F.scaled_dot_product_attention(q, k, v, attn_mask)
-        return self.out(seen.transpose(1, 2).reshape(rows, tokens, width)), None
+        return cast(Tensor, self.out(seen.transpose(1, 2).flatten(2)))
 
 
 def attend_plainly(block: ResidualAttentionBlock) -> ResidualAttentionBlock:
@@ -198,17 +206,8 @@ class FirstTokenBlock(nn.Module):
     def forward(self, x: Tensor, attn_mask: None = None) -> Tensor:
         """(B, T, D) ─▶ (B, 1, D)."""
         block = self.plain
-        first = x[:, :1] + block.ls_1(self._attention(block.ln_1(x), block.attn))
+        first = x[:, :1] + block.ls_1(block.attn.first(block.ln_1(x)))
         return cast(Tensor, first + block.ls_2(block.mlp(block.ln_2(first))))
-
-    def _attention(self, x: Tensor, attention: PlainAttention) -> Tensor:
-        rows, tokens, width = x.shape
-        weight, bias = attention.project.weight, attention.project.bias
-        q = F.linear(x[:, 0], weight[:width], bias[:width]).view(rows, attention.heads, 1, -1)
-        both = F.linear(x, weight[width:], bias[width:]).view(rows, tokens, 2, attention.heads, -1)
-        k, v = both.permute(2, 0, 3, 1, 4)
-        logits = (q * (width // attention.heads) ** -0.5) @ k.transpose(-1, -2)
-        return cast(Tensor, attention.out((logits.softmax(-1).to(v.dtype) @ v).view(rows, 1, width)))
 
 
 def end_early(tower: VisionTransformer) -> VisionTransformer:
@@ -248,7 +247,9 @@ LEVERS = (
     Lever(ResnetBlock, FusedResnetBlock),
     Lever(Upsample, FoldedUpsample, lambda block: bool(block.with_conv)),
     Lever(Decoder, FusedEnding, lambda block: not block.give_pre_end),
-    Lever(QuickGELU, FusedQuickGelu),
+    Lever(
+        nn.Sequential, fold_quick_gelu, lambda mlp: [type(part) for part in mlp] == [nn.Linear, QuickGELU, nn.Linear]
+    ),
     Lever(
         ResidualAttentionBlock,
         attend_plainly,

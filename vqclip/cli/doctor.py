@@ -13,6 +13,9 @@ import typer
 from vqclip import __version__
 from vqclip.cli.console import Console
 
+PROBE = 512
+"""Side of the matrices whose product is timed: a CPU that only emulates bf16 still needs less than a second."""
+
 PACKAGES = (
     "torch",
     "taming-transformers",
@@ -87,13 +90,24 @@ def _free_memory() -> str:
 def _devices() -> dict[str, str]:
     import torch
 
-    found = {"cpu": f"{torch.get_num_threads()} threads"}
+    found = {"cpu": f"{torch.get_num_threads()} threads, {_rates('cpu', PROBE)}"}
     for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        found[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB"
+        properties, rates = torch.cuda.get_device_properties(index), _rates(f"cuda:{index}", 8 * PROBE)
+        found[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB, {rates}"
     if torch.backends.mps.is_available():
         found["mps"] = "Apple GPU"
     return found
+
+
+def _rates(device: str, side: int) -> str:
+    """What a product of matrices of this side reaches in each number format."""
+    import torch
+
+    from vqclip.rates import matmul_rate
+    from vqclip.runtime import PRECISIONS
+
+    found = {name: matmul_rate(dtype, torch.device(device), side) / 1e9 for name, dtype in PRECISIONS.items()}
+    return "matrix products: " + ", ".join(f"{name} {rate:,.0f} GFLOP/s" for name, rate in found.items())
 
 
 def _models() -> dict[str, str]:
