@@ -13,7 +13,7 @@ each, so that a busy machine slows all of them. They are:
 reference   the older tools' mathematics as they ran it: fp32, taming's and open_clip's modules as they are, a one-hot
             matrix product for the codes, every cutout pooled for itself, then a chain of augmentations in full passes
 plain       vqclip with runtime.accelerate=false
-fp32, bf16  vqclip; bf16-light with runtime.low_memory=true
+fp32, bf16  vqclip; fp32-light, bf16-light with runtime.low_memory=true
 
 The last line is JSON.
 """
@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vqclip.accelerate import accelerate
-from vqclip.allocator import keep_freed_memory
+from vqclip.allocator import keep_freed_memory, worth_keeping
 from vqclip.clip_files import find_clip
 from vqclip.config import load_config
 from vqclip.loop import Descent, optimise
@@ -176,7 +176,7 @@ def build(
     torch.manual_seed(0)
     name = mode.removesuffix(LIGHT)
     precision = name if name in PRECISIONS else "fp32"
-    if mode in PRECISIONS:
+    if name in PRECISIONS and worth_keeping(precision, mode.endswith(LIGHT)):
         keep_freed_memory()
     vqgan, tower = NETWORKS[networks](device, precision)
     vqgan.encoder = nn.Identity()  # no step needs it

@@ -19,6 +19,8 @@ from vqclip.accelerate import (
     FusedResnetBlock,
     PatchLinear,
     PlainAttention,
+    _normalise,
+    _normalise_on_cpu,
     accelerate,
     fold_quick_gelu,
 )
@@ -75,6 +77,19 @@ def test_norm_and_silu_have_the_gradient_of_finite_differences() -> None:
     shaken(block)
     x = numbers(1, 32, 2, 2).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: block(x, None), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_normalisation_is_the_same_on_every_device(dtype: torch.dtype) -> None:
+    """Passes that run anywhere against torch's kernel for CPUs; means and deviations in fp32 at least."""
+    x = (2 * numbers(2, 64, 6, 5) + 1).to(dtype, memory_format=torch.channels_last)
+    weight, bias = (numbers(64, seed=seed).to(torch.promote_types(dtype, torch.float32)) for seed in (1, 2))
+    for one, other in zip(
+        _normalise(x, weight, bias, 32, 1e-6), _normalise_on_cpu(x, weight, bias, 32, 1e-6), strict=True
+    ):
+        assert one.dtype == other.dtype and one.shape == other.shape
+        bound = 4 * torch.finfo(dtype).eps * float(other.abs().max())  # a few roundings of the largest number
+        torch.testing.assert_close(one, other, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vqclip.allocator import keep_freed_memory
+from vqclip.allocator import keep_freed_memory, worth_keeping
 
 FAULTS = """
 import resource, sys
@@ -40,3 +40,9 @@ def test_memory_that_is_used_again_is_not_asked_of_the_system_again() -> None:
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert not keep_freed_memory()
+
+
+def test_where_memory_is_short_it_is_given_back_in_fp32() -> None:
+    assert [worth_keeping(precision, low) for low in (False, True) for precision in ("fp32", "bf16")] == [
+        True, True, False, True
+    ]  # fmt: skip

@@ -29,34 +29,50 @@ class _NormSilu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
-        n, c, h, w = x.shape
-        size = h * w * c // groups
-        wide = torch.promote_types(x.dtype, torch.float32)
-        mean = x.sum((2, 3), dtype=wide).view(n, groups, -1).sum(2) / size
-        square = (x * x).sum((2, 3), dtype=wide).view(n, groups, -1).sum(2) / size
-        rstd = (square - mean * mean).clamp_min(0).add(eps).rsqrt().repeat_interleave(c // groups, 1)
-        mean = mean.repeat_interleave(c // groups, 1)
+        normalise = _normalise_on_cpu if x.is_cpu else _normalise
+        y, mean, rstd = normalise(x, weight, bias, groups, eps)
         ctx.save_for_backward(x, mean, rstd, weight, bias)
-        ctx.groups, ctx.size = groups, size
-        return F.silu(_affine(x, mean, rstd, weight, bias), inplace=True)
+        return F.silu(y, inplace=True)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, rstd, weight, bias = ctx.saved_tensors
-        n, c = mean.shape
+        (n, groups), c = mean.shape, x.shape[1]
+        mean, rstd = (each.repeat_interleave(c // groups, 1) for each in (mean, rstd))
 
         def over_groups(value: Tensor) -> Tensor:
-            return (value.view(n, ctx.groups, -1).sum(2) / ctx.size).repeat_interleave(c // ctx.groups, 1)
+            return (value.view(n, groups, -1).sum(2) / (x[0].numel() // groups)).repeat_interleave(c // groups, 1)
 
-        grad = torch.ops.aten.silu_backward(grads[0], _affine(x, mean, rstd, weight, bias))
+        z = _affine(x, mean, rstd, weight, bias)
+        grad = torch.ops.aten.silu_backward(grads[0], z)
         plain = grad.sum((2, 3), dtype=mean.dtype)
-        along = ((grad * x).sum((2, 3), dtype=mean.dtype) - plain * mean) * rstd
-        level, slope = over_groups(plain * weight), over_groups(along * weight)
+        along = z.mul_(grad).sum((2, 3), dtype=mean.dtype) - plain * bias  # of grad and weight (x - mean) rstd
+        level, slope = over_groups(plain * weight), over_groups(along)
         by_grad, by_x, constant = (
             value[:, :, None, None].to(x.dtype)
             for value in (rstd * weight, -rstd * rstd * slope, rstd * (rstd * slope * mean - level))
         )
         return grad.mul_(by_grad).addcmul_(x, by_x).add_(constant), None, None, None, None
+
+
+def _normalise_on_cpu(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, ...]:
+    """group_norm(x), and the means and reciprocal deviations (N, groups), by torch's kernel.
+
+    On a GPU it would leave channels-last.
+    """
+    n, c, h, w = x.shape
+    return torch.native_group_norm(x, weight, bias, n, c, h * w, groups, eps)
+
+
+def _normalise(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> tuple[Tensor, ...]:
+    """The same for any device."""
+    n, c, h, w = x.shape
+    size, wide = h * w * c // groups, torch.promote_types(x.dtype, torch.float32)
+    mean = x.sum((2, 3), dtype=wide).view(n, groups, -1).sum(2) / size
+    square = (x * x).sum((2, 3), dtype=wide).view(n, groups, -1).sum(2) / size
+    rstd = (square - mean * mean).clamp_min(0).add(eps).rsqrt()
+    of_channels = [each.repeat_interleave(c // groups, 1) for each in (mean, rstd)]
+    return _affine(x, of_channels[0], of_channels[1], weight, bias), mean, rstd
 
 
 def _affine(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -82,7 +98,7 @@ class FusedResnetBlock(nn.Module):
     def forward(self, x: Tensor, _temb: None) -> Tensor:
         """(N, C, h, w) ─▶ (N, C', h, w); a VQGAN has no time embedding."""
         h = self.conv1(norm_silu(x, self.norm1))
-        return cast(Tensor, self.shortcut(x) + self.conv2(norm_silu(h, self.norm2)))
+        return cast(Tensor, self.conv2(norm_silu(h, self.norm2)).add_(self.shortcut(x)))
 
 
 class FoldedUpsample(nn.Module):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vqclip import __version__
 from vqclip.accelerate import accelerate
-from vqclip.allocator import keep_freed_memory
+from vqclip.allocator import keep_freed_memory, worth_keeping
 from vqclip.clip_files import ClipFiles, find_clip
 from vqclip.config import to_dict
 from vqclip.errors import OutOfMemoryError
@@ -89,9 +89,9 @@ def load_models(plan: Plan, *, pull: bool = False) -> Models:
         prior_files = find_prior(config.prior.name) if config.init.kind == "prior" else None
         vqgan = load_vqgan(vqgan_files.path, vqgan_files.config, vqgan_files.quantiser).to(device)
         perceptors = [load_perceptor(files, device, precision) for files in clip_files]
-        if config.runtime.accelerate and not config.runtime.low_memory:
-            keep_freed_memory()
         if config.runtime.accelerate:
+            if worth_keeping(precision, config.runtime.low_memory):
+                keep_freed_memory()
             accelerate(vqgan)
             for perceptor in perceptors:
                 accelerate(perceptor.model.visual, PRECISIONS[precision])
