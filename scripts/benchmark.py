@@ -207,19 +207,25 @@ def build(
 def serve(mode: str, networks: str, work: Workload, device: torch.device, profile: bool) -> None:
     """A process of one mode: it answers each line on its input with the seconds of a step."""
     step, stages = build(mode, networks, work, device)
-    step()
-    with FlopCounterMode(display=False) as counter:
+    for _ in range(2):
         step()
-    facts: dict[str, object] = {"flops": counter.get_total_flops()}
+    facts: dict[str, object] = {"memory": peak_memory(device)}
+    with FlopCounterMode(display=False) as counter:  # a step that is counted keeps more than others
+        step()
+    facts["flops"] = counter.get_total_flops()
     facts["rate"] = matmul_rate(torch.bfloat16 if mode.startswith("bf16") else torch.float32, device)
     if profile:
         facts["stages"] = {name: min(timed(stage, device) for _ in range(3)) for name, stage in stages.items()}
     print(json.dumps(facts), flush=True)
     for _ in sys.stdin:
-        seconds = timed(step, device)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak
-        print(json.dumps({"seconds": seconds, "memory": memory}), flush=True)
+        print(timed(step, device), flush=True)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that this process has had on the device at a time."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -238,22 +244,19 @@ def compare(options: argparse.Namespace) -> None:
         for mode, server in servers.items():
             server.stdin.write("\n")
             server.stdin.flush()
-            answers[mode].append(json.loads(server.stdout.readline()))
+            answers[mode].append(float(server.stdout.readline()))
     rows = {}
     for mode, server in servers.items():
         server.stdin.close()
         server.wait()
-        seconds = [answer["seconds"] for answer in answers[mode]]
+        seconds = answers[mode]
         median = statistics.median(seconds)
         rows[mode] = {
             "median": median,
             "least": min(seconds),
             "most": max(seconds),
-            "times": statistics.median(
-                a["seconds"] / s for a, s in zip(answers[options.modes[0]], seconds, strict=True)
-            ),
+            "times": statistics.median(a / s for a, s in zip(answers[options.modes[0]], seconds, strict=True)),
             "pictures_an_hour": 3600 * options.pictures / (500 * median),
-            "memory": max(answer["memory"] for answer in answers[mode]),
             "share_of_matmul": facts[mode]["flops"] / median / facts[mode]["rate"],
             **facts[mode],
         }

@@ -27,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def plan_of(tiny: TinyModels, *words: str) -> Plan:
-    words = ("size=64x64", "cutouts.count=40", *words)
+    words = ("size=16x16", "cutouts.count=40", *words)
     return make_plan(load_config([str(tiny.config)], words, {"prompts": ["a cat"], "seed": 1}))
 
 
@@ -46,9 +46,9 @@ def test_a_plan_that_fits_stays_as_it_is(tiny: TinyModels) -> None:
 
 
 def test_cutouts_are_halved_until_it_fits(tiny: TinyModels) -> None:
-    plan = plan_of(tiny)
-    for size in (20, 10, 5, 3, 2, 1):
-        room = _needed(plan_of(tiny, f"cutouts.micro_batch={size}"))
+    plan = plan_of(tiny, "cutouts.count=300")
+    for size in (150, 75, 38, 19):
+        room = _needed(plan_of(tiny, "cutouts.count=300", f"cutouts.micro_batch={size}"))
         assert views(budget(room).fit(plan)) == (size, False)
         assert views(budget(room - 1).fit(plan)) != (size, False)
 
@@ -86,7 +86,7 @@ def test_a_run_says_what_was_chosen_and_a_refused_one_leaves_nothing(
     run: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = _needed(plan_of(tiny, "cutouts.micro_batch=10"))
-    words = ("generate", "a cat", "-c", str(tiny.config), "--set", "cutouts.count=40", "--size", "64x64", "--seed", "1")
+    words = ("generate", "a cat", "-c", str(tiny.config), "--set", "cutouts.count=40", "--size", "16x16", "--seed", "1")
     assert run(*words, "-o", "free.png").code == 0
     monkeypatch.setattr("vqclip.session.Budget", lambda: budget(room))
     short = run(*words, "-o", "short.png")

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from vqclip.config import load_config
-from vqclip.memory import LIBRARIES, META, _kept, estimate_memory
+from vqclip.memory import BACK, LIBRARIES, META, _kept, estimate_memory
 from vqclip.plan import make_plan
 
 
@@ -45,7 +45,7 @@ def test_it_grows_with_what_is_asked(tiny: TinyModels) -> None:
         ["size=32x16"],
         ["count=2"],
         ["prompts=[a, b]"],
-        ["cutouts.count=8"],
+        ["cutouts.count=256"],
         [f"perceptors=[{tiny.clip}, {tiny.clip}]"],
     ):
         assert estimate(tiny, *words) > least, words
@@ -55,15 +55,21 @@ def test_activations_are_proportional(tiny: TinyModels) -> None:
     """Without the fixed part, four times the pictures keep four times as much, like four times the cutouts."""
     one, two, four = (estimate(tiny, f"count={count}") for count in (1, 2, 4))
     assert four - two == 2 * (two - one)
-    one, two, four = (estimate(tiny, f"cutouts.count={count}") for count in (4, 8, 16))
+    one, two, four = (estimate(tiny, f"cutouts.count={count}") for count in (256, 512, 1024))
     assert four - two == 2 * (two - one)
 
 
 def test_micro_batches_save_memory(tiny: TinyModels) -> None:
-    whole, half, single = (estimate(tiny, f"cutouts.micro_batch={size}") for size in ("null", 2, 1))
-    assert whole > half > single
-    assert estimate(tiny, "cutouts.count=64", "cutouts.micro_batch=2") == half  # only one batch at a time
-    assert estimate(tiny, "cutouts.micro_batch=4") == whole
+    many = "cutouts.count=512"
+    whole, half, quarter = (estimate(tiny, many, f"cutouts.micro_batch={size}") for size in ("null", 256, 128))
+    assert whole > half > quarter
+    assert estimate(tiny, "cutouts.count=1024", "cutouts.micro_batch=256") == half  # only one batch at a time
+    assert estimate(tiny, many, "cutouts.micro_batch=512") == whole
+
+
+def test_the_decoder_needs_its_way_back_however_few_cutouts_there_are(tiny: TinyModels) -> None:
+    one, few = (estimate(tiny, "size=128x128", f"cutouts.count={count}") for count in (1, 4))
+    assert one == few
 
 
 def test_low_memory_saves_memory() -> None:
@@ -102,7 +108,7 @@ def test_bf16_keeps_half() -> None:
             for count in (1, 2)
         )
         kept[precision] = two - one
-    cutouts = 32 * 3 * 3 * 224 * 224 * 4
+    cutouts = BACK * 32 * 3 * 3 * 224 * 224 * 4
     assert kept["bf16"] - cutouts == pytest.approx((kept["fp32"] - cutouts) / 2, rel=0.05)
 
 

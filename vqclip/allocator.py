@@ -9,14 +9,14 @@ import os
 
 # malloc.h of the GNU C library; mallopt(3)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-NEVER_TRIM = 2**31 - 1  # bytes free at the heap's end before they go back; the largest that mallopt takes
+NEVER = -1  # for M_TRIM_THRESHOLD: nothing that is free at the heap's end goes back
 GROWTH = 64 * 2**20  # bytes that the heap grows by
 
 
 def worth_keeping(precision: str, low_memory: bool) -> bool:
     """Whether a step's freed memory should stay: where memory is short, only in bf16.
 
-    The gaps in the heap cost up to 15 % of a step's peak there, from 256 to 640 pixels, and half of it in fp32.
+    The gaps in the heap cost up to a third of a step's peak there, from 256 to 640 pixels, and half of it in fp32.
     """
     return precision == "bf16" or not low_memory
 
@@ -27,5 +27,5 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return False
-    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER_TRIM), (M_TOP_PAD, GROWTH))
+    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, NEVER), (M_TOP_PAD, GROWTH))
     return all(mallopt(ctypes.c_int(name), ctypes.c_int(value)) for name, value in settings)

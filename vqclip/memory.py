@@ -20,8 +20,8 @@ LIBRARIES = 900 * 2**20
 """Resident size of the command with torch, open_clip and what they compile, measured on x86-64 Linux."""
 
 BACK = 7 / 4
-"""What a step takes over what it keeps: the gradients on the way back, and the gaps between blocks; measured from 128
-to 512 pixels, in fp32 and bf16."""
+"""What a backward pass needs at its peak over what was kept for it: gradients on the way back, and gaps in the heap;
+measured from 128 to 512 pixels, in fp32 and bf16, with the embedded models and with published sizes."""
 
 PRIOR = 100 * 2**20
 """What the prior takes to draw and rank its pictures."""
@@ -30,9 +30,9 @@ META = torch.device("meta")
 
 
 def estimate_memory(plan: Plan) -> int:
-    """Estimate the peak of one step in bytes: libraries, weights, and what is kept for the backward passes.
+    """Estimate the peak of one step in bytes: libraries, weights, what the decoder keeps, the largest way back.
 
-    The decoder's tensors stay while one micro-batch of cutouts after the other is scored.
+    The decoder's tensors stay while one micro-batch of cutouts after the other is scored, then comes its own way back.
 
     Raises:
         UsageError, ModelError: a model that is not known, or a local file that is damaged.
@@ -46,11 +46,16 @@ def estimate_memory(plan: Plan) -> int:
         vqgan.to(dtype)
         shape = (len(plan.pictures), sizes.embed_dim, plan.height // sizes.factor, plan.width // sizes.factor)
         latent = torch.empty(shape, dtype=dtype, requires_grad=True)
-    decoder = _kept_lightly(vqgan, latent) if plan.config.runtime.low_memory else _kept(lambda: vqgan.decode(latent))
+    if plan.config.runtime.low_memory:
+        kept, block = _kept_lightly(vqgan, latent)
+        ways_back = [BACK * block]
+    else:
+        kept = _kept(lambda: vqgan.decode(latent))
+        ways_back = [(BACK - 1) * kept]
     towers = [_tower(spec, plan) for spec in plan.config.perceptors]
     weights += sum(weight for weight, _ in towers)
-    kept = decoder + max(kept for _, kept in towers)
-    return LIBRARIES + weights + int(BACK * kept) + (PRIOR if plan.config.init.kind == "prior" else 0)
+    ways_back += [BACK * views for _, views in towers]
+    return LIBRARIES + weights + kept + int(max(ways_back)) + (PRIOR if plan.config.init.kind == "prior" else 0)
 
 
 def _tower(spec: str, plan: Plan) -> tuple[int, int]:
@@ -72,8 +77,8 @@ def _tower(spec: str, plan: Plan) -> tuple[int, int]:
     return weights, _kept(lambda: cast(Tensor, perceptor.model.encode_image(seen))) + 3 * _size(cutouts)
 
 
-def _kept_lightly(vqgan: VQGAN, latent: Tensor) -> int:
-    """What a checkpointed decoder keeps, and what one block at a time adds on the way back."""
+def _kept_lightly(vqgan: VQGAN, latent: Tensor) -> tuple[int, int]:
+    """What a checkpointed decoder keeps, and what its largest block does when it is computed again."""
     inputs: list[tuple[nn.Module, tuple[Any, ...]]] = []
     hooks = [
         block.register_forward_pre_hook(lambda block, given: inputs.append((block, given)))
@@ -83,7 +88,7 @@ def _kept_lightly(vqgan: VQGAN, latent: Tensor) -> int:
         kept = _kept(lambda: vqgan.decode(latent))
     for hook in hooks:
         hook.remove()
-    return kept + max(_kept(partial(block, *given)) for block, given in inputs)
+    return kept, max(_kept(partial(block, *given)) for block, given in inputs)
 
 
 def _kept(forward: Callable[[], Tensor]) -> int:
