@@ -16,6 +16,6 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 
 
 def matmul_rate(number_format: torch.dtype, device: torch.device, side: int = 2048) -> float:
-    """Floating-point operations a second of a `side` x `side` matrix product, the best of five after a first."""
+    """Floating-point operations a second of a `side` x `side` matrix product, the best of six."""
     a = torch.randn(side, side, device=device).to(number_format)
     return 2 * side**3 / min(timed(lambda: a @ a, device) for _ in range(6))

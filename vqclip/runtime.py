@@ -54,9 +54,8 @@ def _multiplies_bf16(device: torch.device) -> bool:
 def _quick_in_bf16(cpu: Mapping[str, object]) -> bool:
     """Whether a CPU of these capabilities, as torch tells them, multiplies matrices of bf16 faster than those of fp32.
 
-    Measured by `vqclip doctor`: 2.2 times as fast on AMD's Zen 4 by AVX512-BF16, but half as fast by the same
-    instructions on Intel's Emerald Rapids, which has AMX for it; virtual machines may hide that. An old torch tells
-    nothing.
+    Measured: by AVX512-BF16 2.2 times as fast on an AMD EPYC (Zen 4), but half as fast on an Intel Xeon whose virtual
+    machine had no AMX. AMX itself, made for it, was not measured. An old torch tells nothing.
     """
     by_avx512 = cpu.get("avx512_bf16") and not str(cpu.get("cpu_name")).startswith("Intel")
     return bool(cpu.get("amx_bf16") or by_avx512)

@@ -14,7 +14,7 @@ from vqclip import __version__
 from vqclip.cli.console import Console
 
 PROBE = 512
-"""Side of the matrices whose product is timed: a CPU that only emulates bf16 still needs less than a second."""
+"""Side of the matrices whose product is timed: small, as some CPUs only emulate bf16."""
 
 PACKAGES = (
     "torch",
