@@ -3,6 +3,7 @@
 import gzip
 import importlib.resources
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vqclip.architecture import Architecture
-from vqclip.prior import Prior, PriorSizes, save_prior
-from vqclip.vqgan import VQGAN, load_vqgan
+from vqclip.models.architecture import Architecture
+from vqclip.models.prior import Prior, PriorSizes, save_prior
+from vqclip.models.vqgan import VQGAN, load_vqgan
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # for `scripts`; vqclip is the installed one
 
 TINY_SIZES = Architecture(
     ch=32,

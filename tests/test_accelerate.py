@@ -12,7 +12,8 @@ from taming.modules.diffusionmodules.model import Decoder, ResnetBlock, Upsample
 from tiny_vqgan import NARROW
 from torch import Tensor, nn
 
-from vqclip.accelerate import (
+from vqclip.common.runtime import autocast
+from vqclip.models.fused_blocks import (
     FirstTokenBlock,
     FoldedUpsample,
     FusedEnding,
@@ -24,8 +25,7 @@ from vqclip.accelerate import (
     accelerate,
     fold_quick_gelu,
 )
-from vqclip.runtime import autocast
-from vqclip.vqgan import VQGAN
+from vqclip.models.vqgan import VQGAN
 
 CPU = torch.device("cpu")
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from vqclip.allocator import keep_freed_memory, worth_keeping
+from vqclip.common.allocator import keep_freed_memory, worth_keeping
 
 FAULTS = """
 import resource, sys
-from vqclip.allocator import keep_freed_memory
+from vqclip.common.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 import torch

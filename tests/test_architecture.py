@@ -5,14 +5,14 @@ import pytest
 import torch
 from tiny_vqgan import GUMBEL, NARROW, weights, write_yaml
 
-from vqclip.architecture import (
+from vqclip.common.errors import ModelError
+from vqclip.models.architecture import (
     Architecture,
     check_against_yaml,
     infer_architecture,
     read_yaml,
 )
-from vqclip.errors import ModelError
-from vqclip.vqgan import VQGAN
+from vqclip.models.vqgan import VQGAN
 
 
 def shapes(sizes: Architecture) -> dict[str, tuple[int, ...]]:

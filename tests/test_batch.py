@@ -24,8 +24,8 @@ from vqclip.batch.jobs import Base, Job, read_jobs, shard
 from vqclip.batch.local import InProcess, Processes
 from vqclip.batch.record import DONE, FAILED, Record, Result, read_results
 from vqclip.batch.work import CURVE, Curve, Made, Worker, groups
-from vqclip.errors import UsageError
-from vqclip.images import open_image, to_tensor
+from vqclip.common.errors import UsageError
+from vqclip.common.images import open_image, to_tensor
 from vqclip.outputs.picture import read_metadata
 
 

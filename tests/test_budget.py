@@ -11,12 +11,12 @@ from command import Command
 from conftest import TinyModels
 from PIL import Image
 
-from vqclip.budget import EMBEDDED_PIXEL, EMBEDDED_VIEW, MARGIN, UNCOUNTED, Budget, _needed
-from vqclip.config import load_config
-from vqclip.errors import OutOfMemoryError
-from vqclip.memory import LIBRARIES, estimate_memory
+from vqclip.common.errors import OutOfMemoryError
+from vqclip.config.loader import load_config
 from vqclip.outputs.picture import read_metadata
-from vqclip.plan import Plan, make_plan
+from vqclip.pipeline.memory_estimate import LIBRARIES, estimate_memory
+from vqclip.pipeline.memory_fit import EMBEDDED_PIXEL, EMBEDDED_VIEW, MARGIN, UNCOUNTED, Budget, _needed
+from vqclip.pipeline.plan import Plan, make_plan
 
 MB = 2**20
 
@@ -88,13 +88,13 @@ def test_a_run_says_what_was_chosen_and_a_refused_one_leaves_nothing(
     room = _needed(plan_of(tiny, "cutouts.micro_batch=10"))
     words = ("generate", "a cat", "-c", str(tiny.config), "--set", "cutouts.count=40", "--size", "16x16", "--seed", "1")
     assert run(*words, "-o", "free.png").code == 0
-    monkeypatch.setattr("vqclip.session.Budget", lambda: budget(room))
+    monkeypatch.setattr("vqclip.runs.session.Budget", lambda: budget(room))
     short = run(*words, "-o", "short.png")
     assert short.code == 0 and "cutouts scored at once: 10" in short.stderr
     assert read_metadata(Path("short.png"))["config"]["cutouts"]["micro_batch"] == 10
     one, other = (np.asarray(Image.open(name), dtype=int) for name in ("free.png", "short.png"))
     assert abs(one - other).max() <= 1
-    monkeypatch.setattr("vqclip.session.Budget", lambda: budget(UNCOUNTED))
+    monkeypatch.setattr("vqclip.runs.session.Budget", lambda: budget(UNCOUNTED))
     refused = run(*words, "-o", "none.png")
     assert refused.code == 4 and "make --size smaller" in refused.stderr and len(refused.stderr.splitlines()) <= 3
     assert not list(Path().glob("none*"))
@@ -103,7 +103,7 @@ def test_a_run_says_what_was_chosen_and_a_refused_one_leaves_nothing(
 LIMITED = """
 import resource, sys
 import open_clip
-import vqclip.session
+import vqclip.runs.session
 from vqclip.cli.app import main
 if (extra := int(sys.argv.pop(1))):
     used = next(line for line in open("/proc/self/status") if line.startswith("VmSize"))

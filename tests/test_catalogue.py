@@ -4,15 +4,15 @@ import pytest
 import torch
 import yaml
 
-from vqclip.clip_catalogue import CLIPS
-from vqclip.clip_files import HUB_NAMES
-from vqclip.config import load_config
-from vqclip.optimisers import OPTIMISERS
-from vqclip.paths import configs_dir
-from vqclip.places import HubFile
-from vqclip.recipes import RECIPES
-from vqclip.vqgan import VQGAN
-from vqclip.vqgan_catalogue import VQGANS
+from vqclip.common.paths import configs_dir
+from vqclip.config.loader import load_config
+from vqclip.guidance.recipes import RECIPES
+from vqclip.hub.clip_catalogue import CLIPS
+from vqclip.hub.clip_files import HUB_NAMES
+from vqclip.hub.sources import HubFile
+from vqclip.hub.vqgan_catalogue import VQGANS
+from vqclip.models.vqgan import VQGAN
+from vqclip.optimisation.optimisers import OPTIMISERS
 
 
 def test_the_names_are_the_published_setups() -> None:

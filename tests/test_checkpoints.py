@@ -19,9 +19,9 @@ from omegaconf._utils import get_omega_conf_dumper
 from safetensors.torch import save_file
 from tiny_vqgan import write_lightning
 
-from vqclip.checkpoints import read_metadata, read_tensors
-from vqclip.errors import ModelError
-from vqclip.inert import Nothing, stand_ins
+from vqclip.common.errors import ModelError
+from vqclip.models.weights.pickle_stubs import Nothing, stand_ins
+from vqclip.models.weights.reader import read_metadata, read_tensors
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(3), "b": torch.zeros(1000)}
 

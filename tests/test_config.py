@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqclip.config import (
+from vqclip.common.errors import UsageError
+from vqclip.config.loader import (
     MARK,
     ConfigReader,
     _read_yaml,
@@ -22,9 +23,8 @@ from vqclip.config import (
     to_dict,
     to_yaml,
 )
-from vqclip.errors import UsageError
-from vqclip.plan import check
-from vqclip.settings import Config, parse_size
+from vqclip.config.schema import Config, parse_size
+from vqclip.pipeline.plan import check
 
 DATA = ["${oc.env:HOME}", "${", "${missing}", "???", "[red]", "$?", f"a${MARK}b?{MARK}", "\\${x}", "a: b # c", "null"]
 
@@ -327,7 +327,7 @@ def test_a_reader_reads_each_layer_once_and_says_what_load_config_says(monkeypat
     asks = [(layers[:1], ["count=3"], {"size": "32x32"}), (layers, [], {"optimise.lr": 0.1, "init.weight": None})]
     expected = [load_config(*ask) for ask in asks]
     paths: list[Path] = []
-    monkeypatch.setattr("vqclip.config._read_yaml", lambda path: paths.append(path) or _read_yaml(path))
+    monkeypatch.setattr("vqclip.config.loader._read_yaml", lambda path: paths.append(path) or _read_yaml(path))
     reader = ConfigReader()
     assert [reader.load(*ask) for ask in asks * 3] == expected * 3
     assert [path.name for path in paths] == ["default.yaml", "one.yaml", "two.yaml"]

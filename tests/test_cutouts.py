@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.cutouts import Draws, cut, draw, draw_noise
-from vqclip.recipes import RECIPES, Erase, Jitter, Look, Recipe, Sharpen
-from vqclip.warps import Affine, Canvas, Padding, Perspective, Square, Warp
+from vqclip.guidance.cutouts import Draws, cut, draw, draw_noise
+from vqclip.guidance.recipes import RECIPES, Erase, Jitter, Look, Recipe, Sharpen
+from vqclip.guidance.warps import Affine, Canvas, Padding, Perspective, Square, Warp
 
 CPU = torch.device("cpu")
 NAMES = sorted(RECIPES)

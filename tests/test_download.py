@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from faulty_server import Behaviour, Server, serving
 
-from vqclip import download
-from vqclip.download import Wanted, fetch
-from vqclip.errors import ModelError, OutputError
-from vqclip.places import HubFile, Place, WebFile
+from vqclip.common.errors import ModelError, OutputError
+from vqclip.hub import download
+from vqclip.hub.download import Wanted, fetch
+from vqclip.hub.sources import HubFile, Place, WebFile
 
 CONTENT = b"\x80" + os.urandom(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -255,8 +255,8 @@ def test_a_hub_that_fails_leaves_the_word_to_the_next_mirror(target: Path, monke
 SCRIPT = """
 import sys
 from pathlib import Path
-from vqclip.places import WebFile
-from vqclip.download import Wanted, fetch
+from vqclip.hub.sources import WebFile
+from vqclip.hub.download import Wanted, fetch
 url, digest, target = sys.argv[1:]
 def watch(done, total):
     print(done, flush=True)

@@ -8,7 +8,6 @@ import contextlib
 import gzip
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,11 @@ from PIL import features
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
-import draw_scenes
-import scene_things
-import scenes
-
-from vqclip.prior import Sampling
-from vqclip.prior_files import find_prior
-from vqclip.proposals import load_proposer
-from vqclip.vqgan import load_vqgan
+from scripts.data import draw_scenes, scene_things, scenes
+from vqclip.hub.prior_files import find_prior
+from vqclip.models.prior import Sampling
+from vqclip.models.rerank import load_proposer
+from vqclip.models.vqgan import load_vqgan
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "embedded"
 LEAST_PSNR = 23.0  # dB; MODEL_CARD.md says what the shipped weights reach

@@ -10,9 +10,9 @@ from command import Command
 from conftest import TinyModels, save_tiny_clip
 from PIL import Image
 
-from vqclip.config import load_config
-from vqclip.errors import UsageError
-from vqclip.evaluate import diversity, give_verdict, load_judge, read_prompts, read_tiles
+from vqclip.common.errors import UsageError
+from vqclip.config.loader import load_config
+from vqclip.tools.evaluate import diversity, give_verdict, load_judge, read_prompts, read_tiles
 
 TEXTS = ["a cat", "a dog", "a cow"]
 

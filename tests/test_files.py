@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vqclip.errors import OutputError, UsageError
-from vqclip.outputs.files import replacing, write_bytes, write_text, writing
+from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.files import replacing, write_bytes, write_text, writing
 
 
 def names(folder: Path = Path()) -> list[str]:

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqclip.errors import OutputError, UsageError
+from vqclip.common.errors import OutputError, UsageError
+from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs import video as module
 from vqclip.outputs.frames import Frames, Videos
 from vqclip.outputs.picture import save_picture
 from vqclip.outputs.video import check_video, write_video
-from vqclip.step import Finished, Step
 
 HOME = Path("frames")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vqclip.free_memory import available_memory, resident_memory
+from vqclip.common.process_memory import available_memory, resident_memory
 
 MB = 2**20
 

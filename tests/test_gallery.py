@@ -13,8 +13,8 @@ from command import Command
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from vqclip.errors import OutputError, UsageError
-from vqclip.gallery import write_gallery
+from vqclip.common.errors import OutputError, UsageError
+from vqclip.tools.gallery import write_gallery
 
 EVIL = '"><script>document.title = "taken"</script>&amp; <img src=x onerror="document.title=\'taken\'">'
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from vqclip.errors import UsageError
-from vqclip.gather import Given, gather
+from vqclip.common.errors import UsageError
+from vqclip.tools.inputs import Given, gather
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ def test_a_prompt_is_data(vqclip: Command, tiny: TinyModels) -> None:
 def test_an_unforeseen_failure_is_called_a_bug(
     vqclip: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vqclip.session.build", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("vqclip.runs.session.build", lambda *_, **__: 1 / 0)
     done = vqclip("generate", "-c", str(tiny.config), "a", "-o", "b.png")
     assert done.code == 1 and "vqclip has a bug: ZeroDivisionError" in done.stderr and files() == set()
 

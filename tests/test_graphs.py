@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vqclip.config import load_config
-from vqclip.graphs import Recorded
-from vqclip.loop import Descent, differentiate, optimise
-from vqclip.objective import Guide, Objective, Targets
-from vqclip.optimisers import SCHEDULES, Ema
-from vqclip.pipeline import build
-from vqclip.plan import make_plan
-from vqclip.recipes import RECIPES
-from vqclip.runtime import Generators
+from vqclip.common.runtime import Generators
+from vqclip.config.loader import load_config
+from vqclip.guidance.objective import Guide, Objective, Targets
+from vqclip.guidance.recipes import RECIPES
+from vqclip.optimisation.cuda_graphs import Recorded
+from vqclip.optimisation.loop import Descent, differentiate, optimise
+from vqclip.optimisation.optimisers import SCHEDULES, Ema
+from vqclip.pipeline.build import build
+from vqclip.pipeline.plan import make_plan
 
 gpu = pytest.mark.gpu
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

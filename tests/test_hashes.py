@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vqclip import hashes
-from vqclip.hashes import known_sha256, sha256
-from vqclip.paths import cache_dir
+from vqclip.common import hashes
+from vqclip.common.hashes import known_sha256, sha256
+from vqclip.common.paths import cache_dir
 
 
 def test_sha256_is_hashlibs(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vqclip.errors import UsageError
-from vqclip.images import fit, open_image, to_image, to_tensor
+from vqclip.common.errors import UsageError
+from vqclip.common.images import fit, open_image, to_image, to_tensor
 
 GREY = (128, 128, 128)
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from conftest import TINY_SIZES, TinyModels
 
-from vqclip.errors import UsageError
-from vqclip.inits import INITS, Start, first_latent
-from vqclip.runtime import Generators
-from vqclip.vqgan import VQGAN, load_vqgan
+from vqclip.common.errors import UsageError
+from vqclip.common.runtime import Generators
+from vqclip.models.vqgan import VQGAN, load_vqgan
+from vqclip.optimisation.start import INITS, Start, first_latent
 
 RANDOM = [kind for kind in INITS if kind not in ("image", "prior")]
 

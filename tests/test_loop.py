@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqclip.loop import Descent, optimise
-from vqclip.optimisers import SCHEDULES, Ema, make_optimiser
-from vqclip.runtime import Generators
-from vqclip.step import Step
+from vqclip.common.runtime import Generators
+from vqclip.optimisation.loop import Descent, optimise
+from vqclip.optimisation.optimisers import SCHEDULES, Ema, make_optimiser
+from vqclip.optimisation.step import Step
 
 SHAPE = (2, 3, 4, 4)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.losses import LOSSES, init_loss, prompt_loss, replace_grad, spherical_distance
+from vqclip.guidance.losses import LOSSES, init_loss, prompt_loss, replace_grad, spherical_distance
 
 FOREVER = -math.inf
 

@@ -6,9 +6,9 @@ from conftest import TinyModels
 from safetensors.torch import load_file
 from torch import nn
 
-from vqclip.config import load_config
-from vqclip.memory import BACK, LIBRARIES, META, _kept, estimate_memory
-from vqclip.plan import make_plan
+from vqclip.config.loader import load_config
+from vqclip.pipeline.memory_estimate import BACK, LIBRARIES, META, _kept, estimate_memory
+from vqclip.pipeline.plan import make_plan
 
 
 def estimate(tiny: TinyModels, *words: str) -> int:

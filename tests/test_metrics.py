@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vqclip.errors import OutputError
+from vqclip.common.errors import OutputError
+from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.metrics import Metrics
-from vqclip.step import Finished, Step
 
 PATH = Path("run/metrics.jsonl")
 

@@ -19,15 +19,15 @@ from faulty_server import Behaviour, serving
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from tiny_vqgan import weights, write_lightning
 
-from vqclip import clip_files, store, vqgan_catalogue
-from vqclip.clip_catalogue import CLIPS
-from vqclip.clip_store import verify_clip
-from vqclip.config import load_config
-from vqclip.errors import ModelError
-from vqclip.places import WebFile
-from vqclip.shelf import store_dir
-from vqclip.store import convert_vqgan
-from vqclip.vqgan_catalogue import VQGANS
+from vqclip.common.errors import ModelError
+from vqclip.config.loader import load_config
+from vqclip.hub import clip_files, store, vqgan_catalogue
+from vqclip.hub.clip_catalogue import CLIPS
+from vqclip.hub.clip_store import verify_clip
+from vqclip.hub.sources import WebFile
+from vqclip.hub.store import convert_vqgan
+from vqclip.hub.store_index import store_dir
+from vqclip.hub.vqgan_catalogue import VQGANS
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_configs_name_stands_for_all_that_it_needs(run: Command, monkeypatch: 
         return Path(__file__)
 
     monkeypatch.setattr(store, "pull_vqgan", vqgan)
-    monkeypatch.setattr("vqclip.clip_store.pull_clip", clip)
+    monkeypatch.setattr("vqclip.hub.clip_store.pull_clip", clip)
     assert run("models", "pull", "imagenet-16384").code == 0
     assert sorted(asked) == sorted(["imagenet-16384", *config.perceptors])
     asked.clear()
@@ -236,7 +236,7 @@ def test_a_clip_model_in_the_cache_is_found_verified_and_removed(run: Command) -
 
 @pytest.mark.usefixtures("hub", "online")
 def test_a_damaged_arrival_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vqclip.clip_store import pull_clip
+    from vqclip.hub.clip_store import pull_clip
 
     def download(repository: str, file: str, **options: Any) -> str:
         return str(in_hub_cache(b"weights", repository, digest="a" * 64))
@@ -283,8 +283,8 @@ def test_the_second_name_of_the_weights_is_tried(monkeypatch: pytest.MonkeyPatch
 PULL = """
 import sys
 from dataclasses import replace
-from vqclip import vqgan_catalogue
-from vqclip.places import WebFile
+from vqclip.hub import vqgan_catalogue
+from vqclip.hub.sources import WebFile
 entry = replace(vqgan_catalogue.VQGANS["vq-f4"], places=(WebFile(sys.argv[1]),), sha256=None)
 vqgan_catalogue.VQGANS["vq-f4"] = entry
 sys.argv = ["vqclip", "models", "pull", "vq-f4", "--no-clip"]

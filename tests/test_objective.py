@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.cutouts import cut, draw, draw_noise
-from vqclip.errors import UsageError
-from vqclip.losses import LOSSES, spherical_distance
-from vqclip.objective import Guide, Objective, Targets
-from vqclip.recipes import RECIPES, Look, Recipe
-from vqclip.warps import Canvas, Square
+from vqclip.common.errors import UsageError
+from vqclip.guidance.cutouts import cut, draw, draw_noise
+from vqclip.guidance.losses import LOSSES, spherical_distance
+from vqclip.guidance.objective import Guide, Objective, Targets
+from vqclip.guidance.recipes import RECIPES, Look, Recipe
+from vqclip.guidance.warps import Canvas, Square
 
 RED, GREEN, BLUE = torch.eye(3)
 STILL = Recipe(looks=(Look((Square(1.0),)),))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqclip.errors import UsageError
-from vqclip.optimisers import OPTIMISERS, SCHEDULES, Ema, make_optimiser
+from vqclip.common.errors import UsageError
+from vqclip.optimisation.optimisers import OPTIMISERS, SCHEDULES, Ema, make_optimiser
 
 
 def latents(n: int = 3) -> Tensor:

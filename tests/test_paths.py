@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vqclip import paths
+from vqclip.common import paths
 
 
 def test_a_checkout_uses_the_repositorys_root(monkeypatch: pytest.MonkeyPatch) -> None:

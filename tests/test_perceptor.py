@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from conftest import TINY_CLIP, TINY_PREPROCESS, TinyModels
 from safetensors.torch import load_file
 
-from vqclip import clip_files
-from vqclip.clip_files import ClipFiles, clip_architecture, find_clip, openai_archives
-from vqclip.errors import ModelError, UsageError
-from vqclip.images import to_image, to_tensor
-from vqclip.perceptor import Perceptor, load_perceptor
+from vqclip.common.errors import ModelError, UsageError
+from vqclip.common.images import to_image, to_tensor
+from vqclip.hub import clip_files
+from vqclip.hub.clip_files import clip_architecture, find_clip, openai_archives
+from vqclip.models.files import ClipFiles
+from vqclip.models.perceptor import Perceptor, load_perceptor
 
 CPU = torch.device("cpu")
 
@@ -131,7 +132,7 @@ def test_published_weights_in_the_cache_bring_their_own_mean_and_std(
         "huggingface_hub.try_to_load_from_cache",
         lambda repository, name: str(weights) if name == weights.name else None,
     )
-    monkeypatch.setattr("vqclip.clip_files.find_spec", lambda name: True)  # as if transformers were installed
+    monkeypatch.setattr("vqclip.hub.clip_files.find_spec", lambda name: True)  # as if transformers were installed
     files = find_clip("ViT-B-16-SigLIP-256:webli")
     assert files.weights == weights
     assert files.preprocess["mean"] == (0.5, 0.5, 0.5) and files.preprocess["resize_mode"] == "squash"

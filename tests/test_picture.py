@@ -15,10 +15,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors import safe_open
 
-from vqclip.errors import OutputError, UsageError
-from vqclip.images import to_tensor
+from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.images import to_tensor
+from vqclip.optimisation.step import Finished
 from vqclip.outputs.picture import Pictures, read_metadata, save_picture
-from vqclip.step import Finished
 
 PROMPT = "ein Äpfel 🍎 | ${oc.env:HOME} [red] 日本:2"
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from conftest import TinyModels
 
-from vqclip.accelerate import FusedEnding
-from vqclip.config import config_from_dict, load_config
-from vqclip.errors import NumericsError, OutOfMemoryError, UsageError
-from vqclip.hashes import sha256
-from vqclip.pipeline import assemble, build, fingerprint, load_models, metadata, run
-from vqclip.plan import Plan, make_plan
-from vqclip.prior import Sampling
-from vqclip.runtime import Generators
-from vqclip.step import Finished, Step
+from vqclip.common.errors import NumericsError, OutOfMemoryError, UsageError
+from vqclip.common.hashes import sha256
+from vqclip.common.runtime import Generators
+from vqclip.config.loader import config_from_dict, load_config
+from vqclip.models.fused_blocks import FusedEnding
+from vqclip.models.prior import Sampling
+from vqclip.optimisation.step import Finished, Step
+from vqclip.pipeline.build import assemble, build, fingerprint, load_models, metadata, run
+from vqclip.pipeline.plan import Plan, make_plan
 
 # Sum over terms at each step for seed 1 and the prompt "a cat" with the tiny models of conftest.py.
 GOLDEN = [1.335972, 1.353171, 1.380171, 1.344187, 1.316275, 1.352134]
@@ -139,7 +139,7 @@ def test_an_ensemble_adds_the_losses_of_its_members(tiny: TinyModels) -> None:
 
 
 def test_image_prompts_alone_pull_the_picture(tiny: TinyModels) -> None:
-    from vqclip.images import to_image
+    from vqclip.common.images import to_image
 
     to_image(torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(3))).save("wanted.png")
     plan = plan_of(tiny, "image_prompts=[wanted.png:2]", "optimise.steps=30", "cutouts.count=16", prompts=())

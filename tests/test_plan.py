@@ -11,13 +11,13 @@ from conftest import TinyModels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vqclip.config import load_config, to_yaml
-from vqclip.errors import ModelError, UsageError
-from vqclip.plan import ImagePrompt, Plan, _parse_image_prompt, check, make_plan, seeds
-from vqclip.prior_files import has_embedded_prior
-from vqclip.prompts import Prompt
-from vqclip.runtime import resolve_precision
-from vqclip.settings import Config
+from vqclip.common.errors import ModelError, UsageError
+from vqclip.common.runtime import resolve_precision
+from vqclip.config.loader import load_config, to_yaml
+from vqclip.config.prompts import Prompt
+from vqclip.config.schema import Config
+from vqclip.hub.prior_files import has_embedded_prior
+from vqclip.pipeline.plan import ImagePrompt, Plan, _parse_image_prompt, check, make_plan, seeds
 
 
 def config(tiny: TinyModels, *words: str, prompts: list[str] | None = None) -> Config:

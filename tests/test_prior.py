@@ -9,11 +9,12 @@ import torch
 from conftest import TINY_PRIOR, TinyModels, tiny_prior
 from safetensors.torch import load_file, save_file
 
-from vqclip.errors import ModelError, UsageError
-from vqclip.prior import BLOCK, Prior, Sampling, load_prior, pick_codes, save_prior
-from vqclip.prior_files import PriorFiles, find_prior
-from vqclip.proposals import Proposer, best_proposals, load_proposer
-from vqclip.vqgan import load_vqgan
+from vqclip.common.errors import ModelError, UsageError
+from vqclip.hub.prior_files import find_prior
+from vqclip.models.files import PriorFiles
+from vqclip.models.prior import BLOCK, Prior, Sampling, load_prior, pick_codes, save_prior
+from vqclip.models.rerank import Proposer, best_proposals, load_proposer
+from vqclip.models.vqgan import load_vqgan
 
 SIDE, ENTRIES = TINY_PRIOR.side, TINY_PRIOR.entries
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqclip.errors import UsageError
-from vqclip.prompts import Prompt, parse_prompts
+from vqclip.common.errors import UsageError
+from vqclip.config.prompts import Prompt, parse_prompts
 
 
 @pytest.mark.parametrize(

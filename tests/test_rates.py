@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vqclip import rates
+from vqclip.common import rates
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vqclip.recipes import LUMA, RECIPES, Erase, Jitter, Sharpen
-from vqclip.warps import Affine, Flip, Letterbox, Perspective, ResizedCrop, Square
+from vqclip.guidance.recipes import LUMA, RECIPES, Erase, Jitter, Sharpen
+from vqclip.guidance.warps import Affine, Flip, Letterbox, Perspective, ResizedCrop, Square
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:

@@ -10,8 +10,8 @@ from command import Command
 from conftest import TinyModels
 from PIL import Image
 
-from vqclip.reconstruct import psnr, reconstruct, side_by_side
-from vqclip.vqgan import load_vqgan
+from vqclip.models.vqgan import load_vqgan
+from vqclip.tools.reconstruct import psnr, reconstruct, side_by_side
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import torch
 from test_loop import Towards, make_descent
 from torch import Tensor
 
-from vqclip.errors import NumericsError
-from vqclip.loop import Descent, optimise
-from vqclip.recovery import finite_steps
+from vqclip.common.errors import NumericsError
+from vqclip.optimisation.loop import Descent, optimise
+from vqclip.optimisation.recovery import finite_steps
 
 
 class Breaking(Towards):

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from vqclip.errors import UsageError
-from vqclip.registry import did_you_mean, pick
+from vqclip.common.errors import UsageError
+from vqclip.common.registry import did_you_mean, pick
 
 TABLE = {"adam": 1, "adagrad": 2, "sgd": 3}
 

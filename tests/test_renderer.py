@@ -5,10 +5,10 @@ import torch
 from tiny_vqgan import NARROW
 from torch import Tensor, nn
 
-from vqclip.checkpointing import blocks, checkpointed
-from vqclip.memory import _kept
-from vqclip.renderer import Renderer
-from vqclip.vqgan import VQGAN
+from vqclip.models.gradient_checkpointing import blocks, checkpointed
+from vqclip.models.renderer import Renderer
+from vqclip.models.vqgan import VQGAN
+from vqclip.pipeline.memory_estimate import _kept
 
 CPU = torch.device("cpu")
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from vqclip.errors import UsageError
+from vqclip.common.errors import UsageError
 from vqclip.outputs.picture import read_metadata
-from vqclip.rerun import differences, read_recorded
+from vqclip.runs.rerun import differences, read_recorded
 
 
 @pytest.fixture

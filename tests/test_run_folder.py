@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vqclip.errors import BusyError, OutputError, UsageError
-from vqclip.outputs import run as module
-from vqclip.outputs.run import (
+from vqclip.common.errors import BusyError, OutputError, UsageError
+from vqclip.runs import folder as module
+from vqclip.runs.folder import (
     RunFolder,
     check_free,
     clear,
@@ -177,7 +177,7 @@ def test_holding_keeps_what_was_written() -> None:
 
 def test_a_second_process_is_kept_out() -> None:
     run = locate_run("D/", 1, "s")
-    code = "from vqclip.outputs.run import *\nwith holding(locate_run('D/', 1, 's')): print('held')"
+    code = "from vqclip.runs.folder import *\nwith holding(locate_run('D/', 1, 's')): print('held')"
     with holding(run):
         touch(run.config)
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
-from vqclip.errors import UsageError
-from vqclip.runtime import Generators, autocast, resolve_device, resolve_precision, set_threads
+from vqclip.common.errors import UsageError
+from vqclip.common.runtime import Generators, autocast, resolve_device, resolve_precision, set_threads
 
 CPU = torch.device("cpu")
 PURPOSES = ("start", "cutouts", "noise")

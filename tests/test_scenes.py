@@ -4,21 +4,13 @@ Most tests draw, so they need the emoji font (Debian: fonts-noto-color-emoji) an
 """
 
 import random
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
-import draw_scenes
-import scene_styles
-import scene_things
-import scene_words
-import scenes
-from scenes import Scene
+from scripts.data import draw_scenes, scene_styles, scene_things, scene_words, scenes
+from scripts.data.scenes import Scene
 
 drawn = pytest.mark.skipif(
     scene_things.font_path() is None or not features.check("raqm"),

@@ -14,13 +14,13 @@ from command import Command
 from conftest import TinyModels
 from PIL import Image
 
-from vqclip.clip_files import find_clip
-from vqclip.errors import OutputError, UsageError
-from vqclip.hashes import Stamp
-from vqclip.index import Index, index_file, read_index, update_index, write_index
-from vqclip.paths import cache_dir
-from vqclip.perceptor import Perceptor, load_perceptor
-from vqclip.search import find, query_vector
+from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.hashes import Stamp
+from vqclip.common.paths import cache_dir
+from vqclip.hub.clip_files import find_clip
+from vqclip.models.perceptor import Perceptor, load_perceptor
+from vqclip.tools.search import find, query_vector
+from vqclip.tools.search_index import Index, index_file, read_index, update_index, write_index
 
 
 def picture(path: Path, seed: int) -> Path:
@@ -115,7 +115,7 @@ def test_a_damaged_index_is_made_anew(looks: Looks, damage: str) -> None:
 
 
 def test_an_interrupted_first_run_loses_little(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vqclip.index.SAVE_EVERY", 2)
+    monkeypatch.setattr("vqclip.tools.search_index.SAVE_EVERY", 2)
 
     def stop(done: int, total: int) -> None:
         if done == 5:

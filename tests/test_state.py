@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vqclip.errors import ModelError, OutputError, UsageError
+from vqclip.common.errors import ModelError, OutputError, UsageError
+from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.state import Partial, State, load_state, saved_states
-from vqclip.step import Finished, Step
 
 HOME = Path("run/state")
 RUN = {"config": {"size": "16x16", "prompts": ["日本 ${x}"], "ema": 0.5, "file": None}, "models": {"vqgan": "abc"}}

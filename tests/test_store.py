@@ -19,14 +19,14 @@ from faulty_server import Behaviour, serving
 from safetensors import safe_open
 from tiny_vqgan import loss_tensors, weights, write_lightning, write_yaml
 
-from vqclip import store
-from vqclip.conversion import convert_file
-from vqclip.errors import ModelError, OutputError, UsageError
-from vqclip.places import WebFile
-from vqclip.shelf import read_record, store_dir, stored_file, stored_names
-from vqclip.store import convert_vqgan, locate, pull_vqgan, remove, verify
-from vqclip.vqgan import load_vqgan
-from vqclip.vqgan_catalogue import VQGANS, PublishedVQGAN
+from vqclip.common.errors import ModelError, OutputError, UsageError
+from vqclip.hub import store
+from vqclip.hub.conversion import convert_file
+from vqclip.hub.sources import WebFile
+from vqclip.hub.store import convert_vqgan, locate, pull_vqgan, remove, verify
+from vqclip.hub.store_index import read_record, store_dir, stored_file, stored_names
+from vqclip.hub.vqgan_catalogue import VQGANS, PublishedVQGAN
+from vqclip.models.vqgan import load_vqgan
 
 
 @pytest.fixture(autouse=True)
@@ -118,9 +118,9 @@ PULL = """
 import sys
 from dataclasses import replace
 from conftest import TINY_SIZES
-from vqclip.vqgan_catalogue import VQGANS
-from vqclip.places import WebFile
-from vqclip.store import pull_vqgan
+from vqclip.hub.vqgan_catalogue import VQGANS
+from vqclip.hub.sources import WebFile
+from vqclip.hub.store import pull_vqgan
 entry = replace(VQGANS["imagenet-1024"], places=(WebFile(sys.argv[1]),), sha256=None, architecture=TINY_SIZES)
 print(pull_vqgan(entry))
 """

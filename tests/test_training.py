@@ -2,24 +2,31 @@
 
 import math
 import random
-import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-
-import numpy as np
-import scene_words
-import train_prior
-import train_vqgan
-import training
-from disturbances import Disturbance, distort
-from scene_attributes import NUMBERS, QUESTIONS, SCALE, SLOTS, UNSAID, Attributes, answers, said_answers, targets
-from scenes import HOLDING, Scene, training_scene
+from scripts.data import scene_words
+from scripts.data.scene_attributes import (
+    NUMBERS,
+    QUESTIONS,
+    SCALE,
+    SLOTS,
+    UNSAID,
+    Attributes,
+    answers,
+    said_answers,
+    targets,
+)
+from scripts.data.scenes import HOLDING, Scene, training_scene
+from scripts.train import prior as train_prior
+from scripts.train import training
+from scripts.train import vqgan as train_vqgan
+from scripts.train.disturbances import Disturbance, distort
 
 PAIR = Scene("cat", "dog", second_colour="blue", place="right of", ground="striped", ground_colour="red")
 STILL = Disturbance(zoom=(1.0, 1.0), turn=0.0, gain=0.0, lift=0.0, noise=0.0, erase=0.0, pools=(1,))

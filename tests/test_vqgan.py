@@ -21,10 +21,10 @@ from tiny_vqgan import (
 )
 from torch import Tensor
 
-from vqclip.architecture import Architecture, infer_architecture
-from vqclip.errors import ModelError
-from vqclip.vqgan import VQGAN, clamp_with_grad, load_vqgan, read_architecture
-from vqclip.vqgan_catalogue import VQGANS
+from vqclip.common.errors import ModelError
+from vqclip.hub.vqgan_catalogue import VQGANS
+from vqclip.models.architecture import Architecture, infer_architecture
+from vqclip.models.vqgan import VQGAN, clamp_with_grad, load_vqgan, read_architecture
 
 # Encoder, decoder and whole model: tensors and numbers in the published files.
 PUBLISHED_LAYOUTS = {

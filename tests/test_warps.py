@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.warps import Affine, Canvas, Flip, Letterbox, Perspective, ResizedCrop, Square
+from vqclip.guidance.warps import Affine, Canvas, Flip, Letterbox, Perspective, ResizedCrop, Square
 
 SQUARE = Canvas(64, 64, 32)
 WIDE = Canvas(64, 128, 32)

@@ -1,17 +1,13 @@
 """The hint about unknown words: never for what training captions say, always for what they never say."""
 
 import random
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqclip.evaluate import read_prompts
-from vqclip.words import hint, known_words, unknown_words
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+from vqclip.config.vocabulary import hint, known_words, unknown_words
+from vqclip.tools.evaluate import read_prompts
 
 
 @pytest.mark.parametrize("name", ["heldout-single", "heldout-composed"])

@@ -12,11 +12,11 @@ from command import Command
 from conftest import TinyModels
 from PIL import Image
 
-from vqclip.clip_files import find_clip
-from vqclip.embedding import embed_files
-from vqclip.errors import UsageError
-from vqclip.perceptor import Perceptor, load_perceptor
-from vqclip.zeroshot import TEMPLATES, label_vectors, parse_labels, probabilities
+from vqclip.common.errors import UsageError
+from vqclip.hub.clip_files import find_clip
+from vqclip.models.perceptor import Perceptor, load_perceptor
+from vqclip.tools.embedding import embed_files
+from vqclip.tools.zeroshot import TEMPLATES, label_vectors, parse_labels, probabilities
 
 
 @pytest.fixture

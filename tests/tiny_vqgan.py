@@ -15,7 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 from torch import nn
 
-from vqclip.architecture import Architecture
+from vqclip.models.architecture import Architecture
 
 NARROW = Architecture(
     ch=32,

@@ -13,8 +13,8 @@ from vqclip.batch.jobs import Job
 from vqclip.batch.local import Engine
 from vqclip.batch.record import DONE, FAILED, Record, Result
 from vqclip.batch.work import Made, groups
-from vqclip.errors import BusyError, OutputError
-from vqclip.outputs.files import write_bytes, writing
+from vqclip.common.errors import BusyError, OutputError
+from vqclip.common.files import write_bytes, writing
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """Failures of the folder rather than of one name in it."""

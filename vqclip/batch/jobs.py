@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from vqclip.config import ConfigReader
-from vqclip.errors import UsageError, VqclipError
-from vqclip.images import SUFFIXES
-from vqclip.plan import DRAWN_SEEDS
-from vqclip.settings import SEED_LIMIT, Config
+from vqclip.common.errors import UsageError, VqclipError
+from vqclip.common.images import SUFFIXES
+from vqclip.config.loader import ConfigReader
+from vqclip.config.schema import SEED_LIMIT, Config
+from vqclip.pipeline.plan import DRAWN_SEEDS
 
 FIELDS = ("prompt", "seed", "size", "steps", "config", "count", "init_image", "image_prompts", "output", "set")
 """What a job may say; everything else in it is an error of that job."""

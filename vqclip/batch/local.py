@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from vqclip.batch.jobs import Job
 from vqclip.batch.work import Made, Worker
-from vqclip.errors import ExitCode
+from vqclip.common.errors import ExitCode
 
 RETRIES = 2
 """How often a job is tried again whose worker died."""
@@ -170,7 +170,7 @@ def _work(
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     if threads is not None:
-        from vqclip.runtime import set_threads
+        from vqclip.common.runtime import set_threads
 
         set_threads(threads)
     worker = Worker(pull, states)

@@ -9,7 +9,7 @@ from typing import Any
 from vqclip.batch.jobs import Job
 from vqclip.batch.local import POLL, RETRIES
 from vqclip.batch.work import Made, Worker
-from vqclip.errors import ExitCode, UsageError
+from vqclip.common.errors import ExitCode, UsageError
 
 
 class RayCluster:
@@ -80,7 +80,7 @@ class Actor:
     """A worker in a process of Ray's."""
 
     def __init__(self, threads: int | None, pull: bool) -> None:
-        from vqclip.runtime import set_threads
+        from vqclip.common.runtime import set_threads
 
         set_threads(threads)
         self.worker = Worker(pull)

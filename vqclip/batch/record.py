@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.batch.jobs import Job
-from vqclip.outputs.files import writing
+from vqclip.common.files import writing
 
 DONE, FAILED = "done", "failed"
 

@@ -13,15 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vqclip.batch.jobs import Job
-from vqclip.budget import Budget
-from vqclip.config import to_dict
-from vqclip.errors import ExitCode, OutOfMemoryError, VqclipError
+from vqclip.common.errors import ExitCode, OutOfMemoryError, VqclipError
+from vqclip.config.loader import to_dict
+from vqclip.config.schema import Config
+from vqclip.optimisation.step import Finished, Sink, Step
 from vqclip.outputs.picture import save_picture
 from vqclip.outputs.state import State, load_state
-from vqclip.pipeline import Models, Parts, assemble, fingerprint, load_models, metadata, run
-from vqclip.plan import Plan, make_plan
-from vqclip.settings import Config
-from vqclip.step import Finished, Sink, Step
+from vqclip.pipeline.build import Models, Parts, assemble, fingerprint, load_models, metadata, run
+from vqclip.pipeline.memory_fit import Budget
+from vqclip.pipeline.plan import Plan, make_plan
 
 CURVE = 40
 """Points of a loss curve that are kept."""
@@ -208,7 +208,7 @@ def group_size(jobs: Iterable[Job], asked: int | None) -> int:
     """Return how many pictures to optimise at once: what the user asked, or what the kind of device suggests."""
     if asked is not None:
         return asked
-    from vqclip.runtime import resolve_device
+    from vqclip.common.runtime import resolve_device
 
     first = next((job.config for job in jobs if job.config is not None), None)
     try:

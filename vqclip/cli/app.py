@@ -23,7 +23,7 @@ from vqclip.cli import (
     search,
 )
 from vqclip.cli.console import Console
-from vqclip.errors import ExitCode, VqclipError
+from vqclip.common.errors import ExitCode, VqclipError
 
 SELDOM = (50_000, 50, 50)
 """When Python looks for cyclic garbage: every 50,000 new objects, not every 700. Importing torch and open_clip makes a

@@ -15,7 +15,7 @@ from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Count, Device, Json, Layers, Offline, Pull, Quiet, Seed, Size, Threads, Verbose, Words
-from vqclip.errors import PartialError, UsageError, VqclipError
+from vqclip.common.errors import PartialError, UsageError, VqclipError
 
 if TYPE_CHECKING:
     from vqclip.batch.local import Engine
@@ -105,7 +105,7 @@ def batch(
 
 def _show_gallery(console: Console, output: Path) -> None:
     """Write the page of the batch; a page of somebody else's in its place stays."""
-    from vqclip.gallery import write_gallery
+    from vqclip.tools.gallery import write_gallery
 
     try:
         write_gallery(output)

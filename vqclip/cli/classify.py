@@ -37,7 +37,7 @@ def classify(
     if not pull or offline:
         stay_offline()
     with Interrupts("Stopped."):
-        from vqclip.zeroshot import TEMPLATES, label_vectors, parse_labels, probabilities
+        from vqclip.tools.zeroshot import TEMPLATES, label_vectors, parse_labels, probabilities
 
         labels, given = parse_labels(label), given_images(images)
         model, _ = load_clip(perceptor, device, threads, pull=pull and not offline)

@@ -6,7 +6,7 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.options import Json, Layers, Words
-from vqclip.config import available_configs, load_config, to_dict, to_yaml
+from vqclip.config.loader import available_configs, load_config, to_dict, to_yaml
 
 app = typer.Typer(help="Show and check configs.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def show(layers: Names = None, config: Layers = None, words: Words = None, as_js
 @app.command()
 def validate(layers: Names = None, config: Layers = None, words: Words = None, as_json: Json = False) -> None:
     """Check keys, values, names and prompts; say what is wrong with exit code 2."""
-    from vqclip.plan import check
+    from vqclip.pipeline.plan import check
 
     console = Console(as_json=as_json)
     for layer in [*(layers or []), *(config or [])] or ["default"]:

@@ -52,7 +52,7 @@ def _report() -> dict[str, dict[str, str]]:
 
 
 def _paths() -> tuple[Path, Path]:
-    from vqclip.paths import configs_dir, embedded_dir
+    from vqclip.common.paths import configs_dir, embedded_dir
 
     return configs_dir(), embedded_dir()
 
@@ -69,7 +69,7 @@ def _present(module: str) -> str:
 
 
 def _memory() -> dict[str, str]:
-    from vqclip.paths import cache_dir
+    from vqclip.common.paths import cache_dir
 
     cache = cache_dir()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
@@ -103,17 +103,17 @@ def _rates(device: str, side: int) -> str:
     """What a product of matrices of this side reaches in each number format."""
     import torch
 
-    from vqclip.rates import matmul_rate
-    from vqclip.runtime import PRECISIONS
+    from vqclip.common.rates import matmul_rate
+    from vqclip.common.runtime import PRECISIONS
 
     found = {name: matmul_rate(dtype, torch.device(device), side) / 1e9 for name, dtype in PRECISIONS.items()}
     return "matrix products: " + ", ".join(f"{name} {rate:,.0f} GFLOP/s" for name, rate in found.items())
 
 
 def _models() -> dict[str, str]:
-    from vqclip.paths import embedded_dir
-    from vqclip.shelf import stored_file
-    from vqclip.vqgan_catalogue import VQGANS
+    from vqclip.common.paths import embedded_dir
+    from vqclip.hub.store_index import stored_file
+    from vqclip.hub.vqgan_catalogue import VQGANS
 
     embedded = [embedded_dir() / name for name in ("vqgan.safetensors", "clip/open_clip_model.safetensors")]
     found = {"embedded": "ready" if all(path.is_file() for path in embedded) else "damaged: install vqclip again"}
@@ -124,8 +124,8 @@ def _models() -> dict[str, str]:
 
 
 def _choices() -> dict[str, str]:
-    from vqclip.config import load_config
-    from vqclip.runtime import resolve_device, resolve_precision
+    from vqclip.common.runtime import resolve_device, resolve_precision
+    from vqclip.config.loader import load_config
 
     config = load_config()
     device = resolve_device(config.runtime.device)

@@ -10,11 +10,11 @@ from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Layers, Quiet, Threads, Verbose, Words
-from vqclip.config import load_config
-from vqclip.errors import UsageError
+from vqclip.common.errors import UsageError
+from vqclip.config.loader import load_config
 
 if TYPE_CHECKING:
-    from vqclip.evaluate import Evaluation, PromptList, Verdict
+    from vqclip.tools.evaluate import Evaluation, PromptList, Verdict
 
 
 def evaluate(
@@ -46,8 +46,8 @@ def evaluate(
     )
     stay_offline()
     with Interrupts():
-        from vqclip.evaluate import evaluate as measure
-        from vqclip.evaluate import load_judge, read_prompts
+        from vqclip.tools.evaluate import evaluate as measure
+        from vqclip.tools.evaluate import load_judge, read_prompts
 
         chosen = [read_prompts(name) for name in lists or ["heldout-single", "heldout-composed"]]
         folder = _new_folder(output) if output else None
@@ -115,8 +115,8 @@ def _line(facts: dict[str, Any]) -> str:
 
 def _write(folder: Path, prompts: "PromptList", found: "Evaluation", facts: dict[str, Any]) -> None:
     """Write NAME.json, and one sheet of pictures per seed."""
-    from vqclip.images import to_image
-    from vqclip.outputs.files import write_text
+    from vqclip.common.files import write_text
+    from vqclip.common.images import to_image
     from vqclip.outputs.sheet import make_sheet, save_sheet
 
     name = Path(prompts.name).stem

@@ -7,7 +7,7 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.options import Json, Overwrite, Quiet
-from vqclip.errors import UsageError
+from vqclip.common.errors import UsageError
 
 
 def gallery(
@@ -17,7 +17,7 @@ def gallery(
     quiet: Quiet = False,
 ) -> None:
     """Write a page that shows a folder's pictures: vqclip gallery outputs/"""
-    from vqclip.gallery import write_gallery
+    from vqclip.tools.gallery import write_gallery
 
     console = Console(as_json=as_json, quiet=quiet)
     if not folder.is_dir():

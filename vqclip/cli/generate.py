@@ -27,13 +27,13 @@ from vqclip.cli.options import (
     Verbose,
     Words,
 )
-from vqclip.config import load_config, to_dict, to_yaml
-from vqclip.settings import Config
+from vqclip.config.loader import load_config, to_dict, to_yaml
+from vqclip.config.schema import Config
 
 if TYPE_CHECKING:
-    from vqclip.outputs.run import RunFolder
-    from vqclip.plan import Plan
-    from vqclip.step import Finished
+    from vqclip.optimisation.step import Finished
+    from vqclip.pipeline.plan import Plan
+    from vqclip.runs.folder import RunFolder
 
 
 def generate(
@@ -145,8 +145,8 @@ def draw_or_show(console: Console, settings: Config, *, preview: bool, pull: boo
 def _draw(console: Console, settings: Config, *, preview: bool, pull: bool) -> None:
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
-        from vqclip.plan import make_plan
-        from vqclip.session import folder_for, start
+        from vqclip.pipeline.plan import make_plan
+        from vqclip.runs.session import folder_for, start
 
         plan = make_plan(settings)
         folder = folder_for(plan)
@@ -189,8 +189,8 @@ def show_pictures(console: Console, plan: "Plan", folder: "RunFolder", finished:
 
 
 def _show_plan(console: Console, settings: Config) -> None:
-    from vqclip.memory import estimate_memory
-    from vqclip.plan import make_plan
+    from vqclip.pipeline.memory_estimate import estimate_memory
+    from vqclip.pipeline.plan import make_plan
 
     plan = make_plan(settings)
     megabytes = estimate_memory(plan) // 2**20

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
-from vqclip.errors import Interrupted
+from vqclip.common.errors import Interrupted
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 

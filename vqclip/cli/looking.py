@@ -10,14 +10,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vqclip.cli.console import Console
-from vqclip.errors import UsageError
+from vqclip.common.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vqclip.clip_files import ClipFiles
-    from vqclip.gather import Given
-    from vqclip.perceptor import Perceptor
+    from vqclip.models.files import ClipFiles
+    from vqclip.models.perceptor import Perceptor
+    from vqclip.tools.inputs import Given
 
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns, or - for a list on standard input.")
@@ -32,9 +32,9 @@ SHOWN = 10
 
 def load_clip(spec: str, device: str | None, threads: int | None, *, pull: bool) -> "tuple[Perceptor, ClipFiles]":
     """Load the CLIP model that an option names."""
-    from vqclip.clip_files import find_clip
-    from vqclip.perceptor import load_perceptor
-    from vqclip.runtime import resolve_device, resolve_precision, set_threads
+    from vqclip.common.runtime import resolve_device, resolve_precision, set_threads
+    from vqclip.hub.clip_files import find_clip
+    from vqclip.models.perceptor import load_perceptor
 
     set_threads(threads)
     where = resolve_device(device or "auto")
@@ -48,7 +48,7 @@ def vectors_of(console: Console, perceptor: "Perceptor", given: "Sequence[Given]
     Raises:
         UsageError: at the end, if a file was bad that the user named.
     """
-    from vqclip.embedding import embed_files
+    from vqclip.tools.embedding import embed_files
 
     named = {each.path for each in given if each.named}
     skipped: list[str] = []
@@ -91,6 +91,6 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
 
 def given_images(words: Sequence[str]) -> "list[Given]":
     """The files behind the arguments."""
-    from vqclip.gather import gather
+    from vqclip.tools.inputs import gather
 
     return gather(words, sys.stdin if "-" in words else ())

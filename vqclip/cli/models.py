@@ -12,10 +12,10 @@ from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Json, Offline, Quiet, Verbose
 from vqclip.cli.transfers import Transfers
-from vqclip.errors import ExitCode, ModelError, PartialError, UsageError, VqclipError
+from vqclip.common.errors import ExitCode, ModelError, PartialError, UsageError, VqclipError
 
 if TYPE_CHECKING:
-    from vqclip.download import Watch
+    from vqclip.hub.download import Watch
 
 app = typer.Typer(help="List, fetch, check and convert models.", no_args_is_help=True)
 
@@ -32,10 +32,10 @@ def list_models(
     here: Annotated[bool, typer.Option("--here", help="Only those on this machine.")] = False, as_json: Json = False
 ) -> None:
     """List the published models, and your own in the store."""
-    from vqclip.clip_catalogue import CLIPS
-    from vqclip.clip_files import cached_weights
-    from vqclip.shelf import stored_file, stored_names
-    from vqclip.vqgan_catalogue import VQGANS
+    from vqclip.hub.clip_catalogue import CLIPS
+    from vqclip.hub.clip_files import cached_weights
+    from vqclip.hub.store_index import stored_file, stored_names
+    from vqclip.hub.vqgan_catalogue import VQGANS
 
     stay_offline()
     console = Console(as_json=as_json)
@@ -75,9 +75,9 @@ def info(name: Name, as_json: Json = False) -> None:
 
 
 def _vqgan_facts(name: str) -> dict[str, Any]:
-    from vqclip.shelf import read_record, stored_file
-    from vqclip.store import published
-    from vqclip.vqgan_catalogue import VQGANS
+    from vqclip.hub.store import published
+    from vqclip.hub.store_index import read_record, stored_file
+    from vqclip.hub.vqgan_catalogue import VQGANS
 
     path, record = stored_file(name), read_record(name)
     entry = VQGANS.get(name) if path else published(name)
@@ -103,9 +103,9 @@ def _vqgan_facts(name: str) -> dict[str, Any]:
 
 def _memory_of(name: str) -> str | None:
     """What a run with the config of this name needs, by shapes."""
-    from vqclip.config import available_configs, load_config
-    from vqclip.memory import estimate_memory
-    from vqclip.plan import make_plan
+    from vqclip.config.loader import available_configs, load_config
+    from vqclip.pipeline.memory_estimate import estimate_memory
+    from vqclip.pipeline.plan import make_plan
 
     if name not in available_configs():
         return None
@@ -114,8 +114,8 @@ def _memory_of(name: str) -> str | None:
 
 
 def _clip_facts(name: str) -> dict[str, Any]:
-    from vqclip.clip_catalogue import CLIPS
-    from vqclip.clip_files import hub_file
+    from vqclip.hub.clip_catalogue import CLIPS
+    from vqclip.hub.clip_files import hub_file
 
     repository, path = hub_file(name)
     facts: dict[str, Any] = {"name": name, "kind": "clip"}
@@ -151,7 +151,7 @@ def pull(
     if offline:
         stay_offline()
     with Interrupts("Stopped; what came so far is kept, and the same command goes on from there."):
-        from vqclip.paths import is_offline
+        from vqclip.common.paths import is_offline
 
         wanted = _needed(names, no_clip)
         if is_offline():
@@ -160,8 +160,8 @@ def pull(
             return
 
         def fetch(name: str, watch: "Watch") -> Path:
-            from vqclip.clip_store import pull_clip
-            from vqclip.store import published, pull_vqgan
+            from vqclip.hub.clip_store import pull_clip
+            from vqclip.hub.store import published, pull_vqgan
 
             if ":" in name:
                 return pull_clip(name, force=force, watch=watch)
@@ -172,9 +172,9 @@ def pull(
 
 def _needed(names: list[str], no_clip: bool) -> list[str]:
     """The models behind the names, each once: a config's are its VQGAN and its CLIP models."""
-    from vqclip.clip_files import hub_file
-    from vqclip.config import available_configs, load_config
-    from vqclip.store import published
+    from vqclip.config.loader import available_configs, load_config
+    from vqclip.hub.clip_files import hub_file
+    from vqclip.hub.store import published
 
     configs = available_configs()
     wanted: list[str] = []
@@ -221,8 +221,8 @@ def _tell(console: Console, name: str, path: Path) -> None:
 
 def _located(name: str, *, pull: bool = False) -> Path:
     """Where a model is on this machine; with `pull`, offline, the error says that fetching was forbidden."""
-    from vqclip.clip_files import find_clip
-    from vqclip.store import locate
+    from vqclip.hub.clip_files import find_clip
+    from vqclip.hub.store import locate
 
     return find_clip(name, pull=pull).weights if ":" in name else locate(name, pull=pull)
 
@@ -241,11 +241,11 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Read models whole and compare them with what was stored; a damaged one is refused from then on."""
-    from vqclip.clip_catalogue import CLIPS
-    from vqclip.clip_files import cached_weights
-    from vqclip.clip_store import verify_clip
-    from vqclip.shelf import stored_names
-    from vqclip.store import verify as verify_vqgan
+    from vqclip.hub.clip_catalogue import CLIPS
+    from vqclip.hub.clip_files import cached_weights
+    from vqclip.hub.clip_store import verify_clip
+    from vqclip.hub.store import verify as verify_vqgan
+    from vqclip.hub.store_index import stored_names
 
     stay_offline()
     console = Console(as_json=as_json, quiet=quiet)
@@ -280,7 +280,7 @@ def convert(
     """Make a checkpoint slim and safe, and give it a name: vqclip models convert last.ckpt --name flowers"""
     console = Console(as_json=as_json)
     with Interrupts("Stopped; nothing was stored."):
-        from vqclip.conversion import convert_file
+        from vqclip.hub.conversion import convert_file
 
         path = convert_file(
             file, name, output, config=config, quantiser=quantiser, half=half, trust=trust_pickle, force=force
@@ -296,8 +296,8 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Delete models from this machine."""
-    from vqclip.clip_store import remove_clip
-    from vqclip.store import remove as remove_vqgan
+    from vqclip.hub.clip_store import remove_clip
+    from vqclip.hub.store import remove as remove_vqgan
 
     stay_offline()
     console = Console(as_json=as_json)

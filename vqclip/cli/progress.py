@@ -8,8 +8,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from vqclip.cli.console import Console
+from vqclip.optimisation.step import Finished, Sink, Step
 from vqclip.outputs.preview import Preview
-from vqclip.step import Finished, Sink, Step
 
 PREVIEW_COLUMNS = 48
 REFRESHES_A_SECOND = 4

@@ -10,8 +10,8 @@ from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Layers, Offline, Overwrite, Pull, Quiet, Threads, Verbose, Words
-from vqclip.config import load_config
-from vqclip.errors import OutputError, PartialError, UsageError, VqclipError
+from vqclip.common.errors import OutputError, PartialError, UsageError, VqclipError
+from vqclip.config.loader import load_config
 
 
 def reconstruct(
@@ -41,13 +41,13 @@ def reconstruct(
     if not fetch:
         stay_offline()
     with Interrupts():
-        from vqclip.images import open_image
+        from vqclip.common.images import open_image
+        from vqclip.common.runtime import resolve_device, set_threads
+        from vqclip.hub.vqgan_files import find_vqgan
+        from vqclip.models.vqgan import load_vqgan
         from vqclip.outputs.picture import save_picture
-        from vqclip.reconstruct import reconstruct as through_codes
-        from vqclip.reconstruct import side_by_side
-        from vqclip.runtime import resolve_device, set_threads
-        from vqclip.vqgan import load_vqgan
-        from vqclip.vqgan_files import find_vqgan
+        from vqclip.tools.reconstruct import reconstruct as through_codes
+        from vqclip.tools.reconstruct import side_by_side
 
         targets = _targets(images, output, overwrite)
         set_threads(settings.runtime.threads)
@@ -85,7 +85,7 @@ def reconstruct(
 
 def _targets(images: list[str], output: str | None, overwrite: bool) -> list[Path]:
     """Choose a file for every picture, and check that it may be written."""
-    from vqclip.images import SUFFIXES
+    from vqclip.common.images import SUFFIXES
 
     place = Path(output or "outputs")
     is_file = output is not None and not output.endswith(("/", "\\")) and not place.is_dir()

@@ -13,12 +13,12 @@ from vqclip.cli.generate import announce, show_pictures
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Offline, Output, Overwrite, Preview, Pull, Quiet, Threads, Verbose, Words
-from vqclip.errors import UsageError
-from vqclip.settings import Config
+from vqclip.common.errors import UsageError
+from vqclip.config.schema import Config
 
 if TYPE_CHECKING:
-    from vqclip.pipeline import Parts
-    from vqclip.step import Sink
+    from vqclip.optimisation.step import Sink
+    from vqclip.pipeline.build import Parts
 
 
 def resume(
@@ -34,8 +34,8 @@ def resume(
     stay_offline()
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
-        from vqclip.plan import make_plan
-        from vqclip.session import extend, finished_pictures, go_on, unfinished
+        from vqclip.pipeline.plan import make_plan
+        from vqclip.runs.session import extend, finished_pictures, go_on, unfinished
 
         done = finished_pictures(run)
         if done and steps is None:
@@ -83,9 +83,9 @@ def rerun(
         stay_offline()
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
-        from vqclip.plan import make_plan
-        from vqclip.rerun import differences, read_recorded
-        from vqclip.session import folder_for, start
+        from vqclip.pipeline.plan import make_plan
+        from vqclip.runs.rerun import differences, read_recorded
+        from vqclip.runs.session import folder_for, start
 
         recorded = read_recorded(image, words or [], _pairs(file or []))
         plan = make_plan(_placed(recorded.config, output, device, threads, overwrite))
@@ -141,8 +141,8 @@ def _picture_facts(path: Path) -> dict[str, Any]:
 
 
 def _run_facts(home: Path) -> dict[str, Any]:
-    from vqclip.config import load_config, to_dict
-    from vqclip.outputs.run import existing_run
+    from vqclip.config.loader import load_config, to_dict
+    from vqclip.runs.folder import existing_run
 
     config = load_config([str(home / "run.yaml")])
     folder = existing_run(str(home), max(1, len(config.prompts)) * config.count)

@@ -31,7 +31,7 @@ def score(
     if not pull or offline:
         stay_offline()
     with Interrupts("Stopped."):
-        from vqclip.zeroshot import probabilities
+        from vqclip.tools.zeroshot import probabilities
 
         given = given_images(images)
         model, _ = load_clip(perceptor, device, threads, pull=pull and not offline)

@@ -11,10 +11,10 @@ from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import Model, counting, load_clip, tell_skipped
 from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Offline, Overwrite, Preview, Pull, Quiet, Threads, Verbose
-from vqclip.errors import OutputError, UsageError
+from vqclip.common.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from vqclip.search import Hit
+    from vqclip.tools.search import Hit
 
 THUMBNAIL = 160  # pixels of a picture's side on the sheet
 COLUMNS = 32  # character cells of a picture in the terminal
@@ -45,8 +45,8 @@ def search(
         stay_offline()
     _check(folder, grid, overwrite)
     with Interrupts("Stopped; what was indexed is kept."):
-        from vqclip.index import update_index
-        from vqclip.search import find, query_vector
+        from vqclip.tools.search import find, query_vector
+        from vqclip.tools.search_index import update_index
 
         model, files = load_clip(perceptor, device, threads, pull=pull and not offline)
         vector = query_vector(model, query)
@@ -68,7 +68,7 @@ def search(
 
 def _check(folder: Path, grid: Path | None, overwrite: bool) -> None:
     """Find out what is wrong before anything is loaded."""
-    from vqclip.images import SUFFIXES
+    from vqclip.common.images import SUFFIXES
 
     if not folder.is_dir():
         raise UsageError(f"{str(folder)!r} is not a folder to search in.")
@@ -81,7 +81,7 @@ def _check(folder: Path, grid: Path | None, overwrite: bool) -> None:
 def _write_grid(path: Path, hits: "list[Hit]") -> None:
     from PIL import ImageOps
 
-    from vqclip.images import open_image
+    from vqclip.common.images import open_image
     from vqclip.outputs.sheet import make_sheet, save_sheet
 
     size = (THUMBNAIL, THUMBNAIL)
@@ -92,7 +92,7 @@ def _write_grid(path: Path, hits: "list[Hit]") -> None:
 
 def _show(console: Console, hits: "list[Hit]") -> None:
     """Draw the best pictures in the terminal."""
-    from vqclip.images import open_image, to_tensor
+    from vqclip.common.images import open_image, to_tensor
     from vqclip.outputs.preview import Preview as Picture
 
     for hit in hits[:3]:

@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-from vqclip.outputs.files import writing
+from vqclip.common.files import writing
+from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import save_picture
 from vqclip.outputs.video import write_video
-from vqclip.step import Finished, Step
 
 
 class Frames:

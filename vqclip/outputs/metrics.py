@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from vqclip.outputs.files import write_text, writing
-from vqclip.step import Finished, Step
+from vqclip.common.files import write_text, writing
+from vqclip.optimisation.step import Finished, Step
 
 
 class Metrics:

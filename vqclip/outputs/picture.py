@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from vqclip.errors import UsageError
-from vqclip.images import SUFFIXES, opening, to_image
-from vqclip.outputs.files import replacing, write_bytes
-from vqclip.step import Finished, Step
+from vqclip.common.errors import UsageError
+from vqclip.common.files import replacing, write_bytes
+from vqclip.common.images import SUFFIXES, opening, to_image
+from vqclip.optimisation.step import Finished, Step
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from torch import Tensor
 
-from vqclip.images import to_image
+from vqclip.common.images import to_image
 
 UPPER_HALF_BLOCK = "▀"
 

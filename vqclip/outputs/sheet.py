@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vqclip.images import SUFFIXES
-from vqclip.outputs.files import replacing
+from vqclip.common.files import replacing
+from vqclip.common.images import SUFFIXES
 
 MARGIN = 6  # pixels around every cell
 LINES = 3  # of text below a picture

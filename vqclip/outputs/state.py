@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from vqclip.errors import ModelError, UsageError
-from vqclip.outputs.files import write_bytes, writing
+from vqclip.common.errors import ModelError, UsageError
+from vqclip.common.files import write_bytes, writing
+from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import save_picture
-from vqclip.step import Finished, Step
 
 KEPT = 2
 """States that are kept, in case the newest is damaged."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from vqclip.errors import UsageError
-from vqclip.outputs.files import replacing
-from vqclip.registry import pick
+from vqclip.common.errors import UsageError
+from vqclip.common.files import replacing
+from vqclip.common.registry import pick
 
 FRAMES_A_SECOND = 15
 

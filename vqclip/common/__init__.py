@@ -1,0 +1,1 @@
+"""What every room uses: errors, files, paths, hashes, pictures in and out, the machine."""

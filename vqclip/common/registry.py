@@ -1,0 +1,27 @@
+"""Choosing by name from a table, with a helpful failure."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+from vqclip.common.errors import UsageError
+
+T = TypeVar("T")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence fragment that names the nearest known word, else all of them."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}."
+
+
+def pick(table: Mapping[str, T], name: str, what: str) -> T:
+    """Return `table[name]`; `what` is how the choice is called in the error, e.g. "optimiser".
+
+    Raises:
+        UsageError: the name is not in the table; the nearest known name is suggested.
+    """
+    if name not in table:
+        raise UsageError(f"Unknown {what} {name!r}: {did_you_mean(name, table)}")
+    return table[name]

@@ -1,0 +1,1 @@
+"""Settings, prompts and words: what the user asked for, checked; no torch."""

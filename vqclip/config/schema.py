@@ -1,0 +1,200 @@
+"""The settings of a run: frozen dataclasses with the types and checks.
+
+Every value and its meaning stand in configs/default.yaml.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from vqclip.common.errors import UsageError
+
+SEED_LIMIT = 2**63
+VIDEO_FORMATS = ("mp4", "gif", "webp")
+
+
+def _require(ok: bool, key: str, value: object, rule: str) -> None:
+    if not ok:
+        raise UsageError(f"{key} is {value!r}; it must be {rule}.")
+
+
+@dataclass(frozen=True)
+class VqganConfig:
+    """Which VQGAN: a published `name`, or a local `file` (used instead) with its `config` YAML."""
+
+    name: str | None
+    file: str | None
+    config: str | None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name or self.file), "vqgan.name", self.name, "given, or vqgan.file")
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Which prior, how many pictures it draws to choose from, and how it draws them."""
+
+    name: str
+    candidates: int
+    temperature: float
+    top_k: int
+    guidance: float
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.candidates <= 1024, "prior.candidates", self.candidates, "between 1 and 1024")
+        ok = self.temperature >= 0 and math.isfinite(self.temperature)
+        _require(ok, "prior.temperature", self.temperature, "0 or more")
+        _require(self.top_k >= 0, "prior.top_k", self.top_k, "0 (off) or more")
+        _require(math.isfinite(self.guidance), "prior.guidance", self.guidance, "a finite number")
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """What the first latent is made of, and how strongly the run is held near it."""
+
+    kind: str
+    image: str | None
+    weight: float
+
+    def __post_init__(self) -> None:
+        _require(self.weight >= 0 and math.isfinite(self.weight), "init.weight", self.weight, "0 or more")
+        _require(
+            (self.kind == "image") == (self.image is not None),
+            "init.image",
+            self.image,
+            'a file when init.kind is "image", and null otherwise',
+        )
+        _require(
+            self.weight == 0 or self.kind in ("image", "prior"),
+            "init.weight",
+            self.weight,
+            '0 unless init.kind is "image" or "prior"',
+        )
+
+
+@dataclass(frozen=True)
+class CutoutsConfig:
+    """How the perceptors look at a picture."""
+
+    recipe: str
+    count: int
+    micro_batch: int | None
+
+    def __post_init__(self) -> None:
+        _require(self.count >= 1, "cutouts.count", self.count, "at least 1")
+        _require(
+            self.micro_batch is None or self.micro_batch >= 1,
+            "cutouts.micro_batch",
+            self.micro_batch,
+            "at least 1",
+        )
+
+
+@dataclass(frozen=True)
+class OptimiseConfig:
+    """The descent on the latent."""
+
+    steps: int
+    name: str
+    lr: float
+    schedule: str
+    ema: float
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.steps <= 1_000_000, "optimise.steps", self.steps, "between 0 and 1000000")
+        _require(self.lr > 0 and math.isfinite(self.lr), "optimise.lr", self.lr, "above 0")
+        _require(0 <= self.ema < 1, "optimise.ema", self.ema, "at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Where results go and what is kept on the way."""
+
+    path: str | None
+    save_every: int
+    video: str | None
+    metadata: bool
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        _require(self.save_every >= 0, "output.save_every", self.save_every, "0 (off) or more")
+        _require(
+            self.video is None or self.video in VIDEO_FORMATS,
+            "output.video",
+            self.video,
+            "mp4, gif, webp or null",
+        )
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """The machine: device, number format, threads, quicker blocks; how often state is saved; short memory."""
+
+    device: str
+    precision: str
+    threads: int | None
+    accelerate: bool
+    state_every: int
+    state_seconds: float
+    low_memory: bool
+
+    def __post_init__(self) -> None:
+        _require(self.threads is None or 1 <= self.threads <= 4096, "runtime.threads", self.threads, "1 to 4096")
+        _require(self.state_every >= 0, "runtime.state_every", self.state_every, "0 (off) or more")
+        ok = self.state_seconds >= 0 and math.isfinite(self.state_seconds)
+        _require(ok, "runtime.state_seconds", self.state_seconds, "0 (off) or more")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, as the user asked for it or, after `plan.make_plan`, as it will be done."""
+
+    prompts: list[str]
+    seed: int | None
+    count: int
+    size: str
+    vqgan: VqganConfig
+    perceptors: list[str]
+    prior: PriorConfig
+    init: InitConfig
+    image_prompts: list[str]
+    cutouts: CutoutsConfig
+    losses: dict[str, float]
+    optimise: OptimiseConfig
+    output: OutputConfig
+    runtime: RuntimeConfig
+
+    def __post_init__(self) -> None:
+        _require(
+            self.seed is None or 0 <= self.seed < SEED_LIMIT,
+            "seed",
+            self.seed,
+            f"between 0 and {SEED_LIMIT - 1}",
+        )
+        _require(1 <= self.count <= 10_000, "count", self.count, "between 1 and 10000")
+        _require(
+            self.seed is None or self.seed + self.count <= SEED_LIMIT,
+            "seed",
+            self.seed,
+            f"at most {SEED_LIMIT - self.count} for {self.count} pictures",
+        )
+        _require(len(self.perceptors) > 0, "perceptors", self.perceptors, "a list with at least one model")
+        parse_size(self.size)
+        for key in ("prompts", "perceptors", "image_prompts"):
+            for number, entry in enumerate(getattr(self, key)):
+                _require(isinstance(entry, str), f"{key}[{number}]", entry, "text; quote one that holds `: `")
+        for name, weight in self.losses.items():
+            ok = isinstance(weight, float) and math.isfinite(weight)
+            _require(ok, f"losses.{name}", weight, "a finite number")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read `WxH` in pixels.
+
+    Raises:
+        UsageError: not two whole numbers between 1 and 16384.
+    """
+    found = re.fullmatch(r"\s*([0-9]{1,5})\s*[xX×]\s*([0-9]{1,5})\s*", text)
+    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
+    _require(1 <= width <= 16384 and 1 <= height <= 16384, "size", text, "WIDTHxHEIGHT in pixels, e.g. 256x256")
+    return width, height

@@ -1,0 +1,1 @@
+"""What pulls the picture: cutouts, losses and the objective made of them."""

@@ -1,0 +1,184 @@
+"""The objective: pictures to losses, with the gradient left on the pictures and on the latent.
+
+Cutouts are encoded in micro-batches, each with its own small graph that is freed at once, so memory is
+bounded by a micro-batch and the decoder still runs backward only once, from the pictures' gradient.
+
+Shapes: N pictures, K cutouts, T targets, D embedding width, S side of a cutout.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqclip.common.errors import UsageError
+from vqclip.common.registry import pick
+from vqclip.guidance.cutouts import Draws, cut, draw, draw_noise
+from vqclip.guidance.losses import LOSSES, init_loss, prompt_loss, spherical_distance
+from vqclip.guidance.recipes import Recipe
+from vqclip.guidance.warps import Canvas
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What one perceptor shall see: T encoded prompts, each of one picture.
+
+    `embeddings` (T, D) have unit length, `weights` (T,) scale (negative pushes away), `stops` (T,) are
+    signed distances below which a prompt rests (-inf: never), `picture` (T,) are indices in [0, N).
+    """
+
+    embeddings: Tensor
+    weights: Tensor
+    stops: Tensor
+    picture: Tensor
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One perceptor of the ensemble: `encode` turns (B, 3, size, size) into (B, D) of unit length.
+
+    Its input is in [0, 1] but for noise and colour jitter; its output must be differentiable in it.
+    """
+
+    encode: Callable[[Tensor], Tensor]
+    size: int
+    targets: Targets
+
+
+@dataclass(frozen=True)
+class Views:
+    """What was drawn for one guide and one step: its cutouts, and the noise (N, K, 3, S, S) to add, if any."""
+
+    draws: Draws
+    noise: Tensor | None
+
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor of it, always in the same order."""
+        return [value for value in (*vars(self.draws).values(), self.noise) if isinstance(value, Tensor)]
+
+
+class Objective:
+    """Loss of N pictures: prompts seen through cutouts, properties of the picture, pull to the start.
+
+    A picture's loss is the sum over its prompts and the guides of the mean over cutouts, plus each
+    named loss and the pull times its weight. Pictures do not mix: a picture's losses, gradient and
+    random numbers are the same alone and in a batch, up to rounding.
+
+    `cutouts` are scored per picture and step, `micro_batch` of them at a time (None: all); the draws
+    are the same either way. `crop_rngs` are CPU generators and `noise_rngs` generators on the pictures'
+    device, one per picture. `init` is the latent to stay near, (N, C, h, w), and a weight.
+
+    Raises:
+        UsageError: an unknown loss, or fewer than one cutout.
+    """
+
+    def __init__(
+        self,
+        guides: Sequence[Guide],
+        recipe: Recipe,
+        cutouts: int,
+        crop_rngs: Sequence[torch.Generator],
+        noise_rngs: Sequence[torch.Generator],
+        micro_batch: int | None = None,
+        losses: Mapping[str, float] | None = None,
+        init: tuple[Tensor, float] | None = None,
+    ) -> None:
+        if cutouts < 1 or (micro_batch is not None and micro_batch < 1):
+            raise UsageError(f"cutouts.count is {cutouts}, micro_batch {micro_batch}; both must be at least 1.")
+        self.guides = guides
+        self.recipe = recipe
+        self.cutouts = cutouts
+        self.micro_batch = micro_batch or cutouts
+        self.crop_rngs = crop_rngs
+        self.noise_rngs = noise_rngs
+        self.losses = {name: (pick(LOSSES, name, "loss"), weight) for name, weight in (losses or {}).items()}
+        self.init = init
+
+    def __call__(self, images: Tensor, latent: Tensor) -> dict[str, Tensor]:
+        """Score pictures (N, 3, H, W) in [0, 1] made of latents (N, C, h, w), both leaves.
+
+        The gradient of the summed losses is added to `images.grad` and `latent.grad`; that of the
+        pictures through the decoder is the caller's. Returns (N,) per term, weighted and detached:
+        "prompt" if there are guides, each named loss, and "init" if there is a pull.
+        """
+        return self.score(images, latent, self.draw(images))
+
+    def draw(self, images: Tensor) -> list[Views]:
+        """Draw a step's views of pictures of this shape, for each guide; all guides look at the same places."""
+        if not self.guides:
+            return []
+        canvas = Canvas(images.shape[-2], images.shape[-1], max(guide.size for guide in self.guides))
+        dtype = torch.promote_types(images.dtype, torch.float32)
+        draws = draw(self.recipe, self.cutouts, self.crop_rngs, canvas, images.device, dtype)
+        return [Views(draws, draw_noise(draws, guide.size, self.noise_rngs)) for guide in self.guides]
+
+    def score(self, images: Tensor, latent: Tensor, views: Sequence[Views]) -> dict[str, Tensor]:
+        """Score as `__call__` does, through views that were drawn before; nothing here waits for the device."""
+        terms = {}
+        if self.guides:
+            terms["prompt"] = self._prompts(images, views)
+        for name, (loss, weight) in self.losses.items():
+            terms[name] = _pull_back(weight * loss(images), images)
+        if self.init is not None:
+            start, weight = self.init
+            terms["init"] = _pull_back(weight * init_loss(latent, start), latent)
+        return terms
+
+    def lighten(self) -> bool:
+        """Score half as many cutouts at once from now on; return False where it is one already."""
+        if self.micro_batch == 1:
+            return False
+        self.micro_batch = (self.micro_batch + 1) // 2
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many cutouts are scored at once, which decides the last digits."""
+        return {"micro_batch": self.micro_batch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Score as many cutouts at once as when the state was made, but never more than now."""
+        self.micro_batch = min(self.micro_batch, state["micro_batch"])
+
+    def _prompts(self, images: Tensor, views: Sequence[Views]) -> Tensor:
+        """Sum the prompts' losses over all guides: (N,)."""
+        total = torch.zeros(len(images), device=images.device, dtype=torch.promote_types(images.dtype, torch.float32))
+        for guide, seen in zip(self.guides, views, strict=True):
+            for start in range(0, self.cutouts, self.micro_batch):
+                part = slice(start, start + self.micro_batch)
+                noise = None if seen.noise is None else seen.noise[:, part]
+                loss = _sum_over_cutouts(guide, images, seen.draws[part], noise)
+                total += _pull_back(loss / self.cutouts, images)
+        return total
+
+
+def similarity(features: Tensor, targets: Targets) -> Tensor:
+    """Average cosine similarity of vectors (N, M, D), M views of each picture, to the picture's own prompts of
+    positive weight, (N, M).
+    """
+    cosine = (features[targets.picture] * targets.embeddings[:, None]).sum(-1)
+    wanted = (targets.weights > 0).to(cosine.dtype)
+    total, count = (
+        torch.zeros(features.shape[:2], device=cosine.device).index_add_(0, targets.picture, values)
+        for values in (cosine * wanted[:, None], wanted[:, None].expand_as(cosine).contiguous())
+    )
+    return total / count.clamp(min=1)
+
+
+def _sum_over_cutouts(guide: Guide, images: Tensor, draws: Draws, noise: Tensor | None) -> Tensor:
+    """Score some cutouts of each picture with its prompts; returns the sum over both, (N,)."""
+    views = cut(images, draws, guide.size)
+    if noise is not None:
+        views = views + noise
+    targets = guide.targets
+    embeddings = guide.encode(views.flatten(0, 1)).to(targets.embeddings.dtype).unflatten(0, views.shape[:2])
+    distance = spherical_distance(embeddings[targets.picture], targets.embeddings[:, None])
+    loss = prompt_loss(distance, targets.weights, targets.stops).sum(1)
+    return loss.new_zeros(len(images)).index_add(0, targets.picture, loss)
+
+
+def _pull_back(loss: Tensor, leaf: Tensor) -> Tensor:
+    """Add the gradient of the summed loss (N,) to `leaf.grad`; return the loss without its graph."""
+    torch.autograd.backward(loss.sum(), inputs=[leaf])
+    return loss.detach()

@@ -1,0 +1,1 @@
+"""Published and stored models: catalogues, downloads, the store, and from names to files."""

@@ -1,0 +1,233 @@
+"""Finding the files of a CLIP model: embedded, in the hub's cache, local, or an OpenAI archive."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from vqclip.common.errors import ModelError, UsageError
+from vqclip.common.hashes import known_sha256
+from vqclip.common.paths import cache_dir, embedded_dir, is_offline, is_there
+from vqclip.common.registry import did_you_mean
+from vqclip.hub.clip_catalogue import CLIPS
+from vqclip.hub.download import Watch, first_line, hub_progress
+from vqclip.models.files import EMBEDDED, ClipFiles
+
+EMBEDDED_FOLDERS = {EMBEDDED: "clip", "embedded-judge": "judge"}
+HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""What open_clip calls the weights in a repository that names no file of its own, best first."""
+PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
+
+
+def find_clip(
+    spec: str, *, pull: bool = False, force: bool = False, watch: Watch = lambda done, total: None
+) -> ClipFiles:
+    """Find the model that a `perceptors` entry names.
+
+    `spec` is `embedded`, `embedded-judge`, `name:tag` as open_clip lists them, `name:FILE`, a folder with
+    `open_clip_config.json`, or an OpenAI archive. With `pull`, a missing `name:tag` is downloaded (with `force`, one
+    that is here is anew), and `watch` is told how far that is.
+
+    Raises:
+        UsageError: an unknown name or tag.
+        ModelError: the file is missing or refused.
+    """
+    if spec in EMBEDDED_FOLDERS:
+        return _folder(embedded_dir() / EMBEDDED_FOLDERS[spec], spec)
+    path = Path(spec)
+    if is_there(spec) and path.is_dir():
+        return _folder(path, spec)
+    if is_there(spec) and path.is_file():
+        return _openai_archive(path, spec)
+    name, colon, tag = spec.partition(":")
+    if not colon:
+        raise UsageError(
+            f"Unknown perceptor {spec!r}: give {EMBEDDED!r}, name:tag (ViT-B-32:openai), name:FILE or a folder."
+        )
+    if Path(tag).is_file():
+        return _local_file(name, Path(tag), spec)
+    return _published(name, tag, spec, pull, force, watch)
+
+
+def _folder(folder: Path, name: str) -> ClipFiles:
+    weights, merges = folder / "open_clip_model.safetensors", folder / "merges.txt.gz"
+    for needed in (folder / "open_clip_config.json", weights):
+        if not needed.is_file():
+            raise ModelError(f"The CLIP folder {str(folder)!r} has no {needed.name}; a complete one holds it.")
+    return ClipFiles(name, f"local-dir:{folder}", weights, merges if merges.is_file() else None)
+
+
+def _local_file(name: str, weights: Path, spec: str) -> ClipFiles:
+    if _is_torchscript(weights):
+        return _openai_archive(weights, spec)
+    return ClipFiles(spec, _known_architecture(name), weights)
+
+
+def _known_architecture(name: str) -> str:
+    from open_clip import list_models
+
+    if name not in list_models():
+        raise UsageError(f"Unknown CLIP architecture {name!r}: {did_you_mean(name, list_models())}")
+    return name
+
+
+def _published(name: str, tag: str, spec: str, pull: bool, force: bool, watch: Watch) -> ClipFiles:
+    published = _tag(name, tag)
+    architecture = _with_activation(name, bool(published.get("quick_gelu")))
+    repository, filename = os.path.split(published["hf_hub"])
+    _check_tokeniser(name, spec)
+    weights = cached_weights(repository, filename)
+    if (weights is None or force) and pull and not is_offline():
+        weights = _download(repository, filename, spec, force, watch)
+    if weights is None:
+        how = "and working offline forbids fetching it" if pull else f"so fetch it with: vqclip models pull {spec}"
+        size = f" ({CLIPS[spec].size_text})" if spec in CLIPS else ""
+        raise ModelError(
+            f"The CLIP model {spec!r}{size} is not on this machine, {how}; a file you already have is given as "
+            f"{name}:FILE."
+        )
+    preprocess = {key: published[key] for key in PREPROCESS if key in published}
+    return ClipFiles(spec, architecture, weights, preprocess=preprocess)
+
+
+def hub_file(spec: str) -> tuple[str, Path | None]:
+    """Return the repository on Hugging Face of a `name:tag`, and its weights in the hub's cache, if they are there.
+
+    Raises:
+        UsageError: open_clip does not list it, or not with weights on the hub.
+    """
+    name, _, tag = spec.partition(":")
+    repository, filename = os.path.split(_tag(name, tag)["hf_hub"])
+    return repository, cached_weights(repository, filename)
+
+
+def _check_tokeniser(name: str, spec: str) -> None:
+    """Refuse at once a model whose tokeniser comes with a package that is not there."""
+    from open_clip import get_model_config
+
+    text = (get_model_config(name) or {}).get("text_cfg", {})
+    if ("hf_tokenizer_name" in text or "hf_model_name" in text) and find_spec("transformers") is None:
+        raise ModelError(f"The CLIP model {spec!r} needs another package: pip install 'vqclip[siglip]'.")
+
+
+def _tag(name: str, tag: str) -> dict[str, Any]:
+    """Return open_clip's entry for published weights."""
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    _known_architecture(name)
+    published = get_pretrained_cfg(name, tag)
+    if not published:
+        tags = list_pretrained_tags_by_model(name)
+        raise UsageError(f"Unknown tag {tag!r} for the CLIP model {name!r}: {did_you_mean(tag, tags)}")
+    return dict(published)
+
+
+def clip_architecture(spec: str) -> str:
+    """Return the architecture of a `perceptors` entry; published weights need not be on this machine.
+
+    Raises:
+        UsageError, ModelError: as `find_clip`.
+    """
+    name, _, tag = spec.partition(":")
+    local = spec == EMBEDDED or Path(spec).exists() or Path(tag).is_file() or not tag
+    return find_clip(spec).architecture if local else _with_activation(name, bool(_tag(name, tag).get("quick_gelu")))
+
+
+def _with_activation(name: str, quick_gelu: bool) -> str:
+    """Choose the architecture's QuickGELU twin when the weights were trained with it.
+
+    open_clip itself only warns and then computes the wrong function.
+    """
+    from open_clip import get_model_config
+
+    quick = f"{name}-quickgelu"
+    return quick if quick_gelu and get_model_config(quick) is not None else name
+
+
+def _candidates(filename: str) -> list[str]:
+    if filename:
+        return [filename.removesuffix(".bin") + ".safetensors", filename]
+    return list(HUB_NAMES)
+
+
+def cached_weights(repository: str, filename: str = "") -> Path | None:
+    """Look into the hub's cache only; asking open_clip would first retry the network for 46 seconds."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(repository, candidate) for candidate in _candidates(filename))
+    return next((Path(path) for path in found if isinstance(path, str)), None)
+
+
+def _download(repository: str, filename: str, spec: str, force: bool, watch: Watch) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for candidate in _candidates(filename):
+        try:
+            return Path(hf_hub_download(repository, candidate, force_download=force, tqdm_class=hub_progress(watch)))
+        except LocalEntryNotFoundError as error:
+            raise ModelError(f"Cannot fetch {spec!r}: huggingface.co does not answer; check the network.") from error
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the hub raises its HTTP library's own classes too
+            raise ModelError(f"Cannot fetch {spec!r} from huggingface.co/{repository}: {first_line(error)}.") from error
+    raise ModelError(f"Cannot fetch {spec!r}: huggingface.co/{repository} has none of {_candidates(filename)}.")
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def openai_archives() -> dict[str, str]:
+    """Return {sha256: open_clip model name} of OpenAI's published archives.
+
+    The hash is part of each archive's address in open_clip's table.
+    """
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_models_by_tag
+
+    names = list_pretrained_models_by_tag("openai")
+    urls = {name: get_pretrained_cfg(name, "openai")["url"] for name in names if name.endswith("-quickgelu")}
+    return {url.split("/")[-2]: name for name, url in urls.items()}
+
+
+def _openai_archive(path: Path, spec: str) -> ClipFiles:
+    """Use one of OpenAI's TorchScript files, known by its hash, through a converted copy in the cache."""
+    if not _is_torchscript(path):
+        raise UsageError(f"Perceptor {spec!r} does not say which architecture it is; write NAME:{path}.")
+    digest = known_sha256(path)
+    name = openai_archives().get(digest)
+    if name is None:
+        raise ModelError(
+            f"{str(path)!r} is a TorchScript program, not one of OpenAI's CLIP archives (sha256 {digest}), and is "
+            "not run; save its tensors as safetensors and give NAME:FILE."
+        )
+    converted = cache_dir() / "clip" / f"{name}-openai-{digest[:12]}.safetensors"
+    if not converted.is_file():
+        _convert_archive(path, converted)
+    return ClipFiles(spec, name, converted)
+
+
+def _convert_archive(archive: Path, target: Path) -> None:
+    """Write the archive's tensors to `target`, in a process of its own."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(f".{os.getpid()}.part")
+    command = [sys.executable, "-P", "-m", "vqclip.hub.openai_archive", str(archive), str(part)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ModelError(f"Cannot read OpenAI's archive {str(archive)!r}: {_last_line(done.stderr)}")
+        part.replace(target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["the converter failed without a word"])[-1]

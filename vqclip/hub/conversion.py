@@ -1,0 +1,93 @@
+"""Converting a checkpoint that the user has: into the store or into a file, and the one way round the safe reader."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from vqclip.common.errors import ModelError, OutputError, UsageError
+from vqclip.common.hashes import sha256
+from vqclip.hub.store import catalogue_hashes, convert_vqgan, unpickle
+from vqclip.models.vqgan import save_vqgan
+
+CATALOGUE = "catalogue"
+
+
+def convert_file(
+    file: Path,
+    name: str | None,
+    output: Path | None,
+    *,
+    config: Path | None = None,
+    quantiser: str | None = None,
+    half: bool = False,
+    trust: str | None = None,
+    force: bool = False,
+) -> Path:
+    """Write the VQGAN in `file` slim: into the store under `name` (the file's own, if None), or to `output`.
+
+    `trust` lets a pickle's code run, in a process of its own: `catalogue` if the file is a published one by its
+    hash, or the file's own SHA-256 (at least 16 digits of it), which is the user's word that its origin is known.
+
+    Raises:
+        UsageError: a name or an option that cannot be.
+        ModelError: the file is missing, damaged, refused or no VQGAN.
+        OutputError: the result cannot be written, or something is there.
+    """
+    if not file.is_file():
+        raise ModelError(f"There is no file {str(file)!r}; check the path.")
+    beside = next((path for path in (file.with_suffix(".yaml"), file.with_suffix(".yml")) if path.is_file()), None)
+    with _safe(file, trust) as source:
+        if output is None:
+            return convert_vqgan(
+                source, name or file.stem, config=config or beside, quantiser=quantiser, half=half, force=force
+            )
+        return _write(source, output, config or beside, quantiser, half, force)
+
+
+def _write(source: Path, output: Path, config: Path | None, quantiser: str | None, half: bool, force: bool) -> Path:
+    if output.suffix != ".safetensors":
+        raise UsageError(f"--output {str(output)!r} must end in .safetensors.")
+    if output.exists() and not force:
+        raise OutputError(f"{str(output)!r} is there already: choose another --output, or add --force.")
+    part = output.with_name(output.name + ".part")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_vqgan(source, part, config, quantiser, half=half)
+        part.replace(output)
+    except OSError as error:
+        raise OutputError(f"Cannot write {str(output)!r}: {error.strerror or error}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    return output
+
+
+@contextlib.contextmanager
+def _safe(file: Path, trust: str | None) -> Iterator[Path]:
+    """Give a file that the safe reader takes: the file itself, or what a trusted pickle's code made of it."""
+    if trust is None:
+        yield file
+        return
+    _check_trust(file, trust)
+    with TemporaryDirectory(prefix="vqclip-") as folder:
+        tensors = Path(folder) / "tensors.safetensors"
+        unpickle(file, tensors)
+        yield tensors
+
+
+def _check_trust(file: Path, trust: str) -> None:
+    digest = sha256(file)
+    if trust == CATALOGUE and digest in catalogue_hashes():
+        return
+    if len(trust) >= 16 and digest.startswith(trust.lower()):
+        return
+    if trust == CATALOGUE:
+        raise ModelError(
+            f"{str(file)!r} is none of the published files, so its code is not run; if you know where it is from, "
+            f"say so with: --trust-pickle {digest}"
+        )
+    raise UsageError(
+        f"--trust-pickle {trust!r} is not the SHA-256 of {str(file)!r}; it is `catalogue`, or the hash of a file "
+        "whose origin you know."
+    )

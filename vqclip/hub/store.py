@@ -1,0 +1,309 @@
+"""The store of VQGANs in the user's cache: how models get there, are checked and go; see `shelf.py` for its files."""
+
+import contextlib
+import errno
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vqclip.common.errors import ModelError, OutputError, UsageError
+from vqclip.common.hashes import sha256, stamp_of, write_json
+from vqclip.common.paths import is_offline
+from vqclip.common.registry import did_you_mean
+from vqclip.hub.download import Wanted, Watch, fetch
+from vqclip.hub.store_index import NAME, SUFFIXES, Record, read_record, store_dir, stored_file, stored_names
+from vqclip.hub.vqgan_catalogue import VQGANS, PublishedVQGAN
+from vqclip.models.architecture import Architecture
+from vqclip.models.vqgan import save_vqgan
+
+log = logging.getLogger(__name__)
+
+WAIT = 0.5
+"""Seconds between two looks at a lock that another process holds."""
+
+
+def locate(name: str, *, pull: bool = False) -> Path:
+    """Return the file of a model in the store; with `pull`, a published one that is not there is fetched.
+
+    Raises:
+        UsageError: nothing of that name is published or in the store.
+        ModelError: it is not here, cannot be fetched, or is not what was stored.
+        OutputError: the cache cannot be written.
+    """
+    path = stored_file(name)
+    if path is not None:
+        _refuse_damaged(name, path)
+        return path
+    entry = published(name)
+    if not pull or is_offline():
+        raise _not_here(entry, forbidden=pull)
+    return pull_vqgan(entry)
+
+
+def published(name: str) -> PublishedVQGAN:
+    """Return the catalogue's entry.
+
+    Raises:
+        UsageError: there is none of that name; the nearest is suggested.
+    """
+    if name not in VQGANS:
+        raise UsageError(f"Unknown VQGAN {name!r}: {did_you_mean(name, [*VQGANS, *stored_names()])}")
+    return VQGANS[name]
+
+
+def pull_vqgan(
+    entry: PublishedVQGAN,
+    *,
+    half: bool = False,
+    keep_original: bool = False,
+    force: bool = False,
+    watch: Watch = lambda done, total: None,
+) -> Path:
+    """Fetch a published model, check it, and store it slim; return its file.
+
+    A second process that wants the same model waits for the first. With `half` the weights are stored in half
+    precision; with `keep_original` the published file stays in the store's `originals/`; with `force` what is there
+    is replaced.
+
+    Raises:
+        ModelError: it cannot be fetched, or is not the model it should be.
+        OutputError: there is no room, or the cache cannot be written.
+    """
+    originals = store_dir() / "originals"
+    original = originals / f"{entry.name}.ckpt"
+    with _writing(entry.name):
+        originals.mkdir(parents=True, exist_ok=True)
+        with _waiting_for(entry.name, watch):
+            path = stored_file(entry.name)
+            if path is not None and not force:
+                return path
+            if not original.is_file():
+                fetch(Wanted(entry.name, entry.places, entry.size, entry.sha256), original, watch)
+            digest = entry.sha256 or sha256(original)
+            try:
+                path = _store(original, Making(entry.name, digest, entry.places[0].host, half, entry=entry))
+            except ModelError:
+                original.unlink()  # what cannot be read is not worth keeping: the next pull fetches it again
+                raise
+            if not keep_original:
+                original.unlink()
+            return path
+
+
+def convert_vqgan(
+    source: Path,
+    name: str,
+    *,
+    config: Path | None = None,
+    quantiser: str | None = None,
+    half: bool = False,
+    force: bool = False,
+) -> Path:
+    """Store a VQGAN that the user has, of any layout that `load_vqgan` reads, slim and under a name; return its file.
+
+    Raises:
+        UsageError: the name is taken, or none that a file can have.
+        ModelError: the file is missing, damaged, refused or no VQGAN.
+        OutputError: the cache cannot be written.
+    """
+    if not NAME.fullmatch(name) or name == "embedded":
+        raise UsageError(f"{name!r} cannot be a model's name; use letters, digits, `.`, `_` and `-`.")
+    with _writing(name):
+        store_dir().mkdir(parents=True, exist_ok=True)
+        with FileLock(store_dir() / f"{name}.lock"):
+            if stored_file(name) and not force:
+                raise UsageError(f"The store has a model {name!r} already; choose another --name, or add --force.")
+            if not source.is_file():
+                raise ModelError(f"There is no file {str(source)!r}; check the path.")
+            making = Making(name, sha256(source), str(source.resolve()), half, config, quantiser)
+            return _store(source, making)
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a checkpoint becomes a model of the store; `original` is its SHA-256 and `source` where it came from."""
+
+    name: str
+    original: str
+    source: str
+    half: bool
+    config: Path | None = None
+    quantiser: str | None = None
+    entry: PublishedVQGAN | None = None
+
+
+def _store(checkpoint: Path, making: Making) -> Path:
+    """Write the network of `checkpoint` to the store, and its record."""
+    target = store_dir() / f"{making.name}.safetensors"
+    part = target.with_name(f"{making.name}.new.part")
+    quantiser = making.entry.quantiser if making.entry else making.quantiser
+    notes = {"name": making.name, "original": making.original}
+    try:
+        sizes = save_vqgan(checkpoint, part, making.config, quantiser, half=making.half, notes=notes)
+        if making.entry:
+            _check_architecture(making.entry, sizes)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    (store_dir() / f"{making.name}.ckpt").unlink(missing_ok=True)
+    stamp = stamp_of(target)
+    digest = sha256(target)
+    _write_record(Record(making.name, stamp.size, stamp.mtime_ns, digest, making.source, making.original, making.half))
+    return target
+
+
+def _check_architecture(entry: PublishedVQGAN, found: Architecture) -> None:
+    """Refuse a file that holds another network than the catalogue says, where that is known for sure."""
+    wanted = entry.architecture
+    same = replace(found, resolution=wanted.resolution, attn_resolutions=wanted.attn_resolutions) == wanted
+    if entry.exact and not (same and found.attention_levels == wanted.attention_levels):
+        raise ModelError(
+            f"The file fetched for {entry.name!r} holds another network: {found.n_embed} codes of "
+            f"{found.embed_dim} numbers at {found.factor} pixels a cell, instead of {wanted.n_embed} of "
+            f"{wanted.embed_dim} at {wanted.factor}."
+        )
+
+
+def verify(name: str) -> Record:
+    """Read a model's file whole and compare it with its record; a file without one gets it.
+
+    Raises:
+        UsageError, ModelError: it is not in the store, or not what was stored; it is refused from then on.
+    """
+    path = stored_file(name)
+    if path is None:
+        raise _not_here(published(name), forbidden=False)
+    record, digest = read_record(name), sha256(path)
+    if record is None:
+        expected = VQGANS[name].sha256 if name in VQGANS and path.suffix == ".ckpt" else None
+        if expected and digest != expected:
+            raise ModelError(f"{str(path)!r} is not the published {name!r}; {_remedy(name)}.")
+        record = Record(name, 0, 0, digest, source="put there by hand", original=digest)
+    if digest != record.sha256:
+        _write_record(replace(record, damaged=True))
+        raise _damaged(name, path)
+    stamp = stamp_of(path)
+    record = replace(record, size=stamp.size, mtime_ns=stamp.mtime_ns, damaged=False)
+    _write_record(record)
+    return record
+
+
+def remove(name: str) -> int:
+    """Take a model out of the store, with what a download left of it; return how many bytes that freed.
+
+    Raises:
+        UsageError: it is not in the store.
+        OutputError: a file cannot be removed.
+    """
+    originals = store_dir() / "originals"
+    found = [store_dir() / f"{name}{suffix}" for suffix in (*SUFFIXES, ".json")]
+    found += [path for path in originals.glob("*") if path.name.startswith(f"{name}.ckpt")]
+    found = [path for path in found if path.exists()]
+    if not found:
+        raise UsageError(f"The store has no model {name!r}: {did_you_mean(name, stored_names())}")
+    with _writing(name), FileLock(store_dir() / f"{name}.lock"):
+        freed = sum(_size(path) for path in found)
+        for path in found:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return freed
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    inside = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in inside if file.is_file())
+
+
+def _refuse_damaged(name: str, path: Path) -> None:
+    """Compare size and time with the record, and the content only where these changed."""
+    record = read_record(name)
+    if record is None:
+        return
+    stamp = stamp_of(path)
+    if record.damaged or stamp.size != record.size:
+        raise _damaged(name, path)
+    if stamp.mtime_ns != record.mtime_ns:
+        with contextlib.suppress(OSError):  # a cache that cannot be written: looked at again next time
+            verify(name)
+
+
+def _write_record(record: Record) -> None:
+    write_json(store_dir() / f"{record.name}.json", asdict(record))
+
+
+def _damaged(name: str, path: Path) -> ModelError:
+    return ModelError(f"The file {str(path)!r} is not what was stored as {name!r}; {_remedy(name)}.")
+
+
+def _remedy(name: str) -> str:
+    if name in VQGANS:
+        return f"mend it with: vqclip models pull {name} --force"
+    return f"convert it again: vqclip models convert FILE --name {name} --force"
+
+
+def _not_here(entry: PublishedVQGAN, forbidden: bool) -> ModelError:
+    how = (
+        "and working offline forbids fetching it"
+        if forbidden
+        else f"so fetch it ({entry.size_text}) with: vqclip models pull {entry.name}"
+    )
+    return ModelError(
+        f"The VQGAN {entry.name!r} is not on this machine, {how}; a file you already have is taken in by: "
+        f"vqclip models convert FILE --name {entry.name}"
+    )
+
+
+@contextlib.contextmanager
+def _waiting_for(name: str, watch: Watch) -> Iterator[None]:
+    """Hold a model's lock; while another process has it, `watch` is asked now and then, and may raise to end that."""
+    lock = FileLock(store_dir() / f"{name}.lock")
+    told = False
+    while True:
+        try:
+            lock.acquire(timeout=WAIT)
+            break
+        except Timeout:
+            if not told:
+                log.warning("Another vqclip fetches %r; waiting for it.", name)
+            told = True
+            watch(0, None)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _writing(name: str) -> Iterator[None]:
+    """Turn failures of the cache's folder into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        room = " (no room left)" if error.errno == errno.ENOSPC else ""
+        raise OutputError(
+            f"Cannot write the VQGAN {name!r} to {str(store_dir())!r}: {error.strerror or error}{room}."
+        ) from error
+
+
+def unpickle(source: Path, target: Path) -> None:
+    """Write the tensors of a pickle that wants to run code to `target`, by a process that lets it run.
+
+    Raises:
+        ModelError: even so it cannot be read.
+    """
+    command = [sys.executable, "-P", "-m", "vqclip.hub.trusted_pickle", str(source), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["the reader ended without a word"])[-1]
+        raise ModelError(f"Cannot read {str(source)!r} even with its code: {reason.rstrip('.')}.")
+
+
+def catalogue_hashes() -> dict[str, str]:
+    """Return {sha256: name} of the published files."""
+    return {entry.sha256: name for name, entry in VQGANS.items() if entry.sha256}

@@ -1,0 +1,1 @@
+"""What draws and what sees: VQGAN, prior, CLIP, and their quicker equals."""

@@ -1,0 +1,50 @@
+"""Which files a model is made of: plain records, which the hub finds and the models read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+EMBEDDED = "embedded"
+"""The name of the models that come with vqclip."""
+
+
+@dataclass(frozen=True)
+class VqganFiles:
+    """What `load_vqgan` needs for one model."""
+
+    name: str
+    path: Path
+    config: Path | None
+    quantiser: str | None = None
+
+
+@dataclass(frozen=True)
+class PriorFiles:
+    """A prior's weights, and the merges of its tokeniser."""
+
+    name: str
+    path: Path
+    merges: Path
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """What open_clip needs to build one model without asking the network.
+
+    `architecture` is a model name of open_clip or `local-dir:FOLDER`; `weights` the tensors; `merges`
+    a tokeniser file of its own; `preprocess` the mean, std, interpolation and resize mode of its tag.
+    """
+
+    name: str
+    architecture: str
+    weights: Path
+    merges: Path | None = None
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+
+
+def context_length(folder: Path) -> int:
+    """Return how many tokens the text tower of a CLIP folder reads."""
+    config = json.loads((folder / "open_clip_config.json").read_text("utf-8"))
+    return int(config["model_cfg"]["text_cfg"]["context_length"])

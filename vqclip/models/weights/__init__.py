@@ -1,0 +1,1 @@
+"""Reading weights safely: what a file is, and its tensors, without running anything in it."""

@@ -1,0 +1,1 @@
+"""The descent: where it starts, its steps and what they report."""

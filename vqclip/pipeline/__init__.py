@@ -1,0 +1,1 @@
+"""From a config to a plan, to parts, to steps."""

@@ -1,0 +1,114 @@
+"""How much memory a plan needs, found by running its shapes through the networks without any numbers."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from vqclip.common.runtime import PRECISIONS
+from vqclip.hub.clip_files import clip_architecture
+from vqclip.hub.vqgan_files import vqgan_sizes
+from vqclip.models.fused_blocks import accelerate
+from vqclip.models.gradient_checkpointing import blocks, checkpointed
+from vqclip.models.perceptor import Perceptor, quiet_open_clip
+from vqclip.models.vqgan import VQGAN
+from vqclip.pipeline.plan import Plan
+
+LIBRARIES = 900 * 2**20
+"""Resident size of the command with torch, open_clip and what they compile, measured on x86-64 Linux."""
+
+BACK = 7 / 4
+"""What a backward pass needs at its peak over what was kept for it: gradients on the way back, and gaps in the heap;
+measured from 128 to 512 pixels, in fp32 and bf16, with the embedded models and with published sizes."""
+
+PRIOR = 100 * 2**20
+"""What the prior takes to draw and rank its pictures."""
+
+META = torch.device("meta")
+
+
+def estimate_memory(plan: Plan) -> int:
+    """Estimate the peak of one step in bytes: libraries, weights, what the decoder keeps, the largest way back.
+
+    The decoder's tensors stay while one micro-batch of cutouts after the other is scored, then comes its own way back.
+
+    Raises:
+        UsageError, ModelError: a model that is not known, or a local file that is damaged.
+    """
+    sizes, dtype = vqgan_sizes(plan.config.vqgan), PRECISIONS[plan.config.runtime.precision]
+    with META:
+        vqgan = VQGAN(sizes)
+        weights = _bytes(vqgan)
+        if plan.config.runtime.accelerate:
+            accelerate(vqgan)
+        vqgan.to(dtype)
+        shape = (len(plan.pictures), sizes.embed_dim, plan.height // sizes.factor, plan.width // sizes.factor)
+        latent = torch.empty(shape, dtype=dtype, requires_grad=True)
+    if plan.config.runtime.low_memory:
+        kept, block = _kept_lightly(vqgan, latent)
+        ways_back = [BACK * block]
+    else:
+        kept = _kept(lambda: vqgan.decode(latent))
+        ways_back = [(BACK - 1) * kept]
+    towers = [_tower(spec, plan) for spec in plan.config.perceptors]
+    weights += sum(weight for weight, _ in towers)
+    ways_back += [BACK * views for _, views in towers]
+    return LIBRARIES + weights + kept + int(max(ways_back)) + (PRIOR if plan.config.init.kind == "prior" else 0)
+
+
+def _tower(spec: str, plan: Plan) -> tuple[int, int]:
+    """Return the bytes of a perceptor's weights, and of what one micro-batch of cutouts keeps."""
+    import open_clip
+
+    dtype = PRECISIONS[plan.config.runtime.precision]
+    with META, quiet_open_clip():
+        perceptor = Perceptor(
+            spec, open_clip.create_model(clip_architecture(spec), load_weights=False, device=META), None
+        )
+        if plan.config.runtime.accelerate:
+            accelerate(perceptor.model.visual)
+        weights = _bytes(perceptor.model)
+        perceptor.model.to(dtype)
+        count = len(plan.pictures) * (plan.config.cutouts.micro_batch or plan.config.cutouts.count)
+        cutouts = torch.empty(count, 3, perceptor.size, perceptor.size)
+        seen = cutouts.to(dtype).requires_grad_()
+    return weights, _kept(lambda: cast(Tensor, perceptor.model.encode_image(seen))) + 3 * _size(cutouts)
+
+
+def _kept_lightly(vqgan: VQGAN, latent: Tensor) -> tuple[int, int]:
+    """What a checkpointed decoder keeps, and what its largest block does when it is computed again."""
+    inputs: list[tuple[nn.Module, tuple[Any, ...]]] = []
+    hooks = [
+        block.register_forward_pre_hook(lambda block, given: inputs.append((block, given)))
+        for block in blocks(vqgan.decoder)
+    ]
+    with checkpointed(vqgan.decoder):
+        kept = _kept(lambda: vqgan.decode(latent))
+    for hook in hooks:
+        hook.remove()
+    return kept, max(_kept(partial(block, *given)) for block, given in inputs)
+
+
+def _kept(forward: Callable[[], Tensor]) -> int:
+    """Run a forward pass and add up the distinct storages that autograd keeps, except parameters and their views."""
+    storages: dict[int, Any] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter) and not isinstance(tensor._base, nn.Parameter):
+            storage = tensor.untyped_storage()
+            storages[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = forward()
+    return sum(storage.nbytes() for storage in storages.values()) + _size(output)
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(_size(parameter) for parameter in module.parameters())
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -1,0 +1,191 @@
+"""From what the user asked for to what will be done: every choice that was left open is made here.
+
+Nothing is loaded: a plan can be shown (`--dry-run`), written down before the models load, and repeated.
+"""
+
+import dataclasses
+import math
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeVar
+
+from vqclip.common.errors import UsageError
+from vqclip.common.paths import is_there
+from vqclip.common.registry import pick
+from vqclip.common.runtime import resolve_device, resolve_precision, set_threads
+from vqclip.config.prompts import Prompt, parse_prompts
+from vqclip.config.schema import Config, CutoutsConfig, PriorConfig, parse_size
+from vqclip.config.vocabulary import hint
+from vqclip.guidance.losses import LOSSES
+from vqclip.guidance.recipes import RECIPES
+from vqclip.hub.prior_files import has_embedded_prior
+from vqclip.hub.vqgan_files import vqgan_sizes
+from vqclip.models.files import EMBEDDED
+from vqclip.optimisation.optimisers import OPTIMISERS, SCHEDULES
+from vqclip.optimisation.start import INITS
+
+T = TypeVar("T")
+
+DRAWN_SEEDS = 2**32
+AUTO = "auto"
+LOW_MEMORY_VIEWS = 4  # cutouts scored at once where runtime.low_memory asks for it
+IMAGE_WEIGHT = re.compile(r"(.+):([+-]?\d+(?:\.\d+)?)", re.ASCII | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to make: the prompt as written, the texts it stands for, and its seed."""
+
+    prompt: str
+    prompts: list[Prompt]
+    seed: int
+
+    @property
+    def caption(self) -> str:
+        """The wanted texts in one line, as a caption for the prior."""
+        return ", ".join(prompt.text for prompt in self.prompts if prompt.weight > 0)
+
+
+@dataclass(frozen=True)
+class ImagePrompt:
+    """A picture to resemble, with the weight of its loss."""
+
+    file: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config in which nothing is left open, and what follows from it.
+
+    `width` and `height` are multiples of the VQGAN's factor; `notes` are sentences for the user about
+    what was changed on the way.
+    """
+
+    config: Config
+    pictures: list[Picture]
+    image_prompts: list[ImagePrompt]
+    width: int
+    height: int
+    notes: list[str]
+
+
+def make_plan(config: Config) -> Plan:
+    """Check every name and fill in seed, size, device, precision and threads.
+
+    Raises:
+        UsageError: a name, file, prompt or device that is not right.
+        ModelError: a VQGAN file of the user's is missing or damaged.
+    """
+    check(config)
+    prompts = [(prompt, parse_prompts(prompt)) for prompt in config.prompts]
+    image_prompts = [_parse_image_prompt(entry) for entry in config.image_prompts]
+    if not prompts and not image_prompts:
+        raise UsageError('There is nothing to draw: give a prompt, e.g. vqclip generate "a red apple".')
+    seed = secrets.randbelow(DRAWN_SEEDS) if config.seed is None else config.seed
+    device = resolve_device(config.runtime.device)
+    width, height, notes = _round_size(config)
+    settled = settle(config)
+    resolved = dataclasses.replace(
+        settled,
+        seed=seed,
+        size=f"{width}x{height}",
+        vqgan=_absolute(config.vqgan, "file", "config"),
+        perceptors=[_absolute_perceptor(spec) for spec in config.perceptors],
+        init=_absolute(settled.init, "image"),
+        cutouts=_few_at_once(config) if config.runtime.low_memory else config.cutouts,
+        prior=_absolute_prior(config.prior),
+        image_prompts=[f"{entry.file}:{Decimal(repr(entry.weight)):f}" for entry in image_prompts],
+        runtime=dataclasses.replace(
+            config.runtime,
+            device=str(device),
+            precision=resolve_precision(config.runtime.precision, device),
+            threads=set_threads(config.runtime.threads),
+        ),
+    )
+    pictures = [
+        Picture(text, parsed, seed + number) for text, parsed in prompts or [("", [])] for number in range(config.count)
+    ]
+    return Plan(resolved, pictures, image_prompts, width, height, notes + _unknown_words(settled, pictures))
+
+
+def settle(config: Config) -> Config:
+    """Choose the start that `init.kind=auto` leaves open: the prior where the VQGAN has one, else random codes."""
+    if config.init.kind != AUTO:
+        return config
+    has_prior = config.vqgan.name == EMBEDDED and config.vqgan.file is None and has_embedded_prior()
+    return dataclasses.replace(config, init=dataclasses.replace(config.init, kind="prior" if has_prior else "codes"))
+
+
+def check(config: Config) -> None:
+    """Check every name and prompt of a config; nothing is loaded or looked for.
+
+    Raises:
+        UsageError: the first thing that is not right.
+    """
+    pick(RECIPES, config.cutouts.recipe, "cutouts.recipe")
+    pick(OPTIMISERS, config.optimise.name, "optimise.name")
+    pick(SCHEDULES, config.optimise.schedule, "optimise.schedule")
+    pick({AUTO: None, **INITS}, config.init.kind, "init.kind")
+    for name in config.losses:
+        pick(LOSSES, name, "loss")
+    for prompt in config.prompts:
+        parse_prompts(prompt)
+
+
+def _few_at_once(config: Config) -> CutoutsConfig:
+    asked = config.cutouts.micro_batch or config.cutouts.count
+    return dataclasses.replace(config.cutouts, micro_batch=min(asked, LOW_MEMORY_VIEWS))
+
+
+def _round_size(config: Config) -> tuple[int, int, list[str]]:
+    """Round the size to the VQGAN's factor, half up, at least one."""
+    factor = vqgan_sizes(config.vqgan).factor
+    asked = parse_size(config.size)
+    width, height = (max(1, math.floor(side / factor + 0.5)) * factor for side in asked)
+    if (width, height) == asked:
+        return width, height, []
+    return width, height, [f"size {config.size} is rounded to {width}x{height}, multiples of {factor}"]
+
+
+def _unknown_words(config: Config, pictures: Sequence[Picture]) -> list[str]:
+    """A note about words that the embedded models do not know, where one of them reads the prompts."""
+    reads = EMBEDDED in config.perceptors or (config.init.kind == "prior" and config.prior.name == EMBEDDED)
+    said = hint(prompt.text for picture in pictures for prompt in picture.prompts) if reads else None
+    return [said] if said else []
+
+
+def _parse_image_prompt(entry: str) -> ImagePrompt:
+    """Read `file` or `file:weight`; a file of exactly that name comes first."""
+    found = None if is_there(entry) else IMAGE_WEIGHT.fullmatch(entry)
+    file, weight = (found[1], float(found[2])) if found else (entry, 1.0)
+    if not math.isfinite(weight):
+        raise UsageError(f"The weight of the image prompt {file!r} must be a finite number.")
+    return ImagePrompt(str(Path(file).absolute()), weight)
+
+
+def _absolute_perceptor(spec: str) -> str:
+    """Make the path in a perceptor's spec absolute, so that the run can be repeated from anywhere."""
+    name, colon, tag = spec.partition(":")
+    if spec != EMBEDDED and is_there(spec):
+        return str(Path(spec).absolute())
+    return f"{name}:{Path(tag).absolute()}" if colon and Path(tag).is_file() else spec
+
+
+def _absolute_prior(prior: PriorConfig) -> PriorConfig:
+    return prior if prior.name == EMBEDDED else _absolute(prior, "name")
+
+
+def _absolute(section: T, *keys: str) -> T:
+    """Return the config section with the paths under `keys` made absolute."""
+    paths = {key: getattr(section, key) for key in keys}
+    return dataclasses.replace(section, **{key: path and str(Path(path).absolute()) for key, path in paths.items()})  # type: ignore[type-var]
+
+
+def seeds(pictures: Sequence[Picture]) -> list[int]:
+    """Return each picture's seed."""
+    return [picture.seed for picture in pictures]

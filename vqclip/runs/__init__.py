@@ -1,0 +1,1 @@
+"""One run and its folder: start, stop, go on, make again."""

@@ -1,0 +1,228 @@
+"""The folder of a run: where each file goes, that it is free, and that one process holds it."""
+
+import contextlib
+import datetime
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vqclip.common.errors import BusyError, OutputError, UsageError
+from vqclip.common.files import writing
+from vqclip.common.images import SUFFIXES
+
+OUTPUTS = Path("outputs")
+DIGIT = "[0-9]"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Every path of one run of `count` pictures.
+
+    `home` is what `vqclip resume` takes: the run folder, or `F.png.run/` beside a picture file `F.png`,
+    which is removed when the picture is finished. `target` is that folder or file.
+    """
+
+    home: Path
+    target: Path
+    count: int
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the user asked for a picture file rather than a run folder."""
+        return self.home != self.target
+
+    @property
+    def config(self) -> Path:
+        """The resolved config, written before the models load."""
+        return self.home / "run.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per step."""
+        return self.home / "metrics.jsonl"
+
+    @property
+    def state(self) -> Path:
+        """Resume state, the lock and scratch files; only there while the run is unfinished."""
+        return self.home / "state"
+
+    @property
+    def latent(self) -> Path | None:
+        """The finished latent; a picture file keeps none."""
+        return None if self.is_file else self.home / "latent.safetensors"
+
+    @property
+    def frames(self) -> Path:
+        """The folder of the frames."""
+        return self.target.with_name(self.target.name + ".frames") if self.is_file else self.home / "frames"
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of frames that are only made for a video."""
+        return self.state / "frames"
+
+    @property
+    def images(self) -> list[Path]:
+        """The finished pictures."""
+        return self._numbered(self.target if self.is_file else self.home / "image.png")
+
+    @property
+    def partials(self) -> list[Path]:
+        """The pictures of an interrupted run."""
+        return self._numbered(self.home / "partial.png")
+
+    def videos(self, suffix: str) -> list[Path]:
+        """The videos, one per picture."""
+        first = self.target.with_suffix(f".{suffix}") if self.is_file else self.home / f"video.{suffix}"
+        return self._numbered(first)
+
+    def _numbered(self, path: Path) -> list[Path]:
+        if self.count == 1:
+            return [path]
+        return [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(self.count)]
+
+
+def locate_run(path: str | None, count: int, slug: str) -> RunFolder:
+    """Turn `--output` into a run folder; None makes a name under `outputs/` from the clock and `slug`.
+
+    Raises:
+        UsageError: a file name whose suffix is not a picture's.
+        OutputError: a place that cannot be looked at.
+    """
+    if path is None:
+        home = _unused(OUTPUTS / f"{datetime.datetime.now():%Y%m%d-%H%M%S}_{slug}")
+        return RunFolder(home, home, count)
+    target = Path(path)
+    with writing(target):
+        is_folder = path.endswith(("/", "\\")) or (path != "" and target.is_dir())
+    if is_folder:
+        return RunFolder(target, target, count)
+    if target.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"--output {path!r} is neither a picture ({', '.join(SUFFIXES)}) nor a folder; end a folder's name in /."
+        )
+    return RunFolder(target.with_name(target.name + ".run"), target, count)
+
+
+def existing_run(path: str, count: int) -> RunFolder:
+    """Find the run that the user names by its folder, its `F.png.run` or its `F.png`."""
+    home = Path(path)
+    if home.suffix.lower() in SUFFIXES and not home.is_dir():
+        home = home.with_name(home.name + ".run")
+    if home.suffix == ".run" and Path(home.stem).suffix.lower() in SUFFIXES:
+        return RunFolder(home, home.with_suffix(""), count)
+    return RunFolder(home, home, count)
+
+
+def slug(prompt: str, seed: int) -> str:
+    """Make a short file name of a prompt and a seed."""
+    words = re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:40].strip("-")
+    return f"{words or 'image'}_s{seed}"
+
+
+def check_free(run: RunFolder, videos: list[Path], overwrite: bool) -> None:
+    """Refuse to replace a finished or an unfinished run, unless told.
+
+    Raises:
+        OutputError: something is there; the sentence names it and the way on.
+    """
+    if overwrite:
+        return
+    with writing(run.home):
+        unfinished = run.state.exists()
+        taken = next((path for path in [*run.images, *videos, run.frames, run.config] if path.exists()), None)
+    if unfinished:
+        raise OutputError(f"{str(run.home)!r} holds an unfinished run: go on with vqclip resume, or add --overwrite.")
+    if taken is not None:
+        raise OutputError(f"{str(taken)!r} is there already: choose another --output, or add --overwrite.")
+
+
+@contextlib.contextmanager
+def holding(run: RunFolder) -> Iterator[None]:
+    """Make the run's folder and keep every other process out of it.
+
+    Raises:
+        BusyError: another process holds it.
+        OutputError: it cannot be made.
+    """
+    with writing(run.home):
+        run.state.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run.state / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:  # an OSError too
+            raise BusyError(
+                f"Another vqclip works on {str(run.home)!r}; wait for it or choose another --output."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        _remove_empty(run)
+
+
+def clear(run: RunFolder) -> None:
+    """Remove what an earlier run left here that a new one would mix with: state, frames, metrics."""
+    with writing(run.home):
+        for path in [*_state_files(run), *_frame_files(run.frames), run.metrics, *run.partials]:
+            path.unlink(missing_ok=True)
+
+
+def set_aside(run: RunFolder, step: int) -> None:
+    """Give the pictures of a finished run that goes on a name with their step, such as `image.step10.png`."""
+    with writing(run.home):
+        for path in run.images:
+            if path.is_file():
+                path.replace(path.with_name(f"{path.stem}.step{step}{path.suffix}"))
+
+
+def close(run: RunFolder) -> None:
+    """Remove what only an unfinished run needs."""
+    with writing(run.home):
+        leftovers = [*run.partials, run.config, run.metrics] if run.is_file else run.partials
+        for path in [*_state_files(run), *leftovers]:
+            path.unlink(missing_ok=True)
+    _remove_empty(run)
+
+
+def _state_files(run: RunFolder) -> list[Path]:
+    """Return the states, the frames made for a video, and what a killed process had half written."""
+    return [*run.state.glob(f"{DIGIT * 8}.pt"), *_frame_files(run.scratch), *run.state.glob(".*.part")]
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    return [*folder.glob(f"{DIGIT * 6}*.png"), *folder.glob(".*.part")]
+
+
+def _remove_empty(run: RunFolder) -> None:
+    """Leave no folder behind in which nothing was kept; one with a file of the user's stays."""
+    with contextlib.suppress(OSError):
+        if not _state_files(run):
+            (run.state / "lock").unlink(missing_ok=True)
+    for folder in (run.scratch, run.state, run.home):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def point_latest(run: RunFolder) -> None:
+    """Let `outputs/latest` point to a run folder under `outputs/`; skipped where links are not allowed."""
+    if run.home.parent != OUTPUTS:
+        return
+    link, fresh = OUTPUTS / "latest", OUTPUTS / f".latest-{run.home.name}"
+    with contextlib.suppress(OSError):
+        fresh.symlink_to(run.home.name, target_is_directory=True)
+        fresh.replace(link)
+    with contextlib.suppress(OSError):
+        fresh.unlink(missing_ok=True)
+
+
+def _unused(path: Path) -> Path:
+    """Return the path, or `path-2`, `path-3`… when it is there."""
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate

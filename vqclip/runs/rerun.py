@@ -1,0 +1,138 @@
+"""Making a picture again from what it carries: prompt, seed, config and hashes, as data and never as code."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from vqclip.common.errors import UsageError
+from vqclip.common.hashes import known_sha256
+from vqclip.common.paths import is_there
+from vqclip.config.loader import config_from_dict
+from vqclip.config.schema import Config, parse_size
+from vqclip.outputs.picture import read_metadata
+from vqclip.pipeline.plan import IMAGE_WEIGHT
+
+LARGEST = 4096 * 4096
+"""Pixels that a picture's metadata may ask for; a config of one's own may ask for more."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a picture says of itself. `models` and `libraries` are what made it, `inputs` the SHA-256 of the pictures
+    that it was made from, by the paths they had, and `together` how many pictures were made at once.
+    """
+
+    config: Config
+    models: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    libraries: Mapping[str, str]
+    together: int
+
+
+def read_recorded(path: Path, words: Sequence[str] = (), files: Mapping[str, str] | None = None) -> Recorded:
+    """Read what `path` carries, with single settings changed by `words` (`key=value`).
+
+    Where the picture went is not taken over. The pictures that it was made from are found where they were, if they
+    are still the same there, else where `files` {old path: new path} says.
+
+    Raises:
+        UsageError: the file carries no metadata, or something that is no config, or a picture that it was made from
+            is gone or another one.
+    """
+    metadata = read_metadata(path)
+    where = f"the metadata of {str(path)!r}"
+    if not isinstance(metadata["config"], dict):
+        raise UsageError(f"{where} holds no config.")
+    stated = {key: value for key, value in metadata["config"].items() if key not in ("output", "count")}
+    config = config_from_dict(stated, where, words)
+    if not any(word.partition("=")[0].strip() == "size" for word in words):
+        _check_size(config, where)
+    inputs = _texts(metadata.get("inputs"))
+    return Recorded(
+        config=_with_inputs(config, inputs, files or {}),
+        models=metadata["models"] if isinstance(metadata.get("models"), dict) else {},
+        inputs=inputs,
+        libraries=_texts(metadata.get("libraries")),
+        together=metadata["together"] if isinstance(metadata.get("together"), int) else 1,
+    )
+
+
+def differences(recorded: Recorded, models: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each thing that is not as it was, so that the picture may differ."""
+    found = []
+    then, now = recorded.models, models
+    for part in sorted({*then, *now} & {"vqgan", "prior"}):
+        if _digest(then.get(part)) != _digest(now.get(part)):
+            found.append(f"the file of the {part} is another one than made the picture")
+    if _digests(then.get("perceptors")) != _digests(now.get("perceptors")):
+        found.append("the files of the perceptors are others than made the picture")
+    for name, was in recorded.libraries.items():
+        if (current := _version(name)) != was:
+            found.append(f"{name} is {current}, and was {was}")
+    if recorded.together > 1:
+        found.append(f"it was made together with {recorded.together - 1} others, which rounds differently")
+    return found
+
+
+def _check_size(config: Config, where: str) -> None:
+    width, height = parse_size(config.size)
+    if width * height > LARGEST:
+        raise UsageError(f"{where} asks for {config.size} pixels; if you mean it, give the size with --set size=…")
+
+
+def _with_inputs(config: Config, inputs: Mapping[str, str], files: Mapping[str, str]) -> Config:
+    """Put the pictures that it was made from into the config, from where they are now."""
+    unused = [old for old in files if old not in inputs]
+    if unused:
+        known = ", ".join(map(repr, inputs)) or "none"
+        raise UsageError(f"--file {unused[0]!r}: the picture was not made from such a file (made from: {known}).")
+    image = config.init.image and _found(config.init.image, inputs, files)
+    prompts = []
+    for entry in config.image_prompts:
+        matched = None if entry in inputs else IMAGE_WEIGHT.fullmatch(entry)
+        file, weight = (matched[1], f":{matched[2]}") if matched else (entry, "")
+        prompts.append(_found(file, inputs, files) + weight)
+    return dataclasses.replace(config, init=dataclasses.replace(config.init, image=image), image_prompts=prompts)
+
+
+def _found(file: str, inputs: Mapping[str, str], files: Mapping[str, str]) -> str:
+    """Where the picture is that had this path; a path that the metadata does not vouch for is one of --set."""
+    if file not in inputs:
+        return file
+    place = files.get(file, file)
+    if not is_there(place) or not Path(place).is_file():
+        raise UsageError(
+            f"The picture was made from {file!r}, which is not there: say where it is with --file OLD=NEW."
+        )
+    if known_sha256(place) != inputs[file]:
+        raise UsageError(
+            f"{place!r} is not the file that the picture was made from: give that one with --file OLD=NEW."
+        )
+    return place
+
+
+def _texts(value: object) -> dict[str, str]:
+    """The pairs of texts in a dictionary that may hold anything."""
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {key: text for key, text in pairs if isinstance(key, str) and isinstance(text, str)}
+
+
+def _digest(model: object) -> object:
+    return model.get("sha256") if isinstance(model, dict) else None
+
+
+def _digests(models: object) -> list[object]:
+    return [_digest(model) for model in models] if isinstance(models, list) else []
+
+
+def _version(name: str) -> str:
+    if name == "python":
+        return sys.version.split()[0]
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

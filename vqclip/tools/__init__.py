@@ -1,0 +1,1 @@
+"""Looking and measuring: scores, labels, search, galleries, reconstructions."""

@@ -1,0 +1,197 @@
+"""How good the pictures are: a judge that did not guide them ranks the captions of a list for each.
+
+R-precision at 1 (Xu et al. 2018, AttnGAN, https://arxiv.org/abs/1711.10485, section 4; with CLIP as the judge: Park
+et al. 2021, https://arxiv.org/abs/2110.01705): the share of pictures for which the judge puts their own caption before
+all others of the list.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vqclip.common.errors import UsageError
+from vqclip.common.hashes import known_sha256
+from vqclip.common.images import open_image, to_tensor
+from vqclip.common.paths import is_there
+from vqclip.common.registry import did_you_mean
+from vqclip.common.runtime import resolve_device
+from vqclip.config.loader import available_prompts
+from vqclip.config.schema import Config
+from vqclip.hub.clip_files import find_clip
+from vqclip.models.perceptor import Perceptor, load_perceptor
+from vqclip.pipeline.build import Models, assemble, load_models, run
+from vqclip.pipeline.plan import Plan, make_plan
+
+TILES = 10
+"""Columns of the picture of really drawn scenes beside a prompt list."""
+
+
+@dataclass(frozen=True)
+class PromptList:
+    """Prompts to evaluate, and the picture of their scenes as really drawn (a grid, TILES a row), if there is one."""
+
+    name: str
+    prompts: list[str]
+    scenes: Path | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says of the pictures of one list.
+
+    `precision` is R-precision at 1 and `score` the mean cosine similarity of a picture and its own caption;
+    `mistaken` holds (number of the prompt, number of the caption that came first) of the others.
+    """
+
+    precision: float
+    score: float
+    mistaken: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one list.
+
+    `ceiling` judges really drawn scenes of the same captions. `diversity` is the mean distance, 1 - cosine of the
+    judge's vectors, between pictures of the same prompt and different seeds; None for one seed. `images` holds
+    (seeds, prompts, 3, H, W) in [0, 1].
+    """
+
+    seeds: list[int]
+    verdict: Verdict
+    ceiling: Verdict | None
+    diversity: float | None
+    seconds: float
+    images: Tensor
+
+
+def read_prompts(name: str) -> PromptList:
+    """Read a shipped list by name, or a file with one prompt a line and `#` comments.
+
+    Raises:
+        UsageError: there is no such list, or nothing in it.
+    """
+    known = available_prompts()
+    path = known.get(name, Path(name))
+    if not is_there(path):
+        raise UsageError(f"Unknown prompt list {name!r}: {did_you_mean(name, known)}")
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Cannot read the prompt list {str(path)!r}: it is not a UTF-8 text file.") from error
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    if len(set(prompts)) < 2:
+        raise UsageError(f"The prompt list {str(path)!r} has fewer than two different prompts; ranking needs more.")
+    scenes = path.with_suffix(".webp")
+    return PromptList(name, prompts, scenes if name in known and scenes.is_file() else None)
+
+
+def load_judge(spec: str, config: Config) -> Perceptor:
+    """Load the judge, which must not be one of the config's perceptors, by name or by content.
+
+    Raises:
+        UsageError: it guides, so that its word would count for nothing.
+        ModelError: it is missing or damaged.
+    """
+    files = find_clip(spec)
+    guides = {known_sha256(find_clip(guide).weights) for guide in config.perceptors}
+    if known_sha256(files.weights) in guides:
+        raise UsageError(f"The judge {spec!r} guides the pictures too; choose another one with --judge.")
+    return load_perceptor(files, resolve_device(config.runtime.device))
+
+
+def evaluate(
+    config: Config,
+    prompts: PromptList,
+    seeds: Sequence[int],
+    judge: Perceptor,
+    together: int,
+    first: int | None = None,
+    watch: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
+    """Make a picture for every prompt and seed, `together` at a time with the models loaded once, and judge them.
+
+    With `first`, only that many prompts get a picture; it is still ranked among the captions of all. `watch` is told
+    how many pictures are done.
+
+    Raises:
+        VqclipError: as making the pictures does.
+    """
+    models: Models | None = None
+    wanted = prompts.prompts[:first]
+    images, seconds = [], []
+    for seed in seeds:
+        for start in range(0, len(wanted), together):
+            part = wanted[start : start + together]
+            plan = make_plan(dataclasses.replace(config, prompts=part, seed=seed, count=1))
+            models = models or load_models(plan)
+            pictures, took = _draw(plan, models)
+            images.append(pictures.cpu())
+            seconds.append(took)
+            watch(sum(map(len, images)))
+    stacked = torch.cat(images).unflatten(0, (len(seeds), len(wanted)))
+    captions = judge.encode_text(prompts.prompts)
+    seen = torch.stack([embed(judge, each) for each in stacked])
+    drawn = embed(judge, read_tiles(prompts.scenes, len(wanted))) if prompts.scenes else None
+    return Evaluation(
+        seeds=list(seeds),
+        verdict=give_verdict(seen.flatten(0, 1), captions, prompts.prompts, len(seeds)),
+        ceiling=give_verdict(drawn, captions, prompts.prompts) if drawn is not None else None,
+        diversity=diversity(seen) if len(seeds) > 1 else None,
+        seconds=sum(seconds) / (len(seeds) * len(wanted)),
+        images=stacked,
+    )
+
+
+def _draw(plan: Plan, models: Models) -> tuple[Tensor, float]:
+    """Make the plan's pictures; return them, and the seconds it took from prompt to picture."""
+    began = time.monotonic()
+    finished = run(assemble(plan, models))
+    assert finished is not None, "nothing interrupts this run"
+    return finished.images, time.monotonic() - began
+
+
+def give_verdict(features: Tensor, captions: Tensor, texts: Sequence[str], seeds: int = 1) -> Verdict:
+    """Judge unit vectors (S·P, D) of pictures of the first P prompts, `seeds` times after another, by those of all
+    captions (Q, D), Q at least P.
+
+    Captions of the same text count as one.
+    """
+    similar = features @ captions.T
+    own = torch.arange(len(features) // seeds).repeat(seeds)
+    first = similar.argmax(1).cpu()
+    wrong = [(int(mine), int(taken)) for mine, taken in zip(own, first, strict=True) if texts[mine] != texts[taken]]
+    score = float(similar[torch.arange(len(own)), own].mean())
+    return Verdict(1 - len(wrong) / len(features), score, wrong)
+
+
+def diversity(features: Tensor) -> float:
+    """Mean of 1 - cosine over all pairs of seeds of each prompt; unit vectors (S, P, D), S at least 2."""
+    seeds = len(features)
+    cosine = torch.einsum("spd,tpd->st", features, features) / features.shape[1]
+    return float(1 - (cosine.sum() - cosine.trace()) / (seeds * (seeds - 1)))
+
+
+def read_tiles(path: Path, count: int) -> Tensor:
+    """Cut the first `count` square tiles out of a picture with TILES of them a row, (count, 3, side, side) in [0, 1].
+
+    Raises:
+        UsageError: the picture cannot be read, or holds fewer.
+    """
+    sheet = to_tensor(open_image(path))
+    side = sheet.shape[-1] // TILES
+    tiles = sheet[0].unfold(1, side, side).unfold(2, side, side).permute(1, 2, 0, 3, 4).flatten(0, 1)
+    if len(tiles) < count:
+        raise UsageError(f"{str(path)!r} holds {len(tiles)} scenes, not {count}; draw it again for this list.")
+    return tiles[:count]
+
+
+@torch.no_grad()
+def embed(judge: Perceptor, images: Tensor) -> Tensor:
+    """Return the judge's unit vectors (M, D) of pictures (M, 3, H, W) in [0, 1]."""
+    return torch.cat([judge.encode_image(judge.view(part.to(judge.device))) for part in images.split(50)])
