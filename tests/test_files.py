@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vqclip.common.errors import OutputError, UsageError
-from vqclip.common.files import replacing, write_bytes, write_text, writing
+from vqclip.common.files import replacing, write_bytes, write_json, write_text, writing
 
 
 def names(folder: Path = Path()) -> list[str]:
@@ -74,3 +74,29 @@ def test_writing_turns_only_the_systems_failures() -> None:
         raise OSError("no reason")
     with pytest.raises(ValueError, match="bug"), writing(Path("a")):
         raise ValueError("bug")
+
+
+def test_what_is_written_reaches_the_disk_before_its_name_and_the_name_before_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def watched_sync(handle: int) -> None:
+        told.append(f"sync {Path(f'/proc/self/fd/{handle}').readlink().name.partition('.part')[1] or 'folder'}")
+        sync(handle)
+
+    def watched_rename(part: Path, target: Path) -> Path:
+        told.append("rename")
+        return rename(part, target)
+
+    monkeypatch.setattr(os, "fsync", watched_sync)
+    monkeypatch.setattr(Path, "replace", watched_rename)
+    write_json(Path("a.json"), {"a": 1})
+    assert told == ["sync .part", "rename", "sync folder"]
+
+
+def test_a_name_as_long_as_the_file_system_takes_can_be_written() -> None:
+    name = "ä" * 120 + "n" * 15  # 255 bytes
+    write_text(Path(name), "x")
+    assert Path(name).read_text() == "x" and names() == [name]

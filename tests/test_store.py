@@ -242,7 +242,7 @@ def test_a_full_disk_is_a_sentence(tiny: TinyModels, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         store, "save_vqgan", lambda source, part, *rest, **more: write(source, Path("/dev/full"), *rest)
     )
-    with pytest.raises(OutputError, match="Cannot write the VQGAN 'flowers'"):
+    with pytest.raises(OutputError, match=r"Cannot write .*flowers"):
         convert_vqgan(tiny.vqgan, "flowers")
     assert stored_names() == []
 

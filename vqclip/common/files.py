@@ -1,29 +1,46 @@
-"""Writing so that a killed process never leaves half a file: write beside, then rename."""
+"""Writing so that neither a killed process nor a power cut leaves half a file: write beside, sync, then rename."""
 
 import contextlib
+import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from vqclip.common.errors import OutputError
+
+LETTERS = 40  # of a name that its temporary file repeats, so that a long name's fits the file system too
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, which takes its place when the block ends well.
 
+    File and folder reach the disk before that is said to be done, so that whatever is written later can rely on it.
+
     Raises:
         OutputError: the disk is full, or the place cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name[:LETTERS]}.{os.getpid()}-{threading.get_native_id()}.part")
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield part
+            _sync(part, os.O_RDWR)
             part.replace(path)
+            with contextlib.suppress(OSError):  # Windows cannot open a folder, and needs not
+                _sync(path.parent, os.O_RDONLY)
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -49,3 +66,8 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with replacing(path) as part:
         part.write_text(text, "utf-8")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a small JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

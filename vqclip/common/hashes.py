@@ -2,12 +2,14 @@
 
 import contextlib
 import hashlib
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vqclip.common.errors import OutputError
+from vqclip.common.files import write_json
 from vqclip.common.paths import cache_dir
+from vqclip.common.text import parse_json
 
 LARGE = 64_000_000
 """Bytes from which on a hash is worth remembering; smaller files are hashed in a few hundredths of a second."""
@@ -27,11 +29,11 @@ def known_sha256(path: Path | str) -> str:
         return sha256(path)
     note = cache_dir() / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        known = json.loads(note.read_text("utf-8"))
+        known = parse_json(note.read_bytes())
         if Stamp(known["size"], known["mtime_ns"]) == stamp and len(known["sha256"]) == 64:
             return str(known["sha256"])
     digest = sha256(path)
-    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+    with contextlib.suppress(OutputError):  # a cache that cannot be written only costs time
         write_json(note, {"file": str(path), **asdict(stamp), "sha256": digest})
     return digest
 
@@ -48,11 +50,3 @@ def stamp_of(path: Path) -> Stamp:
     """Return a file's stamp."""
     found = path.stat()
     return Stamp(found.st_size, found.st_mtime_ns)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a small JSON file: beside its place first, then renamed. Missing folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    beside.replace(path)

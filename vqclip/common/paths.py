@@ -1,19 +1,37 @@
 """Where things are: the shipped `configs/` and `checkpoints/embedded/`, and the user's cache."""
 
 import os
+import stat
 from pathlib import Path
 
 import platformdirs
+
+from vqclip.common.errors import UsageError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def is_there(path: Path | str) -> bool:
     """Whether something is at `path`; what may not be looked at, or can be no path, counts as absent."""
+    return _kind(path) is not None
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether a regular file is at `path`, or a link to one; never fails, as `is_there`."""
+    return (kind := _kind(path)) is not None and stat.S_ISREG(kind)
+
+
+def is_folder(path: Path | str) -> bool:
+    """Whether a folder is at `path`, or a link to one; never fails, as `is_there`."""
+    return (kind := _kind(path)) is not None and stat.S_ISDIR(kind)
+
+
+def _kind(path: Path | str) -> int | None:
+    """The mode of what is at `path`; None for a path that is too long, forbidden, circular or holds a NUL."""
     try:
-        return Path(path).exists()
+        return Path(path).stat().st_mode
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def data_root() -> Path:
@@ -36,9 +54,18 @@ def embedded_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the folder for what vqclip downloads and remembers: `VQCLIP_CACHE`, or the user's cache folder."""
+    """Return the folder for what vqclip downloads and remembers: `VQCLIP_CACHE`, or the user's cache folder.
+
+    Raises:
+        UsageError: VQCLIP_CACHE names the home of a user who is not there.
+    """
     chosen = os.environ.get("VQCLIP_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("vqclip")
+    try:
+        return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("vqclip")
+    except RuntimeError as error:
+        raise UsageError(
+            f"VQCLIP_CACHE is {chosen!r}, and this machine has no such user; give a whole path."
+        ) from error
 
 
 def is_offline() -> bool:

@@ -1,6 +1,5 @@
 """Finding the files of a CLIP model: embedded, in the hub's cache, local, or an OpenAI archive."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.common.errors import ModelError, UsageError
+from vqclip.common.files import replacing
 from vqclip.common.hashes import known_sha256
 from vqclip.common.paths import cache_dir, embedded_dir, is_offline, is_there
 from vqclip.common.registry import did_you_mean
@@ -216,17 +216,11 @@ def _openai_archive(path: Path, spec: str) -> ClipFiles:
 
 def _convert_archive(archive: Path, target: Path) -> None:
     """Write the archive's tensors to `target`, in a process of its own."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(f".{os.getpid()}.part")
-    command = [sys.executable, "-P", "-m", "vqclip.hub.openai_archive", str(archive), str(part)]
-    try:
+    with replacing(target) as part:
+        command = [sys.executable, "-P", "-m", "vqclip.hub.openai_archive", str(archive), str(part)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ModelError(f"Cannot read OpenAI's archive {str(archive)!r}: {_last_line(done.stderr)}")
-        part.replace(target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
 
 
 def _last_line(text: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vqclip.common.errors import ModelError, OutputError, UsageError
+from vqclip.common.files import replacing
 from vqclip.common.hashes import sha256
 from vqclip.hub.store import catalogue_hashes, convert_vqgan, unpickle
 from vqclip.models.vqgan import save_vqgan
@@ -50,16 +51,8 @@ def _write(source: Path, output: Path, config: Path | None, quantiser: str | Non
         raise UsageError(f"--output {str(output)!r} must end in .safetensors.")
     if output.exists() and not force:
         raise OutputError(f"{str(output)!r} is there already: choose another --output, or add --force.")
-    part = output.with_name(output.name + ".part")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as part:
         save_vqgan(source, part, config, quantiser, half=half)
-        part.replace(output)
-    except OSError as error:
-        raise OutputError(f"Cannot write {str(output)!r}: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
     return output
 
 

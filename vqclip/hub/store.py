@@ -1,4 +1,4 @@
-"""The store of VQGANs in the user's cache: how models get there, are checked and go; see `shelf.py` for its files."""
+"""The store of VQGANs in the user's cache: how models get there, are checked and go; `store_index.py` has its files."""
 
 import contextlib
 import errno
@@ -13,7 +13,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vqclip.common.errors import ModelError, OutputError, UsageError
-from vqclip.common.hashes import sha256, stamp_of, write_json
+from vqclip.common.files import replacing, write_json
+from vqclip.common.hashes import sha256, stamp_of
 from vqclip.common.paths import is_offline
 from vqclip.common.registry import did_you_mean
 from vqclip.hub.download import Wanted, Watch, fetch
@@ -141,16 +142,12 @@ class Making:
 def _store(checkpoint: Path, making: Making) -> Path:
     """Write the network of `checkpoint` to the store, and its record."""
     target = store_dir() / f"{making.name}.safetensors"
-    part = target.with_name(f"{making.name}.new.part")
     quantiser = making.entry.quantiser if making.entry else making.quantiser
     notes = {"name": making.name, "original": making.original}
-    try:
+    with replacing(target) as part:
         sizes = save_vqgan(checkpoint, part, making.config, quantiser, half=making.half, notes=notes)
         if making.entry:
             _check_architecture(making.entry, sizes)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     (store_dir() / f"{making.name}.ckpt").unlink(missing_ok=True)
     stamp = stamp_of(target)
     digest = sha256(target)

@@ -18,6 +18,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.files import replacing
 from vqclip.common.hashes import Stamp, known_sha256, stamp_of
 from vqclip.common.paths import cache_dir
 from vqclip.models.perceptor import Perceptor
@@ -74,15 +75,8 @@ def write_index(path: Path, index: Index) -> None:
         "refused": {name: ((stamp.size, stamp.mtime_ns), why) for name, (stamp, why) in index.refused.items()},
     }
     packed = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, facts=packed, vectors=index.vectors)
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"Cannot write the index {str(path)!r}: {error.strerror or error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, facts=packed, vectors=index.vectors)
 
 
 def update_index(folder: Path, perceptor: Perceptor, weights: Path, watch: Watch = lambda done, total: None) -> Index:

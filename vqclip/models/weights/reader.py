@@ -52,7 +52,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return every tensor of a safetensors file or of a torch pickle (zip or legacy), by name, on the CPU.
 
     Tensors of a training file are found under its `state_dict` or `model`. No code of the file is run
-    (see `inert.py`). The tensors are mapped from the file where its format allows, so those that nobody
+    (see `pickle_stubs.py`). The tensors are mapped from the file where its format allows, so those that nobody
     touches cost no memory.
 
     Raises:
