@@ -253,7 +253,7 @@ def test_a_picture_is_that_of_a_single_run_up_to_rounding(run: Command, base: Ba
     Path("batch.png").write_bytes(made[1].picture)
     alone, grouped = (to_tensor(open_image(name)) for name in ("dog.png", "batch.png"))
     assert float((alone - grouped).abs().max()) <= 2 / 255
-    assert read_metadata(Path("batch.png"))["together"] == 2
+    assert read_metadata(Path("batch.png")).together == 2
     (single,) = Worker().make(jobs[1:]) or []
     assert single.picture == Path("dog.png").read_bytes()
     assert [each.picture for each in Worker().make(jobs) or []] == [each.picture for each in made]
@@ -275,7 +275,7 @@ def test_a_group_that_was_stopped_goes_on_to_the_same_pictures(base: Base, tmp_p
 def test_models_are_loaded_once(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[Any] = []
     load = work.load_models
-    monkeypatch.setattr(work, "load_models", lambda plan, pull: loads.append(plan) or load(plan, pull=pull))
+    monkeypatch.setattr(work, "load_models", lambda plan, files: loads.append(plan) or load(plan, files))
     jobs = read_jobs("a.jsonl", '{"prompt": "a"}\n{"prompt": "b", "size": "8x8"}\n{"prompt": "c"}\n', base)
     worker = Worker()
     for group in groups(jobs, 1):

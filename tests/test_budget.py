@@ -91,7 +91,7 @@ def test_a_run_says_what_was_chosen_and_a_refused_one_leaves_nothing(
     monkeypatch.setattr("vqclip.runs.session.Budget", lambda: budget(room))
     short = run(*words, "-o", "short.png")
     assert short.code == 0 and "cutouts scored at once: 10" in short.stderr
-    assert read_metadata(Path("short.png"))["config"]["cutouts"]["micro_batch"] == 10
+    assert read_metadata(Path("short.png")).config["cutouts"]["micro_batch"] == 10
     one, other = (np.asarray(Image.open(name), dtype=int) for name in ("free.png", "short.png"))
     assert abs(one - other).max() <= 1
     monkeypatch.setattr("vqclip.runs.session.Budget", lambda: budget(UNCOUNTED))

@@ -31,7 +31,7 @@ def test_a_finished_run_goes_on_from_its_latent(run: Command, finished: Path) ->
     assert done.code == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 7
     assert (finished / "image.step4.png").read_bytes() == before != (finished / "image.png").read_bytes()
-    assert read_metadata(finished / "image.png")["step"] == 7
+    assert read_metadata(finished / "image.png").step == 7
     steps = [json.loads(line)["step"] for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6, 7]
     after, number = read_latent(finished / "latent.safetensors")

@@ -22,6 +22,7 @@ from tiny_vqgan import weights, write_lightning
 from vqclip.common.errors import ModelError
 from vqclip.config.loader import load_config
 from vqclip.hub import clip_files, store, vqgan_catalogue
+from vqclip.hub.access import Access
 from vqclip.hub.clip_catalogue import CLIPS
 from vqclip.hub.clip_store import verify_clip
 from vqclip.hub.sources import WebFile
@@ -262,7 +263,7 @@ def test_a_hub_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch, problem
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(ModelError, match=says):
-        clip_files.find_clip(SPEC, pull=True)
+        clip_files.find_clip(SPEC, Access.FETCH)
 
 
 @pytest.mark.usefixtures("online")
@@ -276,7 +277,7 @@ def test_the_second_name_of_the_weights_is_tried(monkeypatch: pytest.MonkeyPatch
         return __file__
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert clip_files.find_clip(SPEC, pull=True).weights == Path(__file__)
+    assert clip_files.find_clip(SPEC, Access.FETCH).weights == Path(__file__)
     assert asked == list(clip_files.HUB_NAMES)
 
 

@@ -6,8 +6,8 @@ import logging
 import os
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,21 +17,18 @@ from safetensors import safe_open
 
 from vqclip.common.errors import OutputError, UsageError
 from vqclip.common.images import to_tensor
+from vqclip.models.provenance import ModelHash, ModelHashes
 from vqclip.optimisation.step import Finished
+from vqclip.outputs.metadata import Metadata
 from vqclip.outputs.picture import Pictures, read_metadata, save_picture
 
 PROMPT = "ein Äpfel 🍎 | ${oc.env:HOME} [red] 日本:2"
 
 
-def metadata(prompt: str = PROMPT) -> dict[str, Any]:
-    return {
-        "version": "1.2",
-        "prompt": prompt,
-        "seed": 2**63 - 1,
-        "step": 3,
-        "config": {"size": "16x8"},
-        "models": {"vqgan": {"name": "tiny"}},
-    }
+def metadata(prompt: str = PROMPT, seed: int = 2**63 - 1) -> Metadata:
+    models = ModelHashes(ModelHash("tiny", "00"), (ModelHash("eye", "11"),), ModelHash("prior", "22"))
+    config = {"size": "16x8", "count": 1}
+    return Metadata("1.2", prompt, seed, config, models, {"a.png": "33"}, 2, 3, {"eye": 0.5}, {"torch": "2"})
 
 
 def pixels() -> torch.Tensor:
@@ -58,7 +55,7 @@ def test_png_holds_the_pixels_and_two_text_chunks() -> None:
     assert [text.partition(b"\0")[0] for text in texts] == [b"vqclip", b"parameters"]
     rest = texts[0].partition(b"\0")[2]
     assert rest[:4] == b"\1\0\0\0"  # compressed by zlib, no language, no translation
-    assert json.loads(zlib.decompress(rest[4:])) == metadata()
+    assert json.loads(zlib.decompress(rest[4:])) == metadata().to_json()
     plain = texts[1].partition(b"\0")[2][4:].decode()
     assert plain == f"{PROMPT}\nSteps: 3, Seed: {2**63 - 1}, Size: 16x8, Model: tiny, Version: vqclip 1.2"
 
@@ -72,7 +69,8 @@ def test_no_metadata_means_no_chunk_at_all() -> None:
 def test_metadata_comes_back_and_bytes_repeat(suffix: str) -> None:
     first, second = Path(f"a.{suffix}"), Path(f"b.{suffix}")
     save_picture(first, pixels(), metadata())
-    save_picture(second, pixels(), dict(reversed(metadata().items())))  # the order of keys says nothing
+    reversed_config = dict(reversed(metadata().config.items()))
+    save_picture(second, pixels(), replace(metadata(), config=reversed_config))  # the order of keys says nothing
     assert read_metadata(first) == metadata()
     assert first.read_bytes() == second.read_bytes()
     with Image.open(first) as image:
@@ -161,13 +159,13 @@ def test_broken_chunks(data: bytes) -> None:
 def test_broken_exif_is_refused_without_a_remark() -> None:
     """Every byte of the EXIF block wrong in turn; Pillow's warnings would fail this test."""
     exif = Image.Exif()
-    exif[0x010E] = json.dumps(metadata())
+    exif[0x010E] = json.dumps(metadata().to_json())
     good = exif.tobytes()
     for place in range(6, 40):
         broken = good[:place] + bytes([good[place] ^ 0x55]) + good[place + 1 :]
         Image.new("RGB", (2, 2)).save("a.jpg", exif=broken)
         try:
-            assert read_metadata(Path("a.jpg")).keys() >= {"config"}
+            assert isinstance(read_metadata(Path("a.jpg")).config, dict)
         except UsageError as error:
             assert "a.jpg" in str(error)
 
@@ -210,11 +208,11 @@ def finished() -> Finished:
 
 def test_pictures_writes_each_with_its_own_metadata_at_the_end() -> None:
     paths = [Path("run/image-0.png"), Path("run/image-1.png")]
-    sink = Pictures(paths, Path("run/latent.safetensors"), lambda end, number: {**metadata(), "seed": number})
+    sink = Pictures(paths, Path("run/latent.safetensors"), lambda end, number: metadata(seed=number))
     sink.stop(None)
     assert not Path("run").exists()
     sink.finish(finished())
-    assert [read_metadata(path)["seed"] for path in paths] == [0, 1]
+    assert [read_metadata(path).seed for path in paths] == [0, 1]
     for path, image in zip(paths, finished().images, strict=True):
         with Image.open(path) as read:
             assert torch.equal(to_tensor(read)[0], (image * 255).round() / 255)
@@ -239,3 +237,20 @@ def test_the_latent_is_written_before_the_pictures() -> None:
 
     Pictures([Path("a.png"), Path("b.png")], Path("latent.safetensors"), describe).finish(finished())
     assert seen == [True, True]
+
+
+HOSTILE = [None, True, -1, 3.5, float("nan"), "x", [], [1], {}, {"a": []}, {"sha256": 1}, 10**400]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize("key", [name for name in vars(metadata()) if name != "config"])
+def test_a_value_of_another_type_is_left_out(key: str, value: object) -> None:
+    """Whatever stands there, each field has its own type, and nothing is raised."""
+    found = Metadata.from_json(json.dumps({**metadata().to_json(), key: value}))
+    assert isinstance(found.version, str) and isinstance(found.prompt, str)
+    assert found.seed is None or found.seed >= 0
+    assert found.step >= 0 and found.together >= 1
+    assert all(isinstance(text, str) for texts in (found.inputs, found.libraries) for text in texts.values())
+    assert all(isinstance(score, float) and abs(score) < 1e30 for score in found.scores.values())
+    assert found.models is None or found.models == metadata().models
+    assert Metadata.from_json(json.dumps(found.to_json())) == found

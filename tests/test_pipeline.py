@@ -10,11 +10,17 @@ from vqclip.common.errors import NumericsError, OutOfMemoryError, UsageError
 from vqclip.common.hashes import sha256
 from vqclip.common.runtime import Generators
 from vqclip.config.loader import config_from_dict, load_config
+from vqclip.hub.model_files import find_models
 from vqclip.models.fused_blocks import FusedEnding
 from vqclip.models.prior import Sampling
 from vqclip.optimisation.step import Finished, Step
-from vqclip.pipeline.build import assemble, build, fingerprint, load_models, metadata, run
+from vqclip.pipeline.assemble import Parts, assemble
+from vqclip.pipeline.build import build as build_from
+from vqclip.pipeline.load import Models
+from vqclip.pipeline.load import load_models as load_from
 from vqclip.pipeline.plan import Plan, make_plan
+from vqclip.pipeline.provenance import describe, fingerprint
+from vqclip.pipeline.run import run
 
 # Sum over terms at each step for seed 1 and the prompt "a cat" with the tiny models of conftest.py.
 GOLDEN = [1.335972, 1.353171, 1.380171, 1.344187, 1.316275, 1.352134]
@@ -41,6 +47,14 @@ class Losses:
 
 def plan_of(tiny: TinyModels, *words: str, prompts: tuple[str, ...] = ("a cat",), seed: int = 1) -> Plan:
     return make_plan(load_config([str(tiny.config)], words, {"prompts": list(prompts), "seed": seed}))
+
+
+def build(plan: Plan) -> Parts:
+    return build_from(plan, find_models(plan.config))
+
+
+def load_models(plan: Plan) -> Models:
+    return load_from(plan, find_models(plan.config))
 
 
 def outcome(plan: Plan) -> tuple[Finished, Losses]:
@@ -195,8 +209,8 @@ def test_a_pull_to_the_priors_start_holds_the_latent_near_it(tiny: TinyModels) -
 
 def test_the_prior_is_named_with_its_hash(tiny: TinyModels) -> None:
     parts = build(plan_of(tiny, "init.kind=prior"))
-    assert parts.models["prior"]["sha256"] == sha256(tiny.prior / "prior.safetensors")
-    assert "prior" not in build(plan_of(tiny)).models
+    assert parts.models.prior.sha256 == sha256(tiny.prior / "prior.safetensors")
+    assert build(plan_of(tiny)).models.prior is None
 
 
 def test_an_interruption_stops_after_the_step_at_hand(tiny: TinyModels) -> None:
@@ -210,11 +224,11 @@ def test_metadata_repeats_the_picture_and_has_no_clock(tiny: TinyModels) -> None
     parts = build(plan)
     finished = run(parts)
     assert finished is not None
-    described = metadata(parts, finished, 1)
-    again = outcome(make_plan(config_from_dict(described["config"], "metadata")))[0]
+    described = describe(parts, finished, 1)
+    again = outcome(make_plan(config_from_dict(described.config, "metadata")))[0]
     torch.testing.assert_close(again.images[0], finished.images[1], atol=1e-3, rtol=0)
-    assert described == metadata(parts, dataclasses.replace(finished, seconds=99.0), 1)
-    assert described["models"]["vqgan"]["sha256"] and len(described["models"]["perceptors"]) == 1
+    assert described == describe(parts, dataclasses.replace(finished, seconds=99.0), 1)
+    assert described.models is not None and described.models.vqgan.sha256 and len(described.models.perceptors) == 1
 
 
 def test_the_fingerprint_ignores_length_and_place_but_nothing_that_decides_the_picture(tiny: TinyModels) -> None:

@@ -14,8 +14,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vqclip.common.errors import UsageError
+from vqclip.models.provenance import ModelHash, ModelHashes
 from vqclip.outputs.picture import read_metadata
-from vqclip.runs.rerun import differences, read_recorded
+from vqclip.runs.rerun import differences, read_rerun
 
 
 @pytest.fixture
@@ -49,15 +50,15 @@ def test_the_same_file_again(run: Command, made: Path) -> None:
 def test_settings_can_be_changed(run: Command, made: Path) -> None:
     done = run("rerun", str(made), "-o", "other.png", "--set", "optimise.steps=2", "--set", "seed=6")
     assert done.code == 0
-    metadata = read_metadata(Path("other.png"))
+    metadata = read_metadata(Path("other.png")).to_json()
     assert metadata["step"] == 2 and metadata["seed"] == 6
-    assert metadata["config"]["cutouts"] == read_metadata(made)["config"]["cutouts"]
+    assert metadata["config"]["cutouts"] == read_metadata(made).config["cutouts"]
 
 
 def test_where_it_goes_is_not_taken_from_the_picture(run: Command, made: Path) -> None:
-    metadata = read_metadata(made)
+    metadata = read_metadata(made).to_json()
     metadata["config"]["output"] = {"path": "/etc/stolen.png", "overwrite": True, "video": "mp4"}
-    config = read_recorded(carrying(Path("b.png"), metadata)).config
+    config = read_rerun(carrying(Path("b.png"), metadata)).config
     assert (config.output.path, config.output.overwrite, config.output.video) == (None, False, None)
     assert run("rerun", str(made), "-o", str(made)).code == 6
 
@@ -84,14 +85,14 @@ def test_a_picture_it_was_made_from_must_be_the_same(run: Command, tiny: TinyMod
 
 
 def test_what_is_not_as_it_was_is_said(made: Path) -> None:
-    recorded = read_recorded(made)
-    assert differences(recorded, recorded.models) == []
-    metadata = read_metadata(made)
+    recorded = read_metadata(made)
+    assert recorded.models is not None and differences(recorded, recorded.models) == []
+    metadata = read_metadata(made).to_json()
     metadata["models"]["vqgan"]["sha256"] = "0" * 64
     metadata["models"]["perceptors"] = []
     metadata["libraries"] |= {"torch": "1.7.1", "gone": "1"}
     metadata["together"] = 4
-    said = differences(read_recorded(carrying(Path("b.png"), metadata)), recorded.models)
+    said = differences(read_metadata(carrying(Path("b.png"), metadata)), recorded.models)
     assert len(said) == 5 and "vqgan" in said[0] and "perceptors" in said[1] and "was 1.7.1" in said[2]
     assert "gone is not installed" in said[3] and "3 others" in said[4]
 
@@ -112,19 +113,20 @@ def test_what_is_not_as_it_was_is_said(made: Path) -> None:
     ],
 )
 def test_hostile_values_are_refused(made: Path, changes: dict[str, Any], says: str) -> None:
-    metadata = read_metadata(made)
+    metadata = read_metadata(made).to_json()
     metadata["config"] |= changes
     with pytest.raises(UsageError, match=says):
-        read_recorded(carrying(Path("b.png"), metadata))
+        read_rerun(carrying(Path("b.png"), metadata))
 
 
 def test_a_large_size_of_ones_own_is_taken(made: Path) -> None:
-    metadata = read_metadata(made)
+    metadata = read_metadata(made).to_json()
     metadata["config"] |= {"size": "16384X16384", "count": 9999}
-    recorded = read_recorded(carrying(Path("b.png"), metadata), ["size=5000x5000"])
+    recorded = read_rerun(carrying(Path("b.png"), metadata), ["size=5000x5000"])
     assert recorded.config.size == "5000x5000" and recorded.config.count == 1
 
 
+MODELS = ModelHashes(ModelHash("vqgan", "0"), ())
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -141,7 +143,7 @@ ANYTHING = st.recursive(
 )
 def test_metadata_of_any_kind_is_a_config_or_a_sentence(tmp_path: Path, metadata: dict[str, Any]) -> None:
     try:
-        differences(read_recorded(carrying(tmp_path / "any.png", metadata)), {})
+        differences(read_rerun(carrying(tmp_path / "any.png", metadata)).metadata, MODELS)
     except UsageError as error:
         assert "\n" not in str(error)
 

@@ -21,6 +21,7 @@ from tiny_vqgan import loss_tensors, weights, write_lightning, write_yaml
 
 from vqclip.common.errors import ModelError, OutputError, UsageError
 from vqclip.hub import store
+from vqclip.hub.access import Access, choose_access
 from vqclip.hub.conversion import convert_file
 from vqclip.hub.sources import WebFile
 from vqclip.hub.store import convert_vqgan, locate, pull_vqgan, remove, verify
@@ -67,7 +68,7 @@ def test_a_pulled_model_is_slim_and_draws_the_same(monkeypatch: pytest.MonkeyPat
     content = lightning.read_bytes()
     with serving({"/a": Behaviour(content, ["cut:1000"])}) as server:
         path = pull_vqgan(publish(monkeypatch, content, server.url + "/a"))
-        assert locate("imagenet-1024", pull=True) == path
+        assert locate("imagenet-1024", Access.FETCH) == path
         assert len(server.asked) == 2
     assert path == store_dir() / "imagenet-1024.safetensors"
     assert same_picture(path, lightning, 0)
@@ -147,8 +148,9 @@ def test_an_absent_model_says_how_to_get_it() -> None:
 def test_offline_never_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(store, "pull_vqgan", lambda entry: pytest.fail("it was asked"))
+    assert choose_access(pull=True) is choose_access(pull=True, offline=True) is Access.FORBIDDEN
     with pytest.raises(ModelError, match="offline forbids"):
-        locate("imagenet-16384", pull=True)
+        locate("imagenet-16384", choose_access(pull=True))
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from vqclip.batch.jobs import Job
 from vqclip.batch.work import Made, Worker
 from vqclip.common.errors import ExitCode
+from vqclip.hub.access import Access
 
 RETRIES = 2
 """How often a job is tried again whose worker died."""
@@ -32,8 +33,8 @@ class Engine(Protocol):
 class InProcess:
     """One worker, in this process."""
 
-    def __init__(self, pull: bool = False, states: Path | None = None) -> None:
-        self.worker = Worker(pull, states)
+    def __init__(self, access: Access = Access.HERE, states: Path | None = None) -> None:
+        self.worker = Worker(access, states)
 
     def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[Made]:
         """Yield what came of every job, group by group."""
@@ -65,10 +66,10 @@ class Processes:
         count: int,
         devices: Sequence[str | None],
         threads: int | None,
-        pull: bool = False,
+        access: Access = Access.HERE,
         states: Path | None = None,
     ) -> None:
-        self.count, self.devices, self.threads, self.pull, self.states = count, devices, threads, pull, states
+        self.count, self.devices, self.threads, self.access, self.states = count, devices, threads, access, states
         self.context = multiprocessing.get_context("spawn")
         self.stopping = self.context.Event()
 
@@ -122,7 +123,7 @@ class Processes:
         ours, theirs = self.context.Pipe()
         device = self.devices[number % len(self.devices)] if self.devices else None
         process = self.context.Process(
-            target=_work, args=(theirs, self.stopping, device, self.threads, self.pull, self.states), daemon=True
+            target=_work, args=(theirs, self.stopping, device, self.threads, self.access, self.states), daemon=True
         )
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is the parent's to hear
         try:
@@ -162,7 +163,7 @@ def _death(code: int | None) -> str:
 
 
 def _work(
-    pipe: Connection, stopping: Any, device: str | None, threads: int | None, pull: bool, states: Path | None
+    pipe: Connection, stopping: Any, device: str | None, threads: int | None, access: Access, states: Path | None
 ) -> None:
     """A worker process: takes groups until the pipe closes."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -173,7 +174,7 @@ def _work(
         from vqclip.common.runtime import set_threads
 
         set_threads(threads)
-    worker = Worker(pull, states)
+    worker = Worker(access, states)
     while True:
         try:
             group = pipe.recv()

@@ -10,6 +10,7 @@ from vqclip.batch.jobs import Job
 from vqclip.batch.local import POLL, RETRIES
 from vqclip.batch.work import Made, Worker
 from vqclip.common.errors import ExitCode, UsageError
+from vqclip.hub.access import Access
 
 
 class RayCluster:
@@ -22,7 +23,9 @@ class RayCluster:
         UsageError: Ray is not installed, or the cluster does not answer.
     """
 
-    def __init__(self, address: str | None, count: int | None, threads: int | None, pull: bool = False) -> None:
+    def __init__(
+        self, address: str | None, count: int | None, threads: int | None, access: Access = Access.HERE
+    ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
@@ -38,7 +41,7 @@ class RayCluster:
         resources = ray.cluster_resources()
         self.gpus = int(resources.get("GPU", 0))
         self.count = count or self.gpus or max(1, int(resources.get("CPU", 1)))
-        self.threads, self.pull = threads, pull
+        self.threads, self.access = threads, access
 
     def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[Made]:
         """Yield what came of every job as the actors finish their groups."""
@@ -73,17 +76,17 @@ class RayCluster:
 
     def _hire(self) -> Any:
         needs = {"num_gpus": 1} if self.gpus else {"num_cpus": 1}
-        return self.ray.remote(**needs, max_restarts=0)(Actor).remote(self.threads, self.pull)
+        return self.ray.remote(**needs, max_restarts=0)(Actor).remote(self.threads, self.access)
 
 
 class Actor:
     """A worker in a process of Ray's."""
 
-    def __init__(self, threads: int | None, pull: bool) -> None:
+    def __init__(self, threads: int | None, access: Access) -> None:
         from vqclip.common.runtime import set_threads
 
         set_threads(threads)
-        self.worker = Worker(pull)
+        self.worker = Worker(access)
 
     def make(self, group: Sequence[Job]) -> list[Made]:
         """Make the pictures of a group."""

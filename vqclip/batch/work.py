@@ -16,12 +16,17 @@ from vqclip.batch.jobs import Job
 from vqclip.common.errors import ExitCode, OutOfMemoryError, VqclipError
 from vqclip.config.loader import to_dict
 from vqclip.config.schema import Config
+from vqclip.hub.access import Access
+from vqclip.hub.model_files import find_models
 from vqclip.optimisation.step import Finished, Sink, Step
 from vqclip.outputs.picture import save_picture
 from vqclip.outputs.state import State, load_state
-from vqclip.pipeline.build import Models, Parts, assemble, fingerprint, load_models, metadata, run
+from vqclip.pipeline.assemble import Parts, assemble
+from vqclip.pipeline.load import Models, load_models
 from vqclip.pipeline.memory_fit import Budget
 from vqclip.pipeline.plan import Plan, make_plan
+from vqclip.pipeline.provenance import describe, fingerprint
+from vqclip.pipeline.run import run
 
 CURVE = 40
 """Points of a loss curve that are kept."""
@@ -78,12 +83,12 @@ def _models_key(config: Config) -> str:
 class Worker:
     """Makes pictures, group by group, and keeps the models of the last group.
 
-    `pull` fetches models that are missing. A group that is stopped or killed leaves its state below the folder
-    `states`, if there is one, and goes on from it when the same jobs come together again.
+    Models that are missing are fetched where `access` says so. A group that is stopped or killed leaves its state below
+    the folder `states`, if there is one, and goes on from it when the same jobs come together again.
     """
 
-    def __init__(self, pull: bool = False, states: Path | None = None) -> None:
-        self.pull, self.states = pull, states
+    def __init__(self, access: Access = Access.HERE, states: Path | None = None) -> None:
+        self.access, self.states = access, states
         self.loaded: tuple[str, Models] | None = None
         self.budget = Budget()
 
@@ -124,7 +129,7 @@ class Worker:
         with TemporaryDirectory(prefix="vqclip-") as folder:
             for number, job in enumerate(jobs):
                 file = Path(folder) / f"picture{Path(job.output).suffix}"
-                facts = metadata(parts, finished, number) if plan.config.output.metadata else None
+                facts = describe(parts, finished, number) if plan.config.output.metadata else None
                 save_picture(file, finished.images[number], facts)
                 made.append(
                     Made(
@@ -148,7 +153,7 @@ class Worker:
         key = _models_key(plan.config)
         if self.loaded is None or self.loaded[0] != key:
             self.loaded = None  # the old ones go before the new ones come
-            self.loaded = key, load_models(plan, pull=self.pull)
+            self.loaded = key, load_models(plan, find_models(plan.config, self.access))
         return self.loaded[1]
 
 

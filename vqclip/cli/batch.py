@@ -13,9 +13,9 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Count, Device, Json, Layers, Offline, Pull, Quiet, Seed, Size, Threads, Verbose, Words
 from vqclip.common.errors import PartialError, UsageError, VqclipError
+from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
     from vqclip.batch.local import Engine
@@ -57,8 +57,7 @@ def batch(
     The same command again does what is left: it skips what is finished and tries again what failed.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    if not pull or offline:
-        stay_offline()
+    access = choose_access(pull, offline)
     deadline = _deadline(time_limit)
     with Interrupts("Stopped; what is finished is kept, and the same command goes on.") as interrupts:
         from vqclip.batch.driver import holding_batch, run_batch
@@ -76,7 +75,7 @@ def batch(
             wanted = part_of(wanted, shard)
         with holding_batch(output, wait), interrupts.deferred():
             began, record = time.monotonic(), Record(output)
-            doing = _engine(engine, workers, address, device, threads, pull and not offline, output / STATES)
+            doing = _engine(engine, workers, address, device, threads, access, output / STATES)
             summary = run_batch(
                 wanted,
                 record,
@@ -145,14 +144,14 @@ def _engine(
     address: str | None,
     device: str | None,
     threads: int | None,
-    pull: bool,
+    access: Access,
     states: Path,
 ) -> "Engine":
     count = _number(workers, "--workers")
     if name == "ray":
         from vqclip.batch.ray import RayCluster
 
-        return RayCluster(address, count, threads, pull)
+        return RayCluster(address, count, threads, access)
     if name != "local":
         raise UsageError(f"Unknown engine {name!r}; choose local or ray.")
     import torch
@@ -162,9 +161,9 @@ def _engine(
     gpus = _gpus(torch.cuda.device_count()) if device in (None, "auto", "cuda") else []
     count = count or max(1, len(gpus))
     if count == 1:
-        return InProcess(pull, states)
+        return InProcess(access, states)
     share = threads or (None if gpus else max(1, torch.get_num_threads() // count))
-    return Processes(count, gpus, share, pull, states)
+    return Processes(count, gpus, share, access, states)
 
 
 def _gpus(count: int) -> list[str]:

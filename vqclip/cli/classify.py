@@ -7,8 +7,8 @@ import typer
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import Images, Model, given_images, load_clip, vectors_of
-from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Offline, Pull, Quiet, Threads, Verbose
+from vqclip.hub.access import choose_access
 
 
 def classify(
@@ -34,13 +34,12 @@ def classify(
     Shows the likeliest labels and their probabilities.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    if not pull or offline:
-        stay_offline()
+    access = choose_access(pull, offline)
     with Interrupts("Stopped."):
         from vqclip.tools.zeroshot import TEMPLATES, label_vectors, parse_labels, probabilities
 
         labels, given = parse_labels(label), given_images(images)
-        model, _ = load_clip(perceptor, device, threads, pull=pull and not offline)
+        model, _ = load_clip(perceptor, device, threads, access)
         classes = label_vectors(model, labels, template or TEMPLATES).cpu()
         for path, vector in vectors_of(console, model, given):
             chances, order = probabilities(model, (classes @ vector)[None])[0].sort(descending=True, stable=True)

@@ -8,10 +8,10 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Layers, Quiet, Threads, Verbose, Words
 from vqclip.common.errors import UsageError
 from vqclip.config.loader import load_config
+from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
     from vqclip.tools.evaluate import Evaluation, PromptList, Verdict
@@ -44,7 +44,7 @@ def evaluate(
     settings = load_config(
         config or [], words or [], {"prompts": ["-"], "runtime.device": device, "runtime.threads": threads}
     )
-    stay_offline()
+    choose_access(pull=False)
     with Interrupts():
         from vqclip.tools.evaluate import evaluate as measure
         from vqclip.tools.evaluate import load_judge, read_prompts

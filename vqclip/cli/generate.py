@@ -6,7 +6,6 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import (
     Count,
     Device,
@@ -29,6 +28,7 @@ from vqclip.cli.options import (
 )
 from vqclip.config.loader import load_config, to_dict, to_yaml
 from vqclip.config.schema import Config
+from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
     from vqclip.optimisation.step import Finished
@@ -86,7 +86,7 @@ def generate(
             "runtime.threads": threads,
         },
     )
-    draw_or_show(console, settings, preview=preview is not False, pull=pull and not offline, dry_run=dry_run)
+    draw_or_show(console, settings, preview=preview is not False, access=choose_access(pull, offline), dry_run=dry_run)
 
 
 def sample(
@@ -129,22 +129,21 @@ def sample(
             "runtime.threads": threads,
         },
     )
-    draw_or_show(console, settings, preview=False, pull=False, dry_run=dry_run)
+    draw_or_show(console, settings, preview=False, access=choose_access(pull=False), dry_run=dry_run)
 
 
-def draw_or_show(console: Console, settings: Config, *, preview: bool, pull: bool, dry_run: bool) -> None:
+def draw_or_show(console: Console, settings: Config, *, preview: bool, access: Access, dry_run: bool) -> None:
     """Make the pictures, or only say what would be made."""
-    if not pull:
-        stay_offline()
     if dry_run:
         _show_plan(console, settings)
     else:
-        _draw(console, settings, preview=preview, pull=pull)
+        _draw(console, settings, preview=preview, access=access)
 
 
-def _draw(console: Console, settings: Config, *, preview: bool, pull: bool) -> None:
+def _draw(console: Console, settings: Config, *, preview: bool, access: Access) -> None:
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
+        from vqclip.hub.model_files import find_models
         from vqclip.pipeline.plan import make_plan
         from vqclip.runs.session import folder_for, start
 
@@ -153,10 +152,10 @@ def _draw(console: Console, settings: Config, *, preview: bool, pull: bool) -> N
         announce(console, plan)
         finished = start(
             plan,
+            find_models(plan.config, access),
             folder,
             lambda parts: [progress_sink(console, parts.descent.number, plan.config.optimise.steps, preview)],
             interrupts,
-            pull=pull,
         )
         if finished is None:
             raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vqclip.cli.console import Console
 from vqclip.common.errors import UsageError
+from vqclip.hub.access import Access
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +31,7 @@ SHOWN = 10
 """Bad files of a folder that are named; -v names them all."""
 
 
-def load_clip(spec: str, device: str | None, threads: int | None, *, pull: bool) -> "tuple[Perceptor, ClipFiles]":
+def load_clip(spec: str, device: str | None, threads: int | None, access: Access) -> "tuple[Perceptor, ClipFiles]":
     """Load the CLIP model that an option names."""
     from vqclip.common.runtime import resolve_device, resolve_precision, set_threads
     from vqclip.hub.clip_files import find_clip
@@ -38,7 +39,7 @@ def load_clip(spec: str, device: str | None, threads: int | None, *, pull: bool)
 
     set_threads(threads)
     where = resolve_device(device or "auto")
-    files = find_clip(spec, pull=pull)
+    files = find_clip(spec, access)
     return load_perceptor(files, where, resolve_precision("auto", where)), files
 
 

@@ -9,10 +9,10 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Json, Offline, Quiet, Verbose
 from vqclip.cli.transfers import Transfers
 from vqclip.common.errors import ExitCode, ModelError, PartialError, UsageError, VqclipError
+from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
     from vqclip.hub.download import Watch
@@ -37,7 +37,7 @@ def list_models(
     from vqclip.hub.store_index import stored_file, stored_names
     from vqclip.hub.vqgan_catalogue import VQGANS
 
-    stay_offline()
+    choose_access(pull=False)
     console = Console(as_json=as_json)
     own = [name for name in stored_names() if name not in VQGANS]
     for name in [*VQGANS, *own]:
@@ -62,7 +62,7 @@ def _show_entry(console: Console, kind: str, name: str, path: Path | None, size:
 @app.command()
 def info(name: Name, as_json: Json = False) -> None:
     """Show where a model is published, what it learned, its terms, and what is stored of it."""
-    stay_offline()
+    choose_access(pull=False)
     console = Console(as_json=as_json)
     found = _clip_facts(name) if ":" in name else _vqgan_facts(name)
     if as_json:
@@ -148,15 +148,12 @@ def pull(
 ) -> None:
     """Fetch models, check them, and store VQGANs slim: vqclip models pull imagenet-16384"""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    if offline:
-        stay_offline()
+    access = choose_access(True, offline)
     with Interrupts("Stopped; what came so far is kept, and the same command goes on from there."):
-        from vqclip.common.paths import is_offline
-
         wanted = _needed(names, no_clip)
-        if is_offline():
+        if access is Access.FORBIDDEN:
             for name in wanted:
-                _tell(console, name, _located(name, pull=True))
+                _tell(console, name, _located(name, access))
             return
 
         def fetch(name: str, watch: "Watch") -> Path:
@@ -219,18 +216,18 @@ def _tell(console: Console, name: str, path: Path) -> None:
     console.result(str(path), {"event": "model", "name": name, "path": str(path), "bytes": path.stat().st_size})
 
 
-def _located(name: str, *, pull: bool = False) -> Path:
-    """Where a model is on this machine; with `pull`, offline, the error says that fetching was forbidden."""
+def _located(name: str, access: Access = Access.HERE) -> Path:
+    """Where a model is on this machine."""
     from vqclip.hub.clip_files import find_clip
     from vqclip.hub.store import locate
 
-    return find_clip(name, pull=pull).weights if ":" in name else locate(name, pull=pull)
+    return find_clip(name, access).weights if ":" in name else locate(name, access)
 
 
 @app.command()
 def path(name: Name, as_json: Json = False) -> None:
     """Print where a model is on this machine: vqclip models path imagenet-16384"""
-    stay_offline()
+    choose_access(pull=False)
     _tell(Console(as_json=as_json), name, _located(name))
 
 
@@ -247,7 +244,7 @@ def verify(
     from vqclip.hub.store import verify as verify_vqgan
     from vqclip.hub.store_index import stored_names
 
-    stay_offline()
+    choose_access(pull=False)
     console = Console(as_json=as_json, quiet=quiet)
     wanted = names or [*stored_names(), *(name for name, clip in CLIPS.items() if cached_weights(clip.repository))]
     failures = []
@@ -299,7 +296,7 @@ def remove(
     from vqclip.hub.clip_store import remove_clip
     from vqclip.hub.store import remove as remove_vqgan
 
-    stay_offline()
+    choose_access(pull=False)
     console = Console(as_json=as_json)
     for name in names:
         freed = remove_clip(name) if ":" in name else remove_vqgan(name)

@@ -8,10 +8,10 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Layers, Offline, Overwrite, Pull, Quiet, Threads, Verbose, Words
 from vqclip.common.errors import OutputError, PartialError, UsageError, VqclipError
 from vqclip.config.loader import load_config
+from vqclip.hub.access import choose_access
 
 
 def reconstruct(
@@ -37,9 +37,7 @@ def reconstruct(
     settings = load_config(
         config or [], words or [], {"prompts": ["-"], "runtime.device": device, "runtime.threads": threads}
     )
-    fetch = pull and not offline
-    if not fetch:
-        stay_offline()
+    access = choose_access(pull, offline)
     with Interrupts():
         from vqclip.common.images import open_image
         from vqclip.common.runtime import resolve_device, set_threads
@@ -51,7 +49,7 @@ def reconstruct(
 
         targets = _targets(images, output, overwrite)
         set_threads(settings.runtime.threads)
-        files = find_vqgan(settings.vqgan, pull=fetch)
+        files = find_vqgan(settings.vqgan, access)
         where = resolve_device(settings.runtime.device)
         vqgan = load_vqgan(files.path, files.config, files.quantiser).to(where)
         failures: list[VqclipError] = []

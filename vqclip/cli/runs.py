@@ -11,14 +11,14 @@ import yaml
 from vqclip.cli.console import Console
 from vqclip.cli.generate import announce, show_pictures
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Offline, Output, Overwrite, Preview, Pull, Quiet, Threads, Verbose, Words
 from vqclip.common.errors import UsageError
 from vqclip.config.schema import Config
+from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
     from vqclip.optimisation.step import Sink
-    from vqclip.pipeline.build import Parts
+    from vqclip.pipeline.assemble import Parts
 
 
 def resume(
@@ -31,9 +31,10 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped: vqclip resume outputs/latest."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    stay_offline()
+    choose_access(pull=False)
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
+        from vqclip.hub.model_files import find_models
         from vqclip.pipeline.plan import make_plan
         from vqclip.runs.session import extend, finished_pictures, go_on, unfinished
 
@@ -49,6 +50,7 @@ def resume(
         announce(console, plan)
         finished = (extend if done else go_on)(
             plan,
+            find_models(plan.config),
             folder,
             lambda parts: [
                 progress_sink(console, parts.descent.number, plan.config.optimise.steps, preview is not False)
@@ -79,25 +81,25 @@ def rerun(
 ) -> None:
     """Make a picture again from what it carries: vqclip rerun picture.png --set optimise.steps=20"""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    if not pull or offline:
-        stay_offline()
+    access = choose_access(pull, offline)
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
+        from vqclip.hub.model_files import find_models
         from vqclip.pipeline.plan import make_plan
-        from vqclip.runs.rerun import differences, read_recorded
+        from vqclip.runs.rerun import differences, read_rerun
         from vqclip.runs.session import folder_for, start
 
-        recorded = read_recorded(image, words or [], _pairs(file or []))
-        plan = make_plan(_placed(recorded.config, output, device, threads, overwrite))
+        again = read_rerun(image, words or [], _pairs(file or []))
+        plan = make_plan(_placed(again.config, output, device, threads, overwrite))
         folder = folder_for(plan)
         announce(console, plan)
 
         def watch(parts: "Parts") -> "list[Sink]":
-            for difference in differences(recorded, parts.models):
+            for difference in differences(again.metadata, parts.models):
                 console.say(f"Note: {difference}.")
             return [progress_sink(console, 0, plan.config.optimise.steps, preview is not False)]
 
-        finished = start(plan, folder, watch, interrupts, pull=pull and not offline)
+        finished = start(plan, find_models(plan.config, access), folder, watch, interrupts)
         if finished is None:
             raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
         show_pictures(console, plan, folder, finished)
@@ -137,7 +139,7 @@ def _picture_facts(path: Path) -> dict[str, Any]:
 
     if path.is_dir():
         raise UsageError(f"{str(path)!r} is a folder without a run.yaml; give a picture or a run.")
-    return read_metadata(path)
+    return read_metadata(path).to_json()
 
 
 def _run_facts(home: Path) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import typer
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import Images, Model, given_images, load_clip, vectors_of
-from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Offline, Pull, Quiet, Threads, Verbose
+from vqclip.hub.access import choose_access
 
 
 def score(
@@ -28,13 +28,12 @@ def score(
     For each picture and text the cosine similarity and, among several texts, the probability.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    if not pull or offline:
-        stay_offline()
+    access = choose_access(pull, offline)
     with Interrupts("Stopped."):
         from vqclip.tools.zeroshot import probabilities
 
         given = given_images(images)
-        model, _ = load_clip(perceptor, device, threads, pull=pull and not offline)
+        model, _ = load_clip(perceptor, device, threads, access)
         texts = model.encode_text(prompt).cpu()
         alone = len(prompt) == 1 and model.bias is None  # a softmax over one text says nothing
         for path, vector in vectors_of(console, model, given):

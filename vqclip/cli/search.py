@@ -9,9 +9,9 @@ import typer
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import Model, counting, load_clip, tell_skipped
-from vqclip.cli.offline import stay_offline
 from vqclip.cli.options import Device, Json, Offline, Overwrite, Preview, Pull, Quiet, Threads, Verbose
 from vqclip.common.errors import OutputError, UsageError
+from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
     from vqclip.tools.search import Hit
@@ -41,14 +41,13 @@ def search(
     The folder's embeddings are kept in the cache; only new and changed files are looked at.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    if not pull or offline:
-        stay_offline()
+    access = choose_access(pull, offline)
     _check(folder, grid, overwrite)
     with Interrupts("Stopped; what was indexed is kept."):
         from vqclip.tools.search import find, query_vector
         from vqclip.tools.search_index import update_index
 
-        model, files = load_clip(perceptor, device, threads, pull=pull and not offline)
+        model, files = load_clip(perceptor, device, threads, access)
         vector = query_vector(model, query)
         with counting(console, "indexing") as count:
             index = update_index(folder, model, files.weights, count)

@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -17,25 +18,26 @@ MID_GREY = (128, 128, 128)
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
-def open_image(path: Path | str) -> Image.Image:
-    """Read a picture as RGB, upright, alpha laid over mid-grey, 16-bit scaled to 8.
+def open_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.Image:
+    """Read a picture as RGB, upright, alpha laid over mid-grey, 16-bit scaled to 8; `name` is what errors call it.
 
     Raises:
         UsageError: missing, unreadable, truncated, not a picture, or over 100 megapixels.
     """
-    with opening(path) as image:
+    with opening(source, name) as image:
         return _to_rgb(ImageOps.exif_transpose(image))
 
 
 @contextlib.contextmanager
-def opening(path: Path | str) -> Iterator[Image.Image]:
+def opening(source: Path | str | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
     """Open a picture without decoding it yet; Pillow's remarks inside the block are kept quiet.
 
     Raises:
         UsageError: as `open_image`, for what Pillow raises inside the block too.
     """
+    path = name or source
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(source) as image:
             width, height = image.size
             if width * height > PIXEL_LIMIT:
                 raise UsageError(

@@ -1,7 +1,8 @@
 """The machine: device, number format and threads; and the one owner of random generators."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -66,11 +67,26 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, PRECISIONS[precision])
 
 
-def set_threads(threads: int | None) -> int:
-    """Give torch this many CPU threads, or leave its choice for None; return the number in use."""
+def resolve_threads(threads: int | None) -> int:
+    """Return how many CPU threads a run shall have: what was asked for, or what the process has."""
+    return torch.get_num_threads() if threads is None else threads
+
+
+def set_threads(threads: int | None) -> None:
+    """Give the process this many CPU threads, or leave torch's choice for None."""
     if threads is not None:
         torch.set_num_threads(threads)
-    return torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def using_threads(threads: int | None) -> Iterator[None]:
+    """Compute with this many CPU threads inside, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    set_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _generator(seed: int, purpose: str, device: torch.device) -> torch.Generator:

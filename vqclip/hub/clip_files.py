@@ -11,8 +11,9 @@ from typing import Any
 from vqclip.common.errors import ModelError, UsageError
 from vqclip.common.files import replacing
 from vqclip.common.hashes import known_sha256
-from vqclip.common.paths import cache_dir, embedded_dir, is_offline, is_there
+from vqclip.common.paths import cache_dir, embedded_dir, is_there
 from vqclip.common.registry import did_you_mean
+from vqclip.hub.access import Access
 from vqclip.hub.clip_catalogue import CLIPS
 from vqclip.hub.download import Watch, first_line, hub_progress
 from vqclip.models.files import EMBEDDED, ClipFiles
@@ -24,13 +25,13 @@ PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
 
 
 def find_clip(
-    spec: str, *, pull: bool = False, force: bool = False, watch: Watch = lambda done, total: None
+    spec: str, access: Access = Access.HERE, *, force: bool = False, watch: Watch = lambda done, total: None
 ) -> ClipFiles:
     """Find the model that a `perceptors` entry names.
 
     `spec` is `embedded`, `embedded-judge`, `name:tag` as open_clip lists them, `name:FILE`, a folder with
-    `open_clip_config.json`, or an OpenAI archive. With `pull`, a missing `name:tag` is downloaded (with `force`, one
-    that is here is anew), and `watch` is told how far that is.
+    `open_clip_config.json`, or an OpenAI archive. A missing `name:tag` is downloaded where `access` says so (with
+    `force`, one that is here is anew), and `watch` is told how far that is.
 
     Raises:
         UsageError: an unknown name or tag.
@@ -50,7 +51,7 @@ def find_clip(
         )
     if Path(tag).is_file():
         return _local_file(name, Path(tag), spec)
-    return _published(name, tag, spec, pull, force, watch)
+    return _published(name, tag, spec, access, force, watch)
 
 
 def _folder(folder: Path, name: str) -> ClipFiles:
@@ -75,16 +76,20 @@ def _known_architecture(name: str) -> str:
     return name
 
 
-def _published(name: str, tag: str, spec: str, pull: bool, force: bool, watch: Watch) -> ClipFiles:
+def _published(name: str, tag: str, spec: str, access: Access, force: bool, watch: Watch) -> ClipFiles:
     published = _tag(name, tag)
     architecture = _with_activation(name, bool(published.get("quick_gelu")))
     repository, filename = os.path.split(published["hf_hub"])
     _check_tokeniser(name, spec)
     weights = cached_weights(repository, filename)
-    if (weights is None or force) and pull and not is_offline():
+    if (weights is None or force) and access is Access.FETCH:
         weights = _download(repository, filename, spec, force, watch)
     if weights is None:
-        how = "and working offline forbids fetching it" if pull else f"so fetch it with: vqclip models pull {spec}"
+        how = (
+            "and working offline forbids fetching it"
+            if access is Access.FORBIDDEN
+            else f"so fetch it with: vqclip models pull {spec}"
+        )
         size = f" ({CLIPS[spec].size_text})" if spec in CLIPS else ""
         raise ModelError(
             f"The CLIP model {spec!r}{size} is not on this machine, {how}; a file you already have is given as "

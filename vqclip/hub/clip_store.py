@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vqclip.common.errors import ModelError, UsageError
 from vqclip.common.hashes import sha256
+from vqclip.hub.access import Access
 from vqclip.hub.clip_files import find_clip, hub_file
 from vqclip.hub.download import Watch
 
@@ -19,7 +20,7 @@ def pull_clip(spec: str, *, force: bool = False, watch: Watch = lambda done, tot
         ModelError: it cannot be fetched, or arrived damaged.
     """
     fresh = hub_file(spec)[1] is None or force
-    weights = find_clip(spec, pull=True, force=force, watch=watch).weights
+    weights = find_clip(spec, Access.FETCH, force=force, watch=watch).weights
     if fresh:
         verify_clip(spec)
     return weights

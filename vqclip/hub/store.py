@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 from vqclip.common.errors import ModelError, OutputError, UsageError
 from vqclip.common.files import replacing, write_json
 from vqclip.common.hashes import sha256, stamp_of
-from vqclip.common.paths import is_offline
 from vqclip.common.registry import did_you_mean
+from vqclip.hub.access import Access
 from vqclip.hub.download import Wanted, Watch, fetch
 from vqclip.hub.store_index import NAME, SUFFIXES, Record, read_record, store_dir, stored_file, stored_names
 from vqclip.hub.vqgan_catalogue import VQGANS, PublishedVQGAN
@@ -29,8 +29,8 @@ WAIT = 0.5
 """Seconds between two looks at a lock that another process holds."""
 
 
-def locate(name: str, *, pull: bool = False) -> Path:
-    """Return the file of a model in the store; with `pull`, a published one that is not there is fetched.
+def locate(name: str, access: Access = Access.HERE) -> Path:
+    """Return the file of a model in the store; a published one that is not there is fetched where `access` says so.
 
     Raises:
         UsageError: nothing of that name is published or in the store.
@@ -42,8 +42,8 @@ def locate(name: str, *, pull: bool = False) -> Path:
         _refuse_damaged(name, path)
         return path
     entry = published(name)
-    if not pull or is_offline():
-        raise _not_here(entry, forbidden=pull)
+    if access is not Access.FETCH:
+        raise _not_here(entry, forbidden=access is Access.FORBIDDEN)
     return pull_vqgan(entry)
 
 

@@ -6,6 +6,7 @@ from vqclip.common.errors import UsageError
 from vqclip.common.paths import embedded_dir
 from vqclip.common.registry import did_you_mean
 from vqclip.config.schema import VqganConfig
+from vqclip.hub.access import Access
 from vqclip.hub.store import locate
 from vqclip.hub.store_index import stored_file, stored_names
 from vqclip.hub.vqgan_catalogue import VQGANS
@@ -14,10 +15,10 @@ from vqclip.models.files import EMBEDDED, VqganFiles
 from vqclip.models.vqgan import read_architecture
 
 
-def find_vqgan(choice: VqganConfig, *, pull: bool = False) -> VqganFiles:
+def find_vqgan(choice: VqganConfig, access: Access = Access.HERE) -> VqganFiles:
     """Find the model that a config names; its `file` comes before its `name`.
 
-    With `pull`, a published model that is not in the cache is fetched.
+    A published model that is not in the cache is fetched where `access` says so.
 
     Raises:
         UsageError: an unknown name, or a YAML that is not there.
@@ -28,7 +29,7 @@ def find_vqgan(choice: VqganConfig, *, pull: bool = False) -> VqganFiles:
         return local
     name = _known(choice)
     quantiser = VQGANS[name].quantiser if name in VQGANS else None
-    return VqganFiles(name, locate(name, pull=pull), None, quantiser)
+    return VqganFiles(name, locate(name, access), None, quantiser)
 
 
 def vqgan_sizes(choice: VqganConfig) -> Architecture:

@@ -44,6 +44,15 @@ class ClipFiles:
     preprocess: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of everything that one run uses; `prior` only where it makes the start."""
+
+    vqgan: VqganFiles
+    perceptors: tuple[ClipFiles, ...]
+    prior: PriorFiles | None
+
+
 def context_length(folder: Path) -> int:
     """Return how many tokens the text tower of a CLIP folder reads."""
     config = json.loads((folder / "open_clip_config.json").read_text("utf-8"))

@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -16,16 +15,16 @@ from vqclip.common.errors import UsageError
 from vqclip.common.files import replacing, write_bytes
 from vqclip.common.images import SUFFIXES, opening, to_image
 from vqclip.optimisation.step import Finished, Step
+from vqclip.outputs.metadata import Metadata
 
 log = logging.getLogger(__name__)
 
 CHUNK = "vqclip"
 EXIF_DESCRIPTION = 0x010E  # ImageDescription, Exif 2.3, for the formats without text chunks
 EXIF_LIMIT = 65_533  # bytes in one JPEG segment (ITU-T T.81, B.1.1.4)
-METADATA_LIMIT = 1_000_000
 
 
-def save_picture(path: Path, pixels: Tensor, metadata: dict[str, Any] | None = None) -> None:
+def save_picture(path: Path, pixels: Tensor, metadata: Metadata | None = None) -> None:
     """Write (3, H, W) in [0, 1] as PNG, JPEG or WebP by the suffix, whole or not at all.
 
     `metadata` goes into an iTXt chunk `vqclip` as JSON and, readable by other tools, into
@@ -43,37 +42,37 @@ def save_picture(path: Path, pixels: Tensor, metadata: dict[str, Any] | None = N
             image.save(part, kind, quality=95, exif=_exif(path, metadata))
 
 
-def _chunks(metadata: dict[str, Any] | None) -> PngInfo:
+def _chunks(metadata: Metadata | None) -> PngInfo:
     chunks = PngInfo()
     if metadata is not None:
-        chunks.add_itxt(CHUNK, json.dumps(metadata, ensure_ascii=False, sort_keys=True), zip=True)
+        chunks.add_itxt(CHUNK, json.dumps(metadata.to_json(), ensure_ascii=False, sort_keys=True), zip=True)
         chunks.add_itxt("parameters", _parameters(metadata))
     return chunks
 
 
-def _exif(path: Path, metadata: dict[str, Any] | None) -> Image.Exif:
+def _exif(path: Path, metadata: Metadata | None) -> Image.Exif:
     exif = Image.Exif()
     if metadata is not None:
-        exif[EXIF_DESCRIPTION] = json.dumps(metadata, sort_keys=True)
+        exif[EXIF_DESCRIPTION] = json.dumps(metadata.to_json(), sort_keys=True)
     if len(exif.tobytes()) <= EXIF_LIMIT:
         return exif
     log.warning("The metadata is too long for %r and is left out; a PNG would hold it.", str(path))
     return Image.Exif()
 
 
-def _parameters(metadata: dict[str, Any]) -> str:
+def _parameters(metadata: Metadata) -> str:
     """Write the line that gallery tools show (the layout of AUTOMATIC1111's stable-diffusion-webui)."""
     facts = {
-        "Steps": metadata["step"],
-        "Seed": metadata["seed"],
-        "Size": metadata["config"]["size"],
-        "Model": metadata["models"]["vqgan"]["name"],
-        "Version": f"vqclip {metadata['version']}",
+        "Steps": metadata.step,
+        "Seed": metadata.seed,
+        "Size": metadata.config["size"],
+        "Model": metadata.models.vqgan.name if metadata.models else "",
+        "Version": f"vqclip {metadata.version}",
     }
-    return f"{metadata['prompt']}\n" + ", ".join(f"{name}: {value}" for name, value in facts.items())
+    return f"{metadata.prompt}\n" + ", ".join(f"{name}: {value}" for name, value in facts.items())
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> Metadata:
     """Return the metadata that `save_picture` stored.
 
     Raises:
@@ -82,12 +81,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
     with opening(path) as image:
         text = image.info.get(CHUNK) or image.getexif().get(EXIF_DESCRIPTION)
     try:
-        metadata = json.loads(text) if isinstance(text, str) and len(text) <= METADATA_LIMIT else None
-    except (ValueError, RecursionError):
-        metadata = None
-    if not isinstance(metadata, dict) or "config" not in metadata:
-        raise UsageError(f"{str(path)!r} carries no vqclip metadata; pictures made with --no-metadata do not.")
-    return metadata
+        return Metadata.from_json(str(text))
+    except ValueError as error:
+        raise UsageError(
+            f"{str(path)!r} carries no vqclip metadata; pictures made with --no-metadata do not."
+        ) from error
 
 
 def read_latent(path: Path) -> tuple[Tensor, int]:
@@ -113,7 +111,7 @@ class Pictures:
         self,
         paths: list[Path],
         latent: Path | None,
-        describe: Callable[[Finished, int], dict[str, Any] | None],
+        describe: Callable[[Finished, int], Metadata | None],
     ) -> None:
         self.paths = paths
         self.latent = latent

@@ -16,7 +16,7 @@ from typing import TypeVar
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import is_there
 from vqclip.common.registry import pick
-from vqclip.common.runtime import resolve_device, resolve_precision, set_threads
+from vqclip.common.runtime import resolve_device, resolve_precision, resolve_threads
 from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.config.schema import Config, CutoutsConfig, PriorConfig, parse_size
 from vqclip.config.vocabulary import hint
@@ -104,7 +104,7 @@ def make_plan(config: Config) -> Plan:
             config.runtime,
             device=str(device),
             precision=resolve_precision(config.runtime.precision, device),
-            threads=set_threads(config.runtime.threads),
+            threads=resolve_threads(config.runtime.threads),
         ),
     )
     pictures = [

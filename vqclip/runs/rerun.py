@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from vqclip.common.errors import UsageError
 from vqclip.common.hashes import known_sha256
 from vqclip.common.paths import is_there
 from vqclip.config.loader import config_from_dict
 from vqclip.config.schema import Config, parse_size
+from vqclip.models.provenance import ModelHash, ModelHashes
+from vqclip.outputs.metadata import Metadata
 from vqclip.outputs.picture import read_metadata
 from vqclip.pipeline.plan import IMAGE_WEIGHT
 
@@ -21,19 +22,14 @@ LARGEST = 4096 * 4096
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """What a picture says of itself. `models` and `libraries` are what made it, `inputs` the SHA-256 of the pictures
-    that it was made from, by the paths they had, and `together` how many pictures were made at once.
-    """
+class Rerun:
+    """A config that makes a picture again, and what the picture says of how it was made."""
 
     config: Config
-    models: Mapping[str, Any]
-    inputs: Mapping[str, str]
-    libraries: Mapping[str, str]
-    together: int
+    metadata: Metadata
 
 
-def read_recorded(path: Path, words: Sequence[str] = (), files: Mapping[str, str] | None = None) -> Recorded:
+def read_rerun(path: Path, words: Sequence[str] = (), files: Mapping[str, str] | None = None) -> Rerun:
     """Read what `path` carries, with single settings changed by `words` (`key=value`).
 
     Where the picture went is not taken over. The pictures that it was made from are found where they were, if they
@@ -45,36 +41,27 @@ def read_recorded(path: Path, words: Sequence[str] = (), files: Mapping[str, str
     """
     metadata = read_metadata(path)
     where = f"the metadata of {str(path)!r}"
-    if not isinstance(metadata["config"], dict):
-        raise UsageError(f"{where} holds no config.")
-    stated = {key: value for key, value in metadata["config"].items() if key not in ("output", "count")}
+    stated = {key: value for key, value in metadata.config.items() if key not in ("output", "count")}
     config = config_from_dict(stated, where, words)
     if not any(word.partition("=")[0].strip() == "size" for word in words):
         _check_size(config, where)
-    inputs = _texts(metadata.get("inputs"))
-    return Recorded(
-        config=_with_inputs(config, inputs, files or {}),
-        models=metadata["models"] if isinstance(metadata.get("models"), dict) else {},
-        inputs=inputs,
-        libraries=_texts(metadata.get("libraries")),
-        together=metadata["together"] if isinstance(metadata.get("together"), int) else 1,
-    )
+    return Rerun(_with_inputs(config, metadata.inputs, files or {}), metadata)
 
 
-def differences(recorded: Recorded, models: Mapping[str, Any]) -> list[str]:
+def differences(metadata: Metadata, models: ModelHashes) -> list[str]:
     """Return a sentence for each thing that is not as it was, so that the picture may differ."""
     found = []
-    then, now = recorded.models, models
-    for part in sorted({*then, *now} & {"vqgan", "prior"}):
-        if _digest(then.get(part)) != _digest(now.get(part)):
-            found.append(f"the file of the {part} is another one than made the picture")
-    if _digests(then.get("perceptors")) != _digests(now.get("perceptors")):
+    if metadata.models is None or _digest(metadata.models.vqgan) != _digest(models.vqgan):
+        found.append("the file of the vqgan is another one than made the picture")
+    if metadata.models is None or _digest(metadata.models.prior) != _digest(models.prior):
+        found.append("the file of the prior is another one than made the picture")
+    if metadata.models is None or [*map(_digest, metadata.models.perceptors)] != [*map(_digest, models.perceptors)]:
         found.append("the files of the perceptors are others than made the picture")
-    for name, was in recorded.libraries.items():
+    for name, was in metadata.libraries.items():
         if (current := _version(name)) != was:
             found.append(f"{name} is {current}, and was {was}")
-    if recorded.together > 1:
-        found.append(f"it was made together with {recorded.together - 1} others, which rounds differently")
+    if metadata.together > 1:
+        found.append(f"it was made together with {metadata.together - 1} others, which rounds differently")
     return found
 
 
@@ -115,18 +102,8 @@ def _found(file: str, inputs: Mapping[str, str], files: Mapping[str, str]) -> st
     return place
 
 
-def _texts(value: object) -> dict[str, str]:
-    """The pairs of texts in a dictionary that may hold anything."""
-    pairs = value.items() if isinstance(value, dict) else ()
-    return {key: text for key, text in pairs if isinstance(key, str) and isinstance(text, str)}
-
-
-def _digest(model: object) -> object:
-    return model.get("sha256") if isinstance(model, dict) else None
-
-
-def _digests(models: object) -> list[object]:
-    return [_digest(model) for model in models] if isinstance(models, list) else []
+def _digest(model: ModelHash | None) -> str | None:
+    return model.sha256 if model else None
 
 
 def _version(name: str) -> str:

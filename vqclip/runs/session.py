@@ -9,15 +9,19 @@ from vqclip.common.errors import UsageError, VqclipError
 from vqclip.common.files import write_text, writing
 from vqclip.config.loader import load_config, to_yaml
 from vqclip.config.schema import Config
+from vqclip.models.files import ModelFiles
 from vqclip.optimisation.step import Finished, Interruption, Sink
 from vqclip.outputs.frames import Frames, Videos
 from vqclip.outputs.metrics import Metrics
 from vqclip.outputs.picture import Pictures, read_latent
 from vqclip.outputs.state import Partial, State, load_state
 from vqclip.outputs.video import check_video
-from vqclip.pipeline.build import Parts, build, fingerprint, metadata, run
+from vqclip.pipeline.assemble import Parts
+from vqclip.pipeline.build import build
 from vqclip.pipeline.memory_fit import Budget
 from vqclip.pipeline.plan import Plan
+from vqclip.pipeline.provenance import describe, fingerprint
+from vqclip.pipeline.run import run
 from vqclip.runs.folder import (
     RunFolder,
     check_free,
@@ -51,13 +55,12 @@ def folder_for(plan: Plan) -> RunFolder:
 
 def start(
     plan: Plan,
+    files: ModelFiles,
     folder: RunFolder,
     watchers: Callable[[Parts], Sequence[Sink]],
     interruption: Interruption,
-    *,
-    pull: bool = False,
 ) -> Finished | None:
-    """Make the plan's pictures in `folder`; return None when interrupted.
+    """Make the plan's pictures in `folder` with the models in `files`; return None when interrupted.
 
     `watchers` makes further sinks, such as a progress bar, once the models are loaded.
 
@@ -69,7 +72,7 @@ def start(
     with holding(folder):
         with _unless_started(folder):
             write_text(folder.config, to_yaml(_repeatable(plan.config)))
-            parts = build(plan, pull=pull)
+            parts = build(plan, files)
             clear(folder)
         point_latest(folder)
         return _go(parts, folder, watchers, interruption)
@@ -101,11 +104,10 @@ def finished_pictures(path: str) -> list[Path]:
 
 def go_on(
     plan: Plan,
+    files: ModelFiles,
     folder: RunFolder,
     watchers: Callable[[Parts], Sequence[Sink]],
     interruption: Interruption,
-    *,
-    pull: bool = False,
 ) -> Finished | None:
     """Continue a stopped run from its newest whole state, or from the start when it has none.
 
@@ -115,7 +117,7 @@ def go_on(
     """
     plan = Budget().fit(plan)
     with holding(folder):
-        parts = build(plan, pull=pull)
+        parts = build(plan, files)
         state = load_state(folder.state, fingerprint(parts))
         if state is not None:
             parts.descent.load_state_dict(state)
@@ -124,6 +126,7 @@ def go_on(
 
 def extend(
     plan: Plan,
+    files: ModelFiles,
     folder: RunFolder,
     watchers: Callable[[Parts], Sequence[Sink]],
     interruption: Interruption,
@@ -144,7 +147,7 @@ def extend(
         raise UsageError(f"This run is finished with {done} steps; give more than that with --steps.")
     plan = Budget().fit(plan)
     with holding(folder):
-        parts = build(plan)
+        parts = build(plan, files)
         if latent.shape != parts.descent.latent.shape:
             raise UsageError(f"The latent in {str(folder.latent)!r} does not fit this config; start the run anew.")
         parts.descent.start_from(latent, done)
@@ -178,7 +181,7 @@ def _sinks(parts: Parts, folder: RunFolder) -> list[Sink]:
         Pictures(
             folder.images,
             folder.latent,
-            lambda finished, picture: metadata(parts, finished, picture) if output.metadata else None,
+            lambda finished, picture: describe(parts, finished, picture) if output.metadata else None,
         ),
     ]
     if output.save_every:

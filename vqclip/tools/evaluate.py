@@ -23,9 +23,12 @@ from vqclip.common.runtime import resolve_device
 from vqclip.config.loader import available_prompts
 from vqclip.config.schema import Config
 from vqclip.hub.clip_files import find_clip
+from vqclip.hub.model_files import find_models
 from vqclip.models.perceptor import Perceptor, load_perceptor
-from vqclip.pipeline.build import Models, assemble, load_models, run
+from vqclip.pipeline.assemble import assemble
+from vqclip.pipeline.load import Models, load_models
 from vqclip.pipeline.plan import Plan, make_plan
+from vqclip.pipeline.run import run
 
 TILES = 10
 """Columns of the picture of really drawn scenes beside a prompt list."""
@@ -129,7 +132,7 @@ def evaluate(
         for start in range(0, len(wanted), together):
             part = wanted[start : start + together]
             plan = make_plan(dataclasses.replace(config, prompts=part, seed=seed, count=1))
-            models = models or load_models(plan)
+            models = models or load_models(plan, find_models(plan.config))
             pictures, took = _draw(plan, models)
             images.append(pictures.cpu())
             seconds.append(took)

@@ -106,13 +106,7 @@ def _picture_entry(file: Path, name: str) -> Entry:
         metadata = read_metadata(file)
     except UsageError:
         return Entry(prompt=file.stem, path=name)
-    scores = metadata.get("scores")
-    return Entry(
-        prompt=str(metadata.get("prompt", "")),
-        path=name,
-        seed=metadata.get("seed") if isinstance(metadata.get("seed"), int) else None,
-        scores=scores if isinstance(scores, dict) else {},
-    )
+    return Entry(prompt=metadata.prompt, path=name, seed=metadata.seed, scores=dict(metadata.scores))
 
 
 def _card(folder: Path, entry: Entry) -> str:

@@ -1,0 +1,60 @@
+"""From the files of a plan's models to the networks, on its device."""
+
+from dataclasses import dataclass
+
+import torch
+
+from vqclip.common.allocator import keep_freed_memory, worth_keeping
+from vqclip.common.hashes import known_sha256
+from vqclip.common.runtime import PRECISIONS
+from vqclip.models.files import ModelFiles
+from vqclip.models.fused_blocks import accelerate
+from vqclip.models.perceptor import Perceptor, load_perceptor
+from vqclip.models.provenance import ModelHash, ModelHashes
+from vqclip.models.rerank import Proposer, load_proposer
+from vqclip.models.vqgan import VQGAN, load_vqgan
+from vqclip.pipeline.machine import computing
+from vqclip.pipeline.plan import Plan
+
+
+@dataclass(frozen=True)
+class Models:
+    """The networks that a config names, on its device, and their hashes; `proposer` only where the prior makes the
+    start."""
+
+    vqgan: VQGAN
+    perceptors: list[Perceptor]
+    proposer: Proposer | None
+    hashes: ModelHashes
+
+
+def load_models(plan: Plan, files: ModelFiles) -> Models:
+    """Load the models of a plan from their files.
+
+    Raises:
+        ModelError: a file is damaged or refused.
+        UsageError: a prior of another VQGAN.
+        OutOfMemoryError: they do not fit.
+    """
+    runtime = plan.config.runtime
+    with computing(plan):
+        device, precision = torch.device(runtime.device), runtime.precision
+        vqgan = load_vqgan(files.vqgan.path, files.vqgan.config, files.vqgan.quantiser).to(device)
+        perceptors = [load_perceptor(each, device, precision) for each in files.perceptors]
+        if runtime.accelerate:
+            if worth_keeping(precision, runtime.low_memory):
+                keep_freed_memory()
+            accelerate(vqgan)
+            for perceptor in perceptors:
+                accelerate(perceptor.model.visual, PRECISIONS[precision])
+        proposer = load_proposer(files.prior, vqgan, precision) if files.prior else None
+        return Models(vqgan, perceptors, proposer, hashes_of(files))
+
+
+def hashes_of(files: ModelFiles) -> ModelHashes:
+    """Hash every model's weights; those of large files are remembered."""
+    return ModelHashes(
+        vqgan=ModelHash(files.vqgan.name, known_sha256(files.vqgan.path)),
+        perceptors=tuple(ModelHash(each.name, known_sha256(each.weights)) for each in files.perceptors),
+        prior=ModelHash(files.prior.name, known_sha256(files.prior.path)) if files.prior else None,
+    )
