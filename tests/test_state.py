@@ -202,3 +202,11 @@ def test_partial_pictures_are_written_when_a_run_is_stopped() -> None:
     for path in paths:
         with Image.open(path) as image:
             assert image.getpixel((0, 0)) == (153,) * 3  # 0.6 of 255: the picture after the step
+
+
+def test_a_state_of_an_earlier_version_does_not_name_its_inputs(tmp_path: Path) -> None:
+    old = {"config": {"seed": 1}, "models": {"vqgan": "a"}}
+    sink = State(tmp_path, 1, 0, old)
+    sink.step(Step(1, 2, torch.zeros(1), {}, render=lambda: torch.zeros(1), state=lambda: {"number": 1}))
+    assert load_state(tmp_path, {**old, "inputs": {"a.png": "00"}}) == {"number": 1}
+    assert load_state(tmp_path, old) == {"number": 1}

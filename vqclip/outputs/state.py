@@ -109,7 +109,8 @@ def load_state(folder: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] |
             found, state = saved["fingerprint"], saved["state"]
         except Exception:  # a damaged file of any kind: the one before it counts
             continue
-        found = {"inputs": fingerprint["inputs"], **found}  # states of earlier versions do not say
+        if "inputs" not in found and "inputs" in fingerprint:  # a state of an earlier version does not say
+            found = {**found, "inputs": fingerprint["inputs"]}
         if found["models"] != fingerprint["models"]:
             raise ModelError(f"The state in {str(folder)!r} was made with other model files; start the run anew.")
         if found != dict(fingerprint):
