@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from vqclip.common.errors import UsageError
-from vqclip.common.runtime import Generators, autocast, resolve_device, resolve_precision, set_threads
+from vqclip.common.runtime import (
+    Generators,
+    autocast,
+    resolve_device,
+    resolve_precision,
+    resolve_threads,
+    set_threads,
+    using_threads,
+)
 
 CPU = torch.device("cpu")
 PURPOSES = ("start", "cutouts", "noise")
@@ -90,8 +98,14 @@ def test_autocast_changes_matrix_products(precision: str, dtype: torch.dtype) ->
 def test_threads() -> None:
     before = torch.get_num_threads()
     try:
-        assert set_threads(1) == torch.get_num_threads() == 1
-        assert set_threads(None) == 1
+        set_threads(2)
+        assert resolve_threads(None) == 2 and resolve_threads(5) == 5
+        with using_threads(1):
+            assert torch.get_num_threads() == 1
+        with pytest.raises(ValueError, match="no"), using_threads(1):
+            raise ValueError("no")
+        set_threads(None)
+        assert torch.get_num_threads() == 2  # a run's threads end with it
     finally:
         torch.set_num_threads(before)
 
