@@ -18,6 +18,7 @@ from vqclip.common.runtime import Generators
 from vqclip.config.loader import load_config
 from vqclip.guidance.objective import Guide, Objective, Targets
 from vqclip.guidance.recipes import RECIPES
+from vqclip.hub.model_files import find_models
 from vqclip.optimisation.cuda_graphs import Recorded
 from vqclip.optimisation.loop import Descent, differentiate, optimise
 from vqclip.optimisation.optimisers import SCHEDULES, Ema
@@ -195,7 +196,8 @@ class Waiting(TorchDispatchMode):
 def test_nothing_in_a_step_waits_for_the_gpu(tiny: TinyModels, recipe: str, precision: str) -> None:
     words = [f"cutouts.recipe={recipe}", f"runtime.precision={precision}", "losses={tv: 0.1, saturation: 0.1}"]
     settings = load_config([str(tiny.config)], words, {"prompts": ["a cat | a dog:-1:-0.5"], "size": "48x32"})
-    parts = build(make_plan(settings)).descent
+    plan = make_plan(settings)
+    parts = build(plan, find_models(plan.config)).descent
     views = parts.objective.draw(parts.render(parts.latent).detach())
     with Waiting() as waiting:
         differentiate(parts.latent, parts.render, lambda seen, leaf: parts.objective.score(seen, leaf, views))

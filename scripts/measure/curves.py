@@ -27,7 +27,8 @@ from torch import Tensor
 from vqclip.config.loader import load_config
 from vqclip.models.perceptor import Perceptor
 from vqclip.optimisation.loop import optimise
-from vqclip.pipeline.build import assemble, load_models
+from vqclip.pipeline.assemble import assemble
+from vqclip.pipeline.load import load_models
 from vqclip.pipeline.plan import make_plan
 from vqclip.tools.evaluate import load_judge, read_prompts
 

@@ -26,10 +26,13 @@ from vqclip.batch.local import InProcess
 from vqclip.batch.record import Record, Result
 from vqclip.common.process_memory import resident_memory
 from vqclip.config.loader import load_config
+from vqclip.hub.model_files import find_models
 from vqclip.optimisation.step import Step
 from vqclip.outputs.state import State
-from vqclip.pipeline.build import build, fingerprint, run
+from vqclip.pipeline.build import build
 from vqclip.pipeline.plan import make_plan
+from vqclip.pipeline.provenance import fingerprint
+from vqclip.pipeline.run import run
 
 CHEAP = ("prior.candidates=1", "cutouts.count=4", "runtime.threads=1", "runtime.device=cpu")
 """Settings of a run that is quick and still uses every part."""
@@ -190,7 +193,7 @@ def measure_overhead(folder: Path, steps: int) -> tuple[dict[str, Any], bool]:
     facts, right = {}, True
     plan = make_plan(load_config([], [*CHEAP, f"optimise.steps={steps}"], {"prompts": ["a red apple"]}))
     for every in (1, 50):
-        parts = build(plan)
+        parts = build(plan, find_models(plan.config))
         sink = Timed(State(folder / str(every), every, plan.config.runtime.state_seconds, fingerprint(parts)))
         began = time.monotonic()
         run(parts, [sink])
