@@ -22,8 +22,8 @@ from vqclip.batch import work
 from vqclip.batch.driver import Summary, run_batch
 from vqclip.batch.jobs import Base, Job, read_jobs, shard
 from vqclip.batch.local import InProcess, Processes
-from vqclip.batch.record import DONE, FAILED, Record, Result, read_results
-from vqclip.batch.work import CURVE, Curve, Made, Worker, groups
+from vqclip.batch.results import DONE, FAILED, ResultRow, ResultsFile, read_results
+from vqclip.batch.work import CURVE, Curve, JobResult, Worker, groups
 from vqclip.common.errors import UsageError
 from vqclip.common.images import open_image, to_tensor
 from vqclip.outputs.picture import read_metadata
@@ -148,8 +148,8 @@ def test_line_separators_are_text(base: Base, tmp_path: Path) -> None:
     text = '{"prompt": "a\u2028cat\x85"}\n'
     (job,) = read_jobs("a.jsonl", text, base)
     assert job.error is None
-    record = Record(tmp_path)
-    record.add(Result(job.id, job.prompt, 1, DONE, path="a.png"))
+    record = ResultsFile(tmp_path)
+    record.add(ResultRow(job.id, job.prompt, 1, DONE, path="a.png"))
     assert read_results(record.path)[job.id].prompt == "a\u2028cat\x85"
 
 
@@ -198,25 +198,25 @@ def test_shards_part_the_jobs() -> None:
 # The record
 
 
-def result(name: str, status: str = DONE, **more: Any) -> Result:
-    return Result(name, "a cat", 1, status, path=f"{name}.png", losses=(1.0, 0.5), **more)
+def result(name: str, status: str = DONE, **more: Any) -> ResultRow:
+    return ResultRow(name, "a cat", 1, status, path=f"{name}.png", losses=(1.0, 0.5), **more)
 
 
 def test_the_last_line_of_a_job_counts(tmp_path: Path) -> None:
-    record = Record(tmp_path)
+    record = ResultsFile(tmp_path)
     for each in (result("a", FAILED), result("b"), result("a")):
         record.add(each)
     assert read_results(record.path) == {"a": result("a"), "b": result("b")} == record.results
 
 
 def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
-    record = Record(tmp_path)
+    record = ResultsFile(tmp_path)
     record.add(result("a"))
     record.add(result("b"))
     whole = record.path.read_bytes()
     for cut in range(len(whole) // 2, len(whole)):
         record.path.write_bytes(whole[:cut])
-        again = Record(tmp_path)
+        again = ResultsFile(tmp_path)
         again.add(result("c"))
         found = read_results(record.path)
         assert {"a", "c"} <= found.keys() and found["a"] == result("a") and found["c"] == result("c")
@@ -224,7 +224,7 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
 
 def test_a_picture_that_is_gone_is_to_do_again(tmp_path: Path) -> None:
     jobs = [Job(name, "a cat", 1, f"{name}.png") for name in "abc"]
-    record = Record(tmp_path)
+    record = ResultsFile(tmp_path)
     record.add(result("a"))
     record.add(result("b"))
     record.add(result("c", FAILED))
@@ -312,28 +312,28 @@ def test_a_curve_keeps_the_ends(base: Base) -> None:
 class Given:
     """An engine that makes a grey picture of every job, and may be stopped."""
 
-    def results(self, groups: Iterator[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[Made]:
+    def results(self, groups: Iterator[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[JobResult]:
         for group in groups:
             if stop():
                 return
-            yield from (Made(job.id, b"picture", losses=(1.0,)) for job in group)
+            yield from (JobResult(job.id, b"picture", losses=(1.0,)) for job in group)
 
 
 def test_a_batch_does_what_is_left(base: Base, tmp_path: Path) -> None:
     jobs = read_jobs("a.txt", "\n".join("abcdef"), base)
     calls = iter([False, True])
-    first = run_batch(jobs, Record(tmp_path), Given(), 2, stop=lambda: next(calls))
+    first = run_batch(jobs, ResultsFile(tmp_path), Given(), 2, stop=lambda: next(calls))
     assert first == Summary(done=2, skipped=0, failed=0, left=4)
-    second = run_batch(jobs, Record(tmp_path), Given(), 2, limit=1)
+    second = run_batch(jobs, ResultsFile(tmp_path), Given(), 2, limit=1)
     assert second == Summary(done=1, skipped=2, failed=0, left=3)
-    assert run_batch(jobs, Record(tmp_path), Given(), 2) == Summary(done=3, skipped=3)
-    assert run_batch(jobs, Record(tmp_path), Given(), 2) == Summary(skipped=6)
+    assert run_batch(jobs, ResultsFile(tmp_path), Given(), 2) == Summary(done=3, skipped=3)
+    assert run_batch(jobs, ResultsFile(tmp_path), Given(), 2) == Summary(skipped=6)
 
 
 def test_a_file_of_the_users_is_not_replaced(base: Base, tmp_path: Path) -> None:
     jobs = read_jobs("a.jsonl", '{"prompt": "a", "output": "cat.png"}\n{"prompt": "b"}\n', base)
     (tmp_path / "cat.png").write_bytes(b"mine")
-    record = Record(tmp_path)
+    record = ResultsFile(tmp_path)
     assert run_batch(jobs, record, Given(), 2) == Summary(done=1, failed=1)
     assert (tmp_path / "cat.png").read_bytes() == b"mine"
     assert record.results[jobs[0].id].code == 6 and "is there already" in str(record.results[jobs[0].id].error)
@@ -343,7 +343,7 @@ def test_a_batch_killed_between_a_picture_and_its_line_goes_on(base: Base, tmp_p
     jobs = read_jobs("a.jsonl", '{"prompt": "a", "output": "cat.png"}\n{"prompt": "b"}\n', base)
     for job in jobs:
         (tmp_path / job.output).write_bytes(b"picture")
-    assert run_batch(jobs, Record(tmp_path), Given(), 2) == Summary(done=2)
+    assert run_batch(jobs, ResultsFile(tmp_path), Given(), 2) == Summary(done=2)
 
 
 # The command
@@ -477,7 +477,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tiny: TinyModel
     assert len({event["id"] for event in events if event["event"] == "image"}) == 12
 
 
-def _dies(self: Worker, jobs: Sequence[Job], stop: Any = None) -> list[Made]:
+def _dies(self: Worker, jobs: Sequence[Job], stop: Any = None) -> list[JobResult]:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
@@ -489,7 +489,7 @@ def test_a_job_that_kills_its_worker_is_given_up(base: Base, monkeypatch: pytest
     monkeypatch.setattr("vqclip.batch.local._work", _dying_work)
     made = list(engine.results(groups(jobs, 2), lambda: False))
     assert sorted(each.id for each in made) == sorted(job.id for job in jobs)
-    assert all(each.error and "died 3 times" in each.error and "signal 9" in each.error for each in made)
+    assert all(each.error and "was lost 3 times" in each.error and "signal 9" in each.error for each in made)
 
 
 def _dying_work(pipe: Any, *rest: Any) -> None:

@@ -106,7 +106,7 @@ def test_what_is_not_as_it_was_is_said(made: Path) -> None:
         ({"seed": 2**70}, "seed"),
         ({"optimise": {"steps": 10**30}}, "steps"),
         ({"optimise": {"steps": "${oc.env:HOME}"}}, "steps"),
-        ({"prompts": {"a": 1}}, "does not fit"),
+        ({"prompts": {"a": 1}}, "prompts is `name: value` pairs"),
         ({"vqgan": {"name": ["x"]}}, "vqgan"),
         ({"run": "rm -rf"}, "unknown key"),
         ({"perceptors": []}, "perceptors"),

@@ -23,7 +23,7 @@ from typing import Any
 from vqclip.batch.driver import Summary, run_batch
 from vqclip.batch.jobs import Base, read_jobs
 from vqclip.batch.local import InProcess
-from vqclip.batch.record import Record, Result
+from vqclip.batch.results import Record, Result
 from vqclip.common.process_memory import resident_memory
 from vqclip.config.loader import load_config
 from vqclip.hub.model_files import find_models

@@ -11,8 +11,8 @@ from filelock import FileLock, Timeout
 
 from vqclip.batch.jobs import Job
 from vqclip.batch.local import Engine
-from vqclip.batch.record import DONE, FAILED, Record, Result
-from vqclip.batch.work import Made, groups
+from vqclip.batch.results import DONE, FAILED, ResultRow, ResultsFile
+from vqclip.batch.work import JobResult, groups
 from vqclip.common.errors import BusyError, OutputError
 from vqclip.common.files import write_bytes, writing
 
@@ -58,14 +58,14 @@ def holding_batch(folder: Path, patient: bool) -> Iterator[None]:
 
 def run_batch(
     jobs: Sequence[Job],
-    record: Record,
+    record: ResultsFile,
     engine: Engine,
     together: int,
     *,
     only_failed: bool = False,
     limit: int | None = None,
     stop: Callable[[], bool] = lambda: False,
-    tell: Callable[[Result, Summary], None] = lambda result, summary: None,
+    tell: Callable[[ResultRow, Summary], None] = lambda result, summary: None,
     gallery: Callable[[], object] = lambda: None,
 ) -> Summary:
     """Do what is left of the jobs, at most `limit` of them; `tell` hears of every result.
@@ -80,7 +80,7 @@ def run_batch(
     by_id = {job.id: job for job in chosen}
     for job in chosen:
         if job.error is not None:
-            _take(job, Made(job.id, error=job.error, code=job.code), record, summary, tell)
+            _take(job, JobResult(job.id, error=job.error, code=job.code), record, summary, tell)
     written = time.monotonic()
     good = [job for job in chosen if job.error is None]
     for made in engine.results(groups(good, together), stop):
@@ -93,7 +93,7 @@ def run_batch(
     return summary
 
 
-def _written(job: Job, made: Made, record: Record) -> Made:
+def _written(job: Job, made: JobResult, record: ResultsFile) -> JobResult:
     """Write a job's picture, unless its place is taken or impossible; that is then what came of the job.
 
     Raises:
@@ -111,11 +111,11 @@ def _written(job: Job, made: Made, record: Record) -> Made:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
             raise
-        return Made(job.id, error=str(error), code=int(error.code), seconds=made.seconds)
+        return JobResult(job.id, error=str(error), code=int(error.code), seconds=made.seconds)
     return made
 
 
-def _is_ours(place: Path, job: Job, made: Made, before: Result | None) -> bool:
+def _is_ours(place: Path, job: Job, made: JobResult, before: ResultRow | None) -> bool:
     """Whether the picture's place is free or holds this job's own: recorded, named by its id, or the same bytes, as a
     process leaves it that was killed before it could record it."""
     return (
@@ -126,11 +126,13 @@ def _is_ours(place: Path, job: Job, made: Made, before: Result | None) -> bool:
     )
 
 
-def _take(job: Job, made: Made, record: Record, summary: Summary, tell: Callable[[Result, Summary], None]) -> None:
+def _take(
+    job: Job, made: JobResult, record: ResultsFile, summary: Summary, tell: Callable[[ResultRow, Summary], None]
+) -> None:
     """Write one job's picture, then its line: a line without its picture never stands."""
     made = _written(job, made, record)
     failed = made.error is not None
-    result = Result(
+    result = ResultRow(
         id=job.id,
         prompt=job.prompt,
         seed=job.seed,

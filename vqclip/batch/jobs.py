@@ -33,10 +33,10 @@ NUMBER = re.compile(r"[+-]?\d{1,30}")
 
 @dataclass(frozen=True)
 class Base:
-    """What all jobs share: config layers, `key=value` words and named options (dotted key ─▶ value)."""
+    """What all jobs share: config layers, `key=value` overrides and named options (dotted key ─▶ value)."""
 
     layers: Sequence[str] = ()
-    words: Sequence[str] = ()
+    overrides: Sequence[str] = ()
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -160,7 +160,7 @@ def _expand(row: object, base: Base, reader: ConfigReader, count: int, seed: int
         return
     for number in range(pictures):
         one = dataclasses.replace(config, seed=first + number)
-        name = _digest([facts, first + number, output, list(base.layers), list(base.words), str(base.options)])[:12]
+        name = _digest([facts, first + number, output, list(base.layers), list(base.overrides), str(base.options)])[:12]
         place = _place(output, number if pictures > 1 else None) if output else f"{name}.png"
         yield Job(name, str(facts["prompt"]), first + number, place, one)
 
@@ -227,8 +227,8 @@ def _config(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Confi
     if facts.get("config") == "-":
         raise UsageError("The config of a job cannot be `-`: name one, or a file.")
     layers = [*base.layers, *([facts["config"]] if "config" in facts else [])]
-    words = [*base.words, *_words(facts.get("set"))]
-    own = next((word for word in words if word.partition("=")[0].strip() in ("seed", "count", "prompts")), None)
+    overrides = [*base.overrides, *_overrides(facts.get("set"))]
+    own = next((each for each in overrides if each.partition("=")[0].strip() in ("seed", "count", "prompts")), None)
     if own is not None:
         raise UsageError(f"`set` cannot hold {own!r} in a batch: give a job's own field, or --seed and --count.")
     prompts = facts.get("image_prompts")
@@ -242,10 +242,10 @@ def _config(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Confi
         "init.image": facts.get("init_image"),
         "image_prompts": [prompts] if isinstance(prompts, str) else prompts,
     }
-    return reader.load(layers, words, options)
+    return reader.load(layers, overrides, options)
 
 
-def _words(given: object) -> list[str]:
+def _overrides(given: object) -> list[str]:
     """Read `set`: a list of `key=value`, one such text, or pairs."""
     if given is None:
         return []

@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vqclip.batch.jobs import Job
-from vqclip.batch.work import Made, Worker
-from vqclip.common.errors import ExitCode
+from vqclip.batch.retry import Retries
+from vqclip.batch.work import JobResult, Worker
 from vqclip.hub.access import Access
-
-RETRIES = 2
-"""How often a job is tried again whose worker died."""
 
 POLL = 0.5
 """Seconds between two looks at whether to stop."""
@@ -26,7 +23,7 @@ POLL = 0.5
 class Engine(Protocol):
     """Does groups of jobs, somewhere, and yields what came of each as it comes."""
 
-    def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[Made]:
+    def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[JobResult]:
         """Yield what came of every job, in any order, until all are done or `stop` says so."""
 
 
@@ -36,7 +33,7 @@ class InProcess:
     def __init__(self, access: Access = Access.HERE, states: Path | None = None) -> None:
         self.worker = Worker(access, states)
 
-    def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[Made]:
+    def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[JobResult]:
         """Yield what came of every job, group by group."""
         for group in groups:
             made = None if stop() else self.worker.make(group, stop)
@@ -46,19 +43,23 @@ class InProcess:
 
 
 @dataclass
-class _Hand:
+class WorkerHandle:
     """One worker process, the pipe to it, and what it does."""
 
     process: Any
     pipe: Connection
     group: Sequence[Job] = ()
 
+    def death(self) -> str:
+        """How the process ended."""
+        code = self.process.exitcode
+        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
 
 class Processes:
     """Several workers, a process each: one per GPU, or with the CPU's threads divided among them.
 
-    A worker that dies (out of memory, a crash in a library) is replaced, and its jobs are done again one by one, each
-    at most RETRIES times.
+    A worker that dies (out of memory, a crash in a library) is replaced, and its jobs are done again (see `Retries`).
     """
 
     def __init__(
@@ -73,53 +74,53 @@ class Processes:
         self.context = multiprocessing.get_context("spawn")
         self.stopping = self.context.Event()
 
-    def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[Made]:
+    def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[JobResult]:
         """Yield what came of every job as the workers finish their groups."""
-        waiting, tries = deque(groups), dict[str, int]()
-        hands = [self._hire(number) for number in range(min(self.count, len(waiting)))]
+        waiting, retries = deque(groups), Retries()
+        workers = [self._spawn(number) for number in range(min(self.count, len(waiting)))]
         try:
             while True:
-                for number, hand in enumerate(hands):
-                    if not hand.group and waiting and not self.stopping.is_set():
-                        hands[number] = self._give(number, hand, waiting.popleft())
-                busy = [hand for hand in hands if hand.group]
+                for number, worker in enumerate(workers):
+                    if not worker.group and waiting and not self.stopping.is_set():
+                        workers[number] = self._give(number, worker, waiting.popleft())
+                busy = [worker for worker in workers if worker.group]
                 if not busy:
                     return
                 if stop():
                     self.stopping.set()
-                ready = wait([hand.pipe for hand in busy], timeout=POLL)
-                for number, hand in enumerate(hands):
-                    if hand.pipe not in ready:
+                ready = wait([worker.pipe for worker in busy], timeout=POLL)
+                for number, worker in enumerate(workers):
+                    if worker.pipe not in ready:
                         continue
-                    made = _received(hand)
+                    made = _received(worker)
                     if made is _DEAD:
-                        hands[number] = self._hire(number)
-                        again, given_up = _again(hand, tries)
+                        workers[number] = self._spawn(number)
+                        again, given_up = retries.after(worker.group, worker.death())
                         waiting.extendleft(reversed(again))
                         yield from given_up
                         continue
-                    hand.group = ()
+                    worker.group = ()
                     yield from made or ()
         finally:
             self.stopping.set()
-            for hand in hands:
-                hand.pipe.close()
-            for hand in hands:
-                hand.process.join(timeout=10)
-                if hand.process.is_alive():
-                    hand.process.kill()
+            for worker in workers:
+                worker.pipe.close()
+            for worker in workers:
+                worker.process.join(timeout=10)
+                if worker.process.is_alive():
+                    worker.process.kill()
 
-    def _give(self, number: int, hand: _Hand, group: Sequence[Job]) -> _Hand:
+    def _give(self, number: int, worker: WorkerHandle, group: Sequence[Job]) -> WorkerHandle:
         """Give a group to a worker, or to another one in its place if it died while it was idle."""
         try:
-            hand.pipe.send(group)
+            worker.pipe.send(group)
         except OSError:
-            hand = self._hire(number)
-            hand.pipe.send(group)
-        hand.group = group
-        return hand
+            worker = self._spawn(number)
+            worker.pipe.send(group)
+        worker.group = group
+        return worker
 
-    def _hire(self, number: int) -> _Hand:
+    def _spawn(self, number: int) -> WorkerHandle:
         ours, theirs = self.context.Pipe()
         device = self.devices[number % len(self.devices)] if self.devices else None
         process = self.context.Process(
@@ -131,35 +132,18 @@ class Processes:
         finally:
             signal.signal(signal.SIGINT, before)
         theirs.close()
-        return _Hand(process, ours)
+        return WorkerHandle(process, ours)
 
 
 _DEAD: Any = object()
 
 
-def _received(hand: _Hand) -> Any:
+def _received(worker: WorkerHandle) -> Any:
     try:
-        return hand.pipe.recv()
+        return worker.pipe.recv()
     except (EOFError, OSError):
-        hand.process.join(timeout=10)
+        worker.process.join(timeout=10)
         return _DEAD
-
-
-def _again(hand: _Hand, tries: dict[str, int]) -> tuple[list[list[Job]], list[Made]]:
-    """Which of a dead worker's jobs to do again, one by one, and what is said of those that are given up."""
-    again, given_up = [], []
-    for job in hand.group:
-        tries[job.id] = tries.get(job.id, 0) + (len(hand.group) == 1)
-        if tries[job.id] > RETRIES:
-            given_up.append(Made(job.id, error=_death(hand.process.exitcode), code=int(ExitCode.MEMORY)))
-        else:
-            again.append([job])
-    return again, given_up
-
-
-def _death(code: int | None) -> str:
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return f"The worker died {RETRIES + 1} times over this job ({how}); it may need less memory: a smaller size."
 
 
 def _work(

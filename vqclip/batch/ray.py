@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from vqclip.batch.jobs import Job
-from vqclip.batch.local import POLL, RETRIES
-from vqclip.batch.work import Made, Worker
-from vqclip.common.errors import ExitCode, UsageError
+from vqclip.batch.local import POLL
+from vqclip.batch.retry import Retries
+from vqclip.batch.work import JobResult, Worker
+from vqclip.common.errors import UsageError
 from vqclip.hub.access import Access
 
 
@@ -17,7 +18,7 @@ class RayCluster:
     """Workers as Ray actors. A lost node or a killed actor is replaced, and its jobs are done again one by one.
 
     `address` is `auto` for the cluster of this machine, HOST:PORT, or None for a Ray of our own here. `count` actors
-    are hired, or one per GPU of the cluster (per CPU core where there is none).
+    are made, or one per GPU of the cluster (per CPU core where there is none).
 
     Raises:
         UsageError: Ray is not installed, or the cluster does not answer.
@@ -43,11 +44,11 @@ class RayCluster:
         self.count = count or self.gpus or max(1, int(resources.get("CPU", 1)))
         self.threads, self.access = threads, access
 
-    def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[Made]:
+    def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[JobResult]:
         """Yield what came of every job as the actors finish their groups."""
-        waiting, tries = deque(groups), dict[str, int]()
+        waiting, retries = deque(groups), Retries()
         running: dict[Any, tuple[Any, Sequence[Job]]] = {}
-        idle = [self._hire() for _ in range(min(self.count, len(waiting)))]
+        idle = [self._spawn() for _ in range(min(self.count, len(waiting)))]
         try:
             while (waiting and not stop()) or running:
                 while idle and waiting and not stop():
@@ -60,13 +61,10 @@ class RayCluster:
                         yield from self.ray.get(answer)
                         idle.append(actor)
                     except self.ray.exceptions.RayError as error:
-                        idle.append(self._hire())
-                        for job in group:
-                            tries[job.id] = tries.get(job.id, 0) + (len(group) == 1)
-                            if tries[job.id] > RETRIES:
-                                yield Made(job.id, error=_lost(error), code=int(ExitCode.MEMORY))
-                            else:
-                                waiting.appendleft([job])
+                        idle.append(self._spawn())
+                        again, given_up = retries.after(group, type(error).__name__)
+                        waiting.extendleft(reversed(again))
+                        yield from given_up
                 if stop():
                     return
         finally:
@@ -74,7 +72,7 @@ class RayCluster:
                 self.ray.kill(actor)
             self.ray.shutdown()
 
-    def _hire(self) -> Any:
+    def _spawn(self) -> Any:
         needs = {"num_gpus": 1} if self.gpus else {"num_cpus": 1}
         return self.ray.remote(**needs, max_restarts=0)(Actor).remote(self.threads, self.access)
 
@@ -88,10 +86,6 @@ class Actor:
         set_threads(threads)
         self.worker = Worker(access)
 
-    def make(self, group: Sequence[Job]) -> list[Made]:
+    def make(self, group: Sequence[Job]) -> list[JobResult]:
         """Make the pictures of a group."""
         return self.worker.make(group) or []
-
-
-def _lost(error: Exception) -> str:
-    return f"The actor was lost {RETRIES + 1} times over this job ({type(error).__name__})."

@@ -36,7 +36,7 @@ TOGETHER = {"cpu": 4, "cuda": 16, "mps": 4}
 
 
 @dataclass(frozen=True)
-class Made:
+class JobResult:
     """What came of one job: the picture file's bytes, or an error with its exit code."""
 
     id: str
@@ -92,7 +92,7 @@ class Worker:
         self.loaded: tuple[str, Models] | None = None
         self.budget = Budget()
 
-    def make(self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False) -> list[Made] | None:
+    def make(self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False) -> list[JobResult] | None:
         """Make the pictures of a group; None when `stop` said so on the way.
 
         Where the group fails, each of its jobs is done alone, so that one does not spoil the others.
@@ -101,10 +101,10 @@ class Worker:
             return self._together(jobs, stop)
         except VqclipError as error:
             if len(jobs) == 1:
-                return [Made(jobs[0].id, error=str(error), code=int(error.code))]
+                return [JobResult(jobs[0].id, error=str(error), code=int(error.code))]
         except Exception as error:  # a bug of ours, or of a library: one job's, not the batch's
             if len(jobs) == 1:
-                return [Made(jobs[0].id, error=_words(error), code=int(_code(error)))]
+                return [JobResult(jobs[0].id, error=_words(error), code=int(_code(error)))]
         made = []
         for job in jobs:
             alone = self.make([job], stop)
@@ -113,7 +113,7 @@ class Worker:
             made += alone
         return made
 
-    def _together(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> list[Made] | None:
+    def _together(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> list[JobResult] | None:
         began = time.monotonic()
         plan = self.budget.fit(_joined([make_plan(job.config) for job in jobs if job.config is not None]))
         curve = Curve()
@@ -132,7 +132,7 @@ class Worker:
                 facts = describe(parts, finished, number) if plan.config.output.metadata else None
                 save_picture(file, finished.images[number], facts)
                 made.append(
-                    Made(
+                    JobResult(
                         id=job.id,
                         picture=file.read_bytes(),
                         seconds=round(seconds, 3),

@@ -13,13 +13,28 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.options import Count, Device, Json, Layers, Offline, Pull, Quiet, Seed, Size, Threads, Verbose, Words
+from vqclip.cli.options import (
+    Count,
+    Device,
+    Json,
+    Layers,
+    Offline,
+    Overrides,
+    Pull,
+    Quiet,
+    Seed,
+    Size,
+    Steps,
+    Threads,
+    Verbose,
+    given_options,
+)
 from vqclip.common.errors import PartialError, UsageError, VqclipError
 from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
     from vqclip.batch.local import Engine
-    from vqclip.batch.record import Result
+    from vqclip.batch.results import ResultRow
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 SECONDS_BETWEEN_LINES = 10.0
@@ -27,12 +42,13 @@ STATES = ".states"  # folder in a batch's folder for what is half done
 
 
 def batch(
+    context: typer.Context,
     jobs: Annotated[str, typer.Argument(metavar="JOBS", help=".txt, .jsonl, .csv or .yaml; - reads prompts.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Pictures and results go here.")],
     config: Layers = None,
-    words: Words = None,
+    overrides: Overrides = None,
     size: Size = None,
-    steps: Annotated[int | None, typer.Option(help="Updates of the latent.")] = None,
+    steps: Steps = None,
     seed: Seed = None,
     count: Count = None,
     batch_size: Annotated[str, typer.Option(metavar="auto|N", help="Pictures optimised at once.")] = "auto",
@@ -63,18 +79,18 @@ def batch(
         from vqclip.batch.driver import holding_batch, run_batch
         from vqclip.batch.jobs import Base, decode, read_jobs
         from vqclip.batch.jobs import shard as part_of
-        from vqclip.batch.record import Record
+        from vqclip.batch.results import ResultsFile
         from vqclip.batch.work import group_size
 
-        options = {"size": size, "optimise.steps": steps, "runtime.device": device, "runtime.threads": threads}
         if "-" in (config or []):
             raise UsageError("batch reads no config from standard input (-c -); write it to a file.")
-        base = Base(config or [], words or [], {key: value for key, value in options.items() if value is not None})
+        options = {key: value for key, value in given_options(context).items() if key not in ("seed", "count")}
+        base = Base(config or [], overrides or [], options)
         wanted = read_jobs(jobs, decode(_read(jobs), jobs), base, count or 1, seed)
         if shard:
             wanted = part_of(wanted, shard)
         with holding_batch(output, wait), interrupts.deferred():
-            began, record = time.monotonic(), Record(output)
+            began, record = time.monotonic(), ResultsFile(output)
             doing = _engine(engine, workers, address, device, threads, access, output / STATES)
             summary = run_batch(
                 wanted,
@@ -172,11 +188,11 @@ def _gpus(count: int) -> list[str]:
     return named[:count] if named else [str(number) for number in range(count)]
 
 
-def _teller(console: Console, output: Path) -> "Callable[[Result, object], None]":
+def _teller(console: Console, output: Path) -> "Callable[[ResultRow, object], None]":
     """Write a result per picture, and for the person a line per failure and one now and then."""
     shown = [time.monotonic()]
 
-    def tell(result: "Result", summary: object) -> None:
+    def tell(result: "ResultRow", summary: object) -> None:
         if result.path:
             path = str(output / result.path)
             facts = {"id": result.id, "prompt": result.prompt, "seed": result.seed, "seconds": result.seconds}

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from vqclip.cli.console import Console
-from vqclip.cli.options import Json, Layers, Words
+from vqclip.cli.options import Json, Layers, Overrides
 from vqclip.config.loader import available_configs, load_config, to_dict, to_yaml
 
 app = typer.Typer(help="Show and check configs.", no_args_is_help=True)
@@ -23,10 +23,10 @@ def list_configs(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(layers: Names = None, config: Layers = None, words: Words = None, as_json: Json = False) -> None:
+def show(layers: Names = None, config: Layers = None, overrides: Overrides = None, as_json: Json = False) -> None:
     """Show every setting after merging default.yaml, the layers and --set."""
     console = Console(as_json=as_json)
-    settings = load_config([*(layers or []), *(config or [])], words or [])
+    settings = load_config([*(layers or []), *(config or [])], overrides or [])
     if as_json:
         console.result("", {"event": "config", "config": to_dict(settings)})
     else:
@@ -34,13 +34,13 @@ def show(layers: Names = None, config: Layers = None, words: Words = None, as_js
 
 
 @app.command()
-def validate(layers: Names = None, config: Layers = None, words: Words = None, as_json: Json = False) -> None:
+def validate(layers: Names = None, config: Layers = None, overrides: Overrides = None, as_json: Json = False) -> None:
     """Check keys, values, names and prompts; say what is wrong with exit code 2."""
     from vqclip.pipeline.plan import check
 
     console = Console(as_json=as_json)
     for layer in [*(layers or []), *(config or [])] or ["default"]:
-        check(load_config([layer], words or []))
+        check(load_config([layer], overrides or []))
         console.result(f"{layer}: ok", {"event": "valid", "name": layer})
 
 

@@ -23,7 +23,6 @@ PACKAGES = (
     "typer",
     "rich",
     "pillow",
-    "omegaconf",
     "safetensors",
 )
 EXTRAS = {"av": "video: mp4", "ray": "ray: many machines", "transformers": "SigLIP models"}

@@ -8,9 +8,8 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.options import Device, Json, Layers, Quiet, Threads, Verbose, Words
+from vqclip.cli.options import Device, Json, Layers, Overrides, Quiet, Threads, Verbose, read_settings
 from vqclip.common.errors import UsageError
-from vqclip.config.loader import load_config
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -18,12 +17,13 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    context: typer.Context,
     lists: Annotated[
         list[str] | None,
         typer.Argument(metavar="[LIST]...", help="heldout-single, heldout-composed, or files with a prompt a line."),
     ] = None,
     config: Layers = None,
-    words: Words = None,
+    overrides: Overrides = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="DIR", help="Write sheets and figures into this folder.")
     ] = None,
@@ -41,9 +41,7 @@ def evaluate(
 ) -> None:
     """Measure pictures of prompt lists: vqclip evaluate heldout-single -o report/"""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    settings = load_config(
-        config or [], words or [], {"prompts": ["-"], "runtime.device": device, "runtime.threads": threads}
-    )
+    settings = read_settings(context)
     choose_access(pull=False)
     with Interrupts():
         from vqclip.tools.evaluate import evaluate as measure

@@ -1,32 +1,39 @@
 """vqclip generate and vqclip sample: prompts in, pictures out."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.options import (
+    Candidates,
     Count,
     Device,
     DryRun,
+    ImagePrompts,
+    InitImage,
     Json,
     Layers,
     NoMetadata,
     Offline,
     Output,
+    Overrides,
     Overwrite,
     Preview,
     Prompts,
     Pull,
     Quiet,
+    SaveEvery,
     Seed,
     Size,
+    Steps,
     Threads,
     Verbose,
-    Words,
+    Video,
+    read_settings,
 )
-from vqclip.config.loader import load_config, to_dict, to_yaml
+from vqclip.config.loader import to_dict, to_yaml
 from vqclip.config.schema import Config
 from vqclip.hub.access import Access, choose_access
 
@@ -37,20 +44,19 @@ if TYPE_CHECKING:
 
 
 def generate(
+    context: typer.Context,
     prompts: Prompts = None,
     config: Layers = None,
-    words: Words = None,
+    overrides: Overrides = None,
     output: Output = None,
     size: Size = None,
-    steps: Annotated[int | None, typer.Option(help="Updates of the latent.")] = None,
+    steps: Steps = None,
     seed: Seed = None,
     count: Count = None,
-    init_image: Annotated[str | None, typer.Option(metavar="FILE", help="Start from this picture.")] = None,
-    image_prompt: Annotated[
-        list[str] | None, typer.Option(metavar="FILE[:weight]", help="A picture to resemble; repeat it.")
-    ] = None,
-    save_every: Annotated[int | None, typer.Option(metavar="N", help="Write a frame every N steps.")] = None,
-    video: Annotated[str | None, typer.Option(metavar="mp4|gif|webp", help="Make a video of the run.")] = None,
+    init_image: InitImage = None,
+    image_prompt: ImagePrompts = None,
+    save_every: SaveEvery = None,
+    video: Video = None,
     device: Device = None,
     threads: Threads = None,
     preview: Preview = None,
@@ -65,37 +71,16 @@ def generate(
 ) -> None:
     """Draw one picture per PROMPT: vqclip generate "a red apple"."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    settings = load_config(
-        config or [],
-        words or [],
-        {
-            "prompts": prompts or None,
-            "output.path": output,
-            "size": size,
-            "optimise.steps": steps,
-            "seed": seed,
-            "count": count,
-            "init.kind": "image" if init_image else None,
-            "init.image": init_image,
-            "image_prompts": image_prompt or None,
-            "output.save_every": save_every,
-            "output.video": video,
-            "output.metadata": False if no_metadata else None,
-            "output.overwrite": True if overwrite else None,
-            "runtime.device": device,
-            "runtime.threads": threads,
-        },
-    )
+    settings = read_settings(context)
     draw_or_show(console, settings, preview=preview is not False, access=choose_access(pull, offline), dry_run=dry_run)
 
 
 def sample(
+    context: typer.Context,
     prompts: Prompts = None,
-    candidates: Annotated[
-        int | None, typer.Option("-n", "--candidates", help="Pictures drawn for each; CLIP chooses the best.")
-    ] = None,
+    candidates: Candidates = None,
     config: Layers = None,
-    words: Words = None,
+    overrides: Overrides = None,
     output: Output = None,
     size: Size = None,
     seed: Seed = None,
@@ -111,24 +96,7 @@ def sample(
 ) -> None:
     """Draw with the prior alone, without optimising: vqclip sample "a red apple"."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    settings = load_config(
-        config or [],
-        words or [],
-        {
-            "prompts": prompts or None,
-            "prior.candidates": candidates,
-            "init.kind": "prior",
-            "output.path": output,
-            "size": size,
-            "optimise.steps": 0,
-            "seed": seed,
-            "count": count,
-            "output.metadata": False if no_metadata else None,
-            "output.overwrite": True if overwrite else None,
-            "runtime.device": device,
-            "runtime.threads": threads,
-        },
-    )
+    settings = read_settings(context, {"init.kind": "prior", "optimise.steps": 0})
     draw_or_show(console, settings, preview=False, access=choose_access(pull=False), dry_run=dry_run)
 
 

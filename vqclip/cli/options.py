@@ -1,36 +1,101 @@
-"""Options that several commands share, as types for typer."""
+"""Options that several commands share, as types for typer; one that sets a key of the config says so by `Sets`."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, get_args, get_type_hints
 
 import typer
+
+from vqclip.config.loader import load_config
+from vqclip.config.schema import Config
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What an option means in the config: `key` gets its value, and the keys of `also` theirs."""
+
+    key: str | None
+    also: Mapping[str, object] = field(default_factory=dict)
+
 
 Prompts = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PROMPT]...", help="One picture each; text:weight:stop, joined by |."),
+    Sets("prompts"),
 ]
 Layers = Annotated[
     list[str] | None,
     typer.Option("-c", "--config", metavar="NAME|FILE|-", help="A config layer; repeat it, later ones win."),
 ]
-Words = Annotated[
+Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. optimise.lr=0.2; repeat it."),
 ]
 Output = Annotated[
     str | None,
     typer.Option("-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /."),
+    Sets("output.path"),
 ]
-Size = Annotated[str | None, typer.Option(metavar="WxH", help="Size in pixels.")]
-Seed = Annotated[int | None, typer.Option(help="Picture i of --count uses seed + i.")]
-Count = Annotated[int | None, typer.Option(help="Pictures per prompt.")]
-Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="Size in pixels."), Sets("size")]
+Steps = Annotated[int | None, typer.Option(help="Updates of the latent."), Sets("optimise.steps")]
+Seed = Annotated[int | None, typer.Option(help="Picture i of --count uses seed + i."), Sets("seed")]
+Count = Annotated[int | None, typer.Option(help="Pictures per prompt."), Sets("count")]
+Candidates = Annotated[
+    int | None,
+    typer.Option("-n", "--candidates", help="Pictures drawn for each; CLIP chooses the best."),
+    Sets("prior.candidates"),
+]
+InitImage = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Start from this picture."),
+    Sets("init.image", {"init.kind": "image"}),
+]
+ImagePrompts = Annotated[
+    list[str] | None,
+    typer.Option("--image-prompt", metavar="FILE[:weight]", help="A picture to resemble; repeat it."),
+    Sets("image_prompts"),
+]
+SaveEvery = Annotated[
+    int | None, typer.Option(metavar="N", help="Write a frame every N steps."), Sets("output.save_every")
+]
+Video = Annotated[
+    str | None, typer.Option(metavar="mp4|gif|webp", help="Make a video of the run."), Sets("output.video")
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."), Sets("runtime.device")
+]
+Threads = Annotated[int | None, typer.Option(help="CPU threads."), Sets("runtime.threads")]
 Preview = Annotated[bool | None, typer.Option("--preview/--no-preview", help="Show the picture in the terminal.")]
-NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Store nothing in the picture.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+NoMetadata = Annotated[
+    bool, typer.Option("--no-metadata", help="Store nothing in the picture."), Sets(None, {"output.metadata": False})
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there."), Sets("output.overwrite")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Pull = Annotated[bool, typer.Option("--pull", help="Fetch published models that are missing.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, do nothing.")]
+
+
+def given_options(context: typer.Context) -> dict[str, object]:
+    """Return what the command's options set in the config, as dotted keys; an option not given sets nothing."""
+    found: dict[str, object] = {}
+    for name, hint in get_type_hints(context.command.callback, include_extras=True).items():
+        value = context.params.get(name)
+        for sets in (each for each in get_args(hint) if isinstance(each, Sets)):
+            if value is not None and value is not False and value not in ([], ()):
+                found |= {**sets.also, **({sets.key: value} if sets.key else {})}
+    return found
+
+
+def read_settings(context: typer.Context, fixed: Mapping[str, object] | None = None) -> Config:
+    """Read the config that a command with `Layers`, `Overrides` and other options of this file asks for.
+
+    `fixed` holds what the command itself decides.
+
+    Raises:
+        UsageError: as `load_config`.
+    """
+    layers, overrides = context.params.get("config"), context.params.get("overrides")
+    return load_config(layers or [], overrides or [], {**given_options(context), **(fixed or {})})

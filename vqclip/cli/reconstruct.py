@@ -8,16 +8,28 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.options import Device, Json, Layers, Offline, Overwrite, Pull, Quiet, Threads, Verbose, Words
+from vqclip.cli.options import (
+    Device,
+    Json,
+    Layers,
+    Offline,
+    Overrides,
+    Overwrite,
+    Pull,
+    Quiet,
+    Threads,
+    Verbose,
+    read_settings,
+)
 from vqclip.common.errors import OutputError, PartialError, UsageError, VqclipError
-from vqclip.config.loader import load_config
 from vqclip.hub.access import choose_access
 
 
 def reconstruct(
+    context: typer.Context,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures to encode and decode.")],
     config: Layers = None,
-    words: Words = None,
+    overrides: Overrides = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /.")
     ] = None,
@@ -34,9 +46,7 @@ def reconstruct(
 ) -> None:
     """Encode pictures to codes and decode them again: vqclip reconstruct photo.jpg"""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    settings = load_config(
-        config or [], words or [], {"prompts": ["-"], "runtime.device": device, "runtime.threads": threads}
-    )
+    settings = read_settings(context)
     access = choose_access(pull, offline)
     with Interrupts():
         from vqclip.common.images import open_image

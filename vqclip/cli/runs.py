@@ -11,9 +11,21 @@ import yaml
 from vqclip.cli.console import Console
 from vqclip.cli.generate import announce, show_pictures
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.options import Device, Json, Offline, Output, Overwrite, Preview, Pull, Quiet, Threads, Verbose, Words
+from vqclip.cli.options import (
+    Device,
+    Json,
+    Offline,
+    Output,
+    Overrides,
+    Overwrite,
+    Preview,
+    Pull,
+    Quiet,
+    Threads,
+    Verbose,
+    given_options,
+)
 from vqclip.common.errors import UsageError
-from vqclip.config.schema import Config
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -63,8 +75,9 @@ def resume(
 
 
 def rerun(
+    context: typer.Context,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture that vqclip made.")],
-    words: Words = None,
+    overrides: Overrides = None,
     file: Annotated[
         list[str] | None, typer.Option("--file", metavar="OLD=NEW", help="Where a picture it was made from is now.")
     ] = None,
@@ -89,8 +102,8 @@ def rerun(
         from vqclip.runs.rerun import differences, read_rerun
         from vqclip.runs.session import folder_for, start
 
-        again = read_rerun(image, words or [], _pairs(file or []))
-        plan = make_plan(_placed(again.config, output, device, threads, overwrite))
+        again = read_rerun(image, overrides or [], _pairs(file or []), given_options(context))
+        plan = make_plan(again.config)
         folder = folder_for(plan)
         announce(console, plan)
 
@@ -111,15 +124,6 @@ def _pairs(given: list[str]) -> dict[str, str]:
         if not all(pair.partition("=")):
             raise UsageError(f"--file {pair!r} is not OLD=NEW.")
     return {old: new for old, _, new in (pair.partition("=") for pair in given)}
-
-
-def _placed(config: Config, output: str | None, device: str | None, threads: int | None, overwrite: bool) -> Config:
-    """The config with the command's own options."""
-    runtime = dataclasses.replace(
-        config.runtime, device=device or config.runtime.device, threads=threads or config.runtime.threads
-    )
-    place = dataclasses.replace(config.output, path=output, overwrite=overwrite)
-    return dataclasses.replace(config, output=place, runtime=runtime)
 
 
 def info(

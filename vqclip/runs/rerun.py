@@ -29,8 +29,13 @@ class Rerun:
     metadata: Metadata
 
 
-def read_rerun(path: Path, words: Sequence[str] = (), files: Mapping[str, str] | None = None) -> Rerun:
-    """Read what `path` carries, with single settings changed by `words` (`key=value`).
+def read_rerun(
+    path: Path,
+    overrides: Sequence[str] = (),
+    files: Mapping[str, str] | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Rerun:
+    """Read what `path` carries, with single settings changed by `overrides` (`key=value`) and `options` (by key).
 
     Where the picture went is not taken over. The pictures that it was made from are found where they were, if they
     are still the same there, else where `files` {old path: new path} says.
@@ -42,8 +47,8 @@ def read_rerun(path: Path, words: Sequence[str] = (), files: Mapping[str, str] |
     metadata = read_metadata(path)
     where = f"the metadata of {str(path)!r}"
     stated = {key: value for key, value in metadata.config.items() if key not in ("output", "count")}
-    config = config_from_dict(stated, where, words)
-    if not any(word.partition("=")[0].strip() == "size" for word in words):
+    config = config_from_dict(stated, where, overrides, options)
+    if not any(word.partition("=")[0].strip() == "size" for word in overrides):
         _check_size(config, where)
     return Rerun(_with_inputs(config, metadata.inputs, files or {}), metadata)
 

@@ -15,7 +15,7 @@ DONE, FAILED = "done", "failed"
 
 
 @dataclass(frozen=True)
-class Result:
+class ResultRow:
     """One attempt at a job. `path` is relative to the batch's folder; `code` and `error` say why it failed.
 
     `losses` are the total loss at some of the steps, for a curve, and `together` is how many pictures were made at
@@ -35,7 +35,7 @@ class Result:
     together: int = 1
 
 
-class Record:
+class ResultsFile:
     """The results of a batch in `folder`/results.jsonl; the last line of a job counts."""
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class Record:
         self.path = folder / "results.jsonl"
         self.results = read_results(self.path)
 
-    def add(self, result: Result) -> None:
+    def add(self, result: ResultRow) -> None:
         """Append one result and let it reach the disk.
 
         Raises:
@@ -68,9 +68,9 @@ class Record:
         return [job for job in jobs if not self.is_done(job) and (job.id in self.results or not only_failed)]
 
 
-def read_results(path: Path) -> dict[str, Result]:
+def read_results(path: Path) -> dict[str, ResultRow]:
     """Return the last result of every job; lines that are not whole are passed over."""
-    found: dict[str, Result] = {}
+    found: dict[str, ResultRow] = {}
     if not path.is_file():
         return found
     for line in path.read_text("utf-8", errors="replace").split("\n"):
@@ -80,11 +80,11 @@ def read_results(path: Path) -> dict[str, Result]:
     return found
 
 
-def _result(row: dict[str, Any]) -> Result:
-    known = {key: value for key, value in row.items() if key in Result.__dataclass_fields__}
+def _result(row: dict[str, Any]) -> ResultRow:
+    known = {key: value for key, value in row.items() if key in ResultRow.__dataclass_fields__}
     if not isinstance(known["id"], str) or known["status"] not in (DONE, FAILED):
         raise ValueError("not a result")
-    return Result(**{**known, "losses": tuple(float(value) for value in known.get("losses") or ())})
+    return ResultRow(**{**known, "losses": tuple(float(value) for value in known.get("losses") or ())})
 
 
 def _torn(path: Path) -> bool:
