@@ -89,9 +89,9 @@ def test_an_option_not_given_changes_nothing() -> None:
         ("prompts=[fine, a photo: the sea]", "prompts[1] is `name: value` pairs; it must be text; quote one that"),
         ("image_prompts=[{a: b}]", "image_prompts[0] is `name: value` pairs"),
         ("output.metadata=maybe", "output.metadata is 'maybe'; it must be true or false"),
-        ("seed=!!int ''", "tags (`!name`) are not read"),
-        ("optimise.lr=!!float ''", "tags (`!name`) are not read"),
-        ("losses={!!timestamp x: 1}", "tags (`!name`) are not read"),
+        ("seed=!!int ''", "could not determine a constructor for the tag"),
+        ("optimise.lr=!!float ''", "could not determine a constructor for the tag"),
+        ("losses={!!timestamp x: 1}", "could not determine a constructor for the tag"),
         ("losses={? [a] : 1}", "is not usable YAML"),
         ("prompts=[a", "line 1 is not usable YAML"),
         ("count", "is not key=value"),
@@ -227,6 +227,10 @@ def test_null_takes_a_value_back(nothing: str) -> None:
     assert (config.seed, config.vqgan.file, config.cutouts.micro_batch) == (None, None, None)
 
 
+def given_text(text: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
+
+
 texts = st.text(min_size=1) | st.sampled_from(DATA) | st.text("\x85\u2028\u2029\n\r\t ${}?:#'\"\\-", min_size=1)
 
 
@@ -237,7 +241,7 @@ def test_written_configs_read_back(prompts: list[str], path: str, seed: int, lr:
     config = load_config([], [], options)
     assert (config.prompts, config.output.path, config.seed, config.optimise.lr) == (prompts, path, seed, lr)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stdin", io.StringIO(to_yaml(config)))
+        patch.setattr(sys, "stdin", given_text(to_yaml(config)))
         assert load_config(["-"]) == config
 
 
@@ -246,13 +250,13 @@ def test_ordinary_text_is_written_readably() -> None:
 
 
 def test_standard_input_is_a_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("count: 7\n"))
+    monkeypatch.setattr(sys, "stdin", given_text("count: 7\n"))
     assert load_config(["-"]).count == 7
-    monkeypatch.setattr(sys, "stdin", io.StringIO("colour: red\n"))
+    monkeypatch.setattr(sys, "stdin", given_text("colour: red\n"))
     with pytest.raises(UsageError, match=r"^config '-': unknown key 'colour'"):
         load_config(["-"])
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), "utf-8"))
-    with pytest.raises(UsageError, match="standard input: it is not UTF-8"):
+    with pytest.raises(UsageError, match="standard input: line 1 is not UTF-8"):
         load_config(["-"])
 
 
@@ -271,11 +275,13 @@ def alias_bomb() -> str:
         (b"seed: 1\n---\nseed: 2", "line 2 is not usable YAML"),
         (b"seed: !!python/object/apply:os.system [ls]", "line 1 is not usable YAML"),
         (b"seed: " + b"9" * 5000, "seed is '99"),
-        (b"\xff\xfe\x00", "it is not UTF-8 text"),
+        (b"\xff\xfe\x00", "line 1 is not UTF-8 text"),
+        (b"seed: 1\n" * 30_000, "longer than 0.2 MB"),
         (b"- a\n- b", "must hold `key: value` lines, not a list"),
         (b"hello", "must hold `key: value` lines, not 'hello'"),
         (b"prompts: " + b"[" * 100_000, "is not usable YAML"),
-        (b"prompts: " + b"[" * 200 + b"]" * 200, "prompts[0] is a list"),
+        (b"prompts: " + b"[" * 200 + b"]" * 200, "nested too deeply"),
+        (b"prompts: " + b"[" * 20 + b"]" * 20, "prompts[0] is a list"),
         (b"prompts: &a [*a]", "aliases"),
         (alias_bomb().encode(), "aliases"),
     ],

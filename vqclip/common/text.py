@@ -77,17 +77,17 @@ def _refuse(word: str) -> None:
     raise ValueError(f"{word} is no number of JSON")
 
 
-def parse_yaml(text: str, source: str) -> Any:
+def parse_yaml(text: str, source: str, loader: "type[PlainLoader] | None" = None) -> Any:
     """Parse YAML that holds nothing but texts, numbers, truth values, lists and tables of these.
 
-    Dates stay text. Other tags (`!!timestamp`, `!!python/…`) and aliases (`*name`, a few lines of which stand for
-    billions of values) are refused.
+    Dates stay text; a `loader` of your own may know fewer types. Other tags (`!!timestamp`, `!!python/…`) and aliases
+    (`*name`, a few lines of which stand for billions of values) are refused.
 
     Raises:
         UsageError: whatever is wrong with it; the sentence names `source` and the line.
     """
     try:
-        return yaml.load(text, _PlainLoader)
+        return yaml.load(text, loader or PlainLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -99,15 +99,17 @@ def parse_yaml(text: str, source: str) -> Any:
         raise UsageError(f"{source} is not usable YAML: a value does not fit its tag ({error}).") from error
 
 
-class _PlainLoader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """Knows the types of JSON only, no aliases, and brackets within brackets to a depth of DEEPEST."""
 
     def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        """Refuse brackets that are too deep."""
         if self.flow_level >= DEEPEST:  # the scanner's time grows with the square of it
             raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=self.get_mark())
         super().fetch_flow_collection_start(kind)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse aliases."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.MarkedYAMLError(problem="aliases (`*name`) are not read", problem_mark=mark)
@@ -115,10 +117,10 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
-_PlainLoader.yaml_constructors = {
+PlainLoader.yaml_constructors = {
     tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag in PLAIN or tag is None
 }
-_PlainLoader.yaml_implicit_resolvers = {
+PlainLoader.yaml_implicit_resolvers = {
     letter: [(tag, pattern) for tag, pattern in resolvers if tag in PLAIN]
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }

@@ -9,9 +9,10 @@ from typing import Any
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import configs_dir, is_there
 from vqclip.common.registry import did_you_mean
+from vqclip.common.text import YAML_LIMIT, decode, read_limited, read_text
 from vqclip.config.schema import Config
 from vqclip.config.typed import fit, hints, make, shown
-from vqclip.config.yaml_text import NULLS, dump_yaml, parse_yaml
+from vqclip.config.yaml_text import NULLS, dump_yaml, parse_structure
 
 
 def available_configs() -> dict[str, Path]:
@@ -112,20 +113,12 @@ def _read_layer(layer: str) -> object:
 
 
 def _read_stdin() -> object:
-    try:
-        text = sys.stdin.read()
-    except ValueError as error:
-        raise UsageError("Cannot read the config from standard input: it is not UTF-8 text.") from error
-    return parse_yaml(text, "standard input")
+    name = "the config from standard input"
+    return parse_structure(decode(read_limited(sys.stdin.buffer, name, YAML_LIMIT), name), "standard input")
 
 
 def _read_yaml(path: Path) -> object:
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"Cannot read the config {str(path)!r}: {reason}.") from error
-    return parse_yaml(text, str(path))
+    return parse_structure(read_text(path, "the config", YAML_LIMIT), str(path))
 
 
 def _read_override(override: str) -> object:
@@ -136,7 +129,7 @@ def _read_override(override: str) -> object:
     key = key.strip()
     kind = _type_of(key)
     plain = kind is str or (kind == str | None and value not in NULLS)
-    return _nest({key: value if plain else parse_yaml(value, f"--set {shown(override)}")})
+    return _nest({key: value if plain else parse_structure(value, f"--set {shown(override)}")})
 
 
 def _quoted(override: str) -> str:

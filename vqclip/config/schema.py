@@ -43,7 +43,7 @@ class PriorConfig:
     def __post_init__(self) -> None:
         _require(1 <= self.candidates <= 1024, "prior.candidates", self.candidates, "between 1 and 1024")
         ok = self.temperature >= 0 and math.isfinite(self.temperature)
-        _require(ok, "prior.temperature", self.temperature, "0 or more")
+        _require(ok, "prior.temperature", self.temperature, "a finite number, 0 or more")
         _require(self.top_k >= 0, "prior.top_k", self.top_k, "0 (off) or more")
         _require(math.isfinite(self.guidance), "prior.guidance", self.guidance, "a finite number")
 
@@ -57,7 +57,9 @@ class InitConfig:
     weight: float
 
     def __post_init__(self) -> None:
-        _require(self.weight >= 0 and math.isfinite(self.weight), "init.weight", self.weight, "0 or more")
+        _require(
+            self.weight >= 0 and math.isfinite(self.weight), "init.weight", self.weight, "a finite number, 0 or more"
+        )
         _require(
             (self.kind == "image") == (self.image is not None),
             "init.image",
@@ -102,7 +104,7 @@ class OptimiseConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.steps <= 1_000_000, "optimise.steps", self.steps, "between 0 and 1000000")
-        _require(self.lr > 0 and math.isfinite(self.lr), "optimise.lr", self.lr, "above 0")
+        _require(self.lr > 0 and math.isfinite(self.lr), "optimise.lr", self.lr, "a finite number above 0")
         _require(0 <= self.ema < 1, "optimise.ema", self.ema, "at least 0 and below 1")
 
 
