@@ -4,12 +4,13 @@ Most tests draw, so they need the emoji font (Debian: fonts-noto-color-emoji) an
 """
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
-from scripts.data import draw_scenes, scene_styles, scene_things, scene_words, scenes
+from scripts.data import draw_scenes, scene_styles, scene_things, scene_vectors, scene_words, scenes
 from scripts.data.scenes import Scene
 
 drawn = pytest.mark.skipif(
@@ -108,6 +109,49 @@ def test_a_scene_depends_on_seed_and_index_alone() -> None:
 
 
 @drawn
+def test_a_scene_is_the_same_at_twice_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Halved, a scene of 256 pixels is the one of 128 but for the fineness of edges, strokes and grain."""
+    monkeypatch.setattr(
+        draw_scenes,
+        "vector_glyphs",
+        lambda hand, scale: [glyph.repeat(scale, 0).repeat(scale, 1) for glyph in scene_things.glyphs()[:40]],
+    )
+    monkeypatch.setattr(draw_scenes, "first_glyph", lambda: dict.fromkeys(scene_things.names(), 3))
+    large = draw_scenes.Canvas(2, "noto")
+    for style in ("", *scene_styles.STYLES):
+        for ground in ("plain", "striped", "in the snow", "at night", scenes.BLACKBOARD):
+            colour = "" if ground in scenes.PLACES else "blue"
+            scene = Scene("cat", place="left", ground=ground, ground_colour=colour, style=style)
+            small = np.asarray(draw_scenes.draw(scene, 3, 1), dtype=float)
+            twice = np.asarray(draw_scenes.draw(scene, 3, 1, canvas=large), dtype=float)
+            assert twice.shape == (256, 256, 3)
+            halved = twice.reshape(128, 2, 128, 2, 3).mean((1, 3))
+            assert np.corrcoef(halved.ravel(), small.ravel())[0, 1] > 0.85, (style, ground)
+
+
+def test_a_drawing_is_found_by_its_code_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = {"body": '<path fill="currentColor" d="M0 0h4v8H0z"/>'}
+    icons = {
+        "icons": {"cat": box, "man-teacher": box},
+        "aliases": {"kitty": {"parent": "cat"}},
+        "width": 8,
+        "height": 8,
+    }
+    names = {"1f408": "kitty", "1f468-200d-1f3eb": "man-teacher", "2764": "cat"}
+    monkeypatch.setattr(scene_vectors, "drawings", lambda hand: (icons, names))
+    for glyph in ("🐈", "👨\u200d🏫", "❤\ufe0f"):
+        svg = scene_vectors.as_svg("noto", glyph)
+        assert svg is not None and 'viewBox="0 0 8 8"' in svg and f'fill="{scene_vectors.INK}"' in svg
+    assert scene_vectors.as_svg("noto", "🐕") is None
+
+
+def test_missing_drawings_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VECTOR_DRAWINGS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"scene_vectors\.py"):
+        scene_vectors.folder("noto")
+
+
+@drawn
 def test_neighbours_differ_in_what_they_show() -> None:
     for index in range(0, 200, 2):
         assert scenes.training_scene(0, index) != scenes.training_scene(0, index + 1)
@@ -169,5 +213,7 @@ def test_a_style_changes_the_picture_and_repeats(style: str) -> None:
     pixels = np.asarray(once)
     if style == "pencil":
         assert (pixels == pixels[..., :1]).all()
+    twice = scene_styles.apply(style, picture.resize((256, 256)), np.random.default_rng(5), 2)
+    assert twice.size == (256, 256) and twice.mode == "RGB"
     if style == "pixel":  # 32 x 32 squares of 4 x 4 equal pixels
         assert (pixels == pixels[::4, ::4].repeat(4, 0).repeat(4, 1)).all()

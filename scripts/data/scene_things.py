@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -100,6 +101,15 @@ def font_path() -> Path | None:
     return next((Path(place) for place in places if Path(place).is_file()), None)
 
 
+def centred(picture: Image.Image, side: int) -> np.ndarray:
+    """`picture` (RGBA) trimmed to its ink, in the middle of a square, (side, side, 4) uint8."""
+    ink = picture.crop(picture.getbbox())
+    longest = max(ink.size)
+    square = Image.new("RGBA", (longest, longest))
+    square.paste(ink, ((longest - ink.width) // 2, (longest - ink.height) // 2))
+    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
+
+
 def render_glyphs(font_file: Path) -> np.ndarray:
     """Every glyph of every thing, (G, GLYPH, GLYPH, 4) uint8, trimmed to its ink and centred."""
     font = ImageFont.truetype(str(font_file), FONT_SIZE, layout_engine=ImageFont.Layout.RAQM)
@@ -108,11 +118,7 @@ def render_glyphs(font_file: Path) -> np.ndarray:
         for glyph in thing.glyphs:
             sheet = Image.new("RGBA", (160, 160))
             ImageDraw.Draw(sheet).text((10, 10), glyph, font=font, embedded_color=True)
-            ink = sheet.crop(sheet.getbbox())
-            side = max(ink.size)
-            square = Image.new("RGBA", (side, side))
-            square.paste(ink, ((side - ink.width) // 2, (side - ink.height) // 2))
-            pictures.append(np.asarray(square.resize((GLYPH, GLYPH), Image.Resampling.LANCZOS)))
+            pictures.append(centred(sheet, GLYPH))
     return np.stack(pictures)
 
 
@@ -126,12 +132,17 @@ def glyphs() -> np.ndarray:
     if font_file is None:
         raise FileNotFoundError("Noto Color Emoji is not installed; see the first lines of draw_scenes.py")
     key = hashlib.sha256(font_file.read_bytes() + (HERE / "things.txt").read_bytes()).hexdigest()[:16]
+    return kept(f"glyphs-{key}", lambda: render_glyphs(font_file))
+
+
+def kept(name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """An array out of the cache, made and put there where it is not yet."""
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vqclip-scenes"
-    file = home / f"glyphs-{key}.npy"
+    file = home / f"{name}.npy"
     if not file.is_file():
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=home, delete=False) as beside:
-            np.save(beside, render_glyphs(font_file))
+            np.save(beside, make())
         Path(beside.name).replace(file)
     return np.load(file, mmap_mode="r")
 
