@@ -1,16 +1,20 @@
 """What the training scripts share: the classes of scenes, the disturbances, the start from earlier weights."""
 
+import argparse
+import json
 import math
 import random
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from scripts.data import scene_words
+from scripts.data import draw_scenes, scene_words
 from scripts.data.scene_attributes import (
     NUMBERS,
     QUESTIONS,
@@ -25,9 +29,12 @@ from scripts.data.scene_attributes import (
 from scripts.data.scenes import HOLDING, Scene, training_scene
 from scripts.train import prior as train_prior
 from scripts.train import training
+from scripts.train import upscaler as train_upscaler
 from scripts.train import vqgan as train_vqgan
 from scripts.train.disturbances import Disturbance, distort
+from vqclip.models.upscaler import load_upscaler
 
+EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "embedded"
 PAIR = Scene("cat", "dog", second_colour="blue", place="right of", ground="striped", ground_colour="red")
 STILL = Disturbance(zoom=(1.0, 1.0), turn=0.0, gain=0.0, lift=0.0, noise=0.0, erase=0.0, pools=(1,))
 
@@ -154,3 +161,53 @@ def test_a_prior_takes_over_another_vqgans_codes() -> None:
     after = logits[[0, 1, 2, 4, 5, 6]].softmax(0)
     torch.testing.assert_close(after[:4], before[[0, 1, 2, 4]], atol=0.01, rtol=0.05)
     assert float(after[5] / after[4:].sum()) == pytest.approx(0.25, abs=0.05)
+
+
+def scenes_at_256(count: int) -> np.ndarray:
+    """Pictures (count, 256, 256, 3) whose halves are whole numbers: every 2 x 2 pixels are alike."""
+    return np.random.default_rng(0).integers(0, 256, (count, 128, 128, 3), dtype=np.uint8).repeat(2, 1).repeat(2, 2)
+
+
+def test_the_upscalers_crops_show_the_same_place_at_both_sizes() -> None:
+    pictures = scenes_at_256(train_upscaler.HELD + 6)
+    scenes = [training_scene(5, index) for index in range(len(pictures))]
+    pairs = train_upscaler.Pairs(training.Joined([pictures]), scenes, pictures[:, ::2, ::2])
+    small, large = pairs.batch(24, np.random.default_rng(1))
+    assert small.shape == (24, 3, 48, 48) and large.shape == (24, 3, 96, 96)
+    torch.testing.assert_close(functional.avg_pool2d(large, 2), small)
+
+
+@pytest.mark.parametrize("scene", [Scene("cat"), PAIR, Scene("woman", "book", place=HOLDING)])
+def test_a_crop_lies_in_the_picture_and_holds_a_part_of_a_thing(scene: Scene) -> None:
+    spots = [draw_scenes.on_grid(spot) for *_, spot in draw_scenes.arrangement(scene, draw_scenes.Middle())]
+    for seed in range(40):
+        top, left = train_upscaler.crop_corner(scene, 128, np.random.default_rng(seed))
+        assert 0 <= top <= 80 and 0 <= left <= 80
+        assert any(
+            top < y + side / 2 and top + 48 > y - side / 2 and left < x + side / 2 and left + 48 > x - side / 2
+            for x, y, side in spots
+        )
+
+
+def test_an_untrained_upscaler_repeats_pixels() -> None:
+    image = torch.rand(1, 3, 16, 16)
+    made = train_upscaler.fresh()(image).detach()
+    torch.testing.assert_close(made, functional.interpolate(image, scale_factor=2.0), atol=0.05, rtol=0)
+
+
+def test_the_upscaler_trains_and_is_exported_with_what_it_is(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    out.mkdir()
+    count = train_upscaler.HELD + 4
+    np.save(data / "scenes.npy", scenes_at_256(count)[:, :128, :128])
+    scenes = (json.dumps(asdict(training_scene(5, index))) for index in range(count))
+    (data / "scenes.jsonl").write_text("\n".join(scenes))
+    options = argparse.Namespace(
+        data=[data], models=EMBEDDED, out=out, start=None, steps=3, minutes=None, batch=2, lr=1e-3, seed=0
+    )
+    train_upscaler.train(options, torch.device("cpu"))
+    train_upscaler.export(out, tmp_path)
+    with safe_open(tmp_path / "upscaler.safetensors", "pt") as file:
+        assert file.metadata() == {"architecture": "SRVGGNetCompact", "scale": "2", "step": "3"}
+    assert load_upscaler(tmp_path / "upscaler.safetensors").sizes == train_upscaler.SIZES

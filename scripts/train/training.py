@@ -129,10 +129,10 @@ def write_beside(file: Path, write: Callable[[Path], object]) -> None:
     beside.replace(file)
 
 
-def export_weights(file: Path, weights: dict[str, torch.Tensor]) -> None:
-    """Writes floating-point weights in half precision as safetensors."""
+def export_weights(file: Path, weights: dict[str, torch.Tensor], notes: dict[str, str] | None = None) -> None:
+    """Writes floating-point weights in half precision as safetensors, with `notes` in the header."""
     halves = {
         name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
         for name, value in weights.items()
     }
-    write_beside(file, lambda beside: save_file(halves, beside))
+    write_beside(file, lambda beside: save_file(halves, beside, notes))
