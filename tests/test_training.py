@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from scripts.data import draw_scenes, scene_words
+from scripts.data import scene_words
 from scripts.data.scene_attributes import (
     NUMBERS,
     QUESTIONS,
@@ -27,8 +27,8 @@ from scripts.data.scene_attributes import (
     targets,
 )
 from scripts.data.scenes import HOLDING, Scene, training_scene
+from scripts.train import crops, training
 from scripts.train import prior as train_prior
-from scripts.train import training
 from scripts.train import upscaler as train_upscaler
 from scripts.train import vqgan as train_vqgan
 from scripts.train.disturbances import Disturbance, distort
@@ -178,15 +178,43 @@ def test_the_upscalers_crops_show_the_same_place_at_both_sizes() -> None:
 
 
 @pytest.mark.parametrize("scene", [Scene("cat"), PAIR, Scene("woman", "book", place=HOLDING)])
-def test_a_crop_lies_in_the_picture_and_holds_a_part_of_a_thing(scene: Scene) -> None:
-    spots = [draw_scenes.on_grid(spot) for *_, spot in draw_scenes.arrangement(scene, draw_scenes.Middle())]
+@pytest.mark.parametrize("side", [128, 256])
+def test_a_crop_lies_in_the_picture_and_holds_a_part_of_a_thing(scene: Scene, side: int) -> None:
+    boxes = [(x - size / 2, y - size / 2, x + size / 2, y + size / 2) for x, y, size in crops.spots(scene, side)]
     for seed in range(40):
-        top, left = train_upscaler.crop_corner(scene, 128, np.random.default_rng(seed))
-        assert 0 <= top <= 80 and 0 <= left <= 80
-        assert any(
-            top < y + side / 2 and top + 48 > y - side / 2 and left < x + side / 2 and left + 48 > x - side / 2
-            for x, y, side in spots
-        )
+        top, left = crops.crop_corner(scene, side, 48, np.random.default_rng(seed))
+        assert 0 <= top <= side - 48 and 0 <= left <= side - 48
+        assert any(top < y1 and top + 48 > y0 and left < x1 and left + 48 > x0 for x0, y0, x1, y1 in boxes)
+
+
+def test_things_weigh_more_than_ground_and_a_picture_as_much_as_another() -> None:
+    weights = crops.thing_weights([Scene("cat"), PAIR], 128, 3.0)
+    assert weights.shape == (2, 1, 128, 128)
+    torch.testing.assert_close(weights.mean((1, 2, 3)), torch.ones(2))
+    assert float(weights[0, 0, 64, 64]) == pytest.approx(3 * float(weights[0, 0, 2, 2]), rel=1e-5)
+    torch.testing.assert_close(crops.thing_weights([PAIR], 64, 1.0), torch.ones(1, 1, 64, 64))
+
+
+def test_crops_and_weights_of_a_step_show_the_same_place() -> None:
+    """The picture is the weights of its own scene, so that any shift between the two would show."""
+    scenes = [Scene("cat"), PAIR]
+    weights = crops.thing_weights(scenes, 128, 3.0)
+    pictures = (weights * 50).round().byte().permute(0, 2, 3, 1).repeat(1, 1, 1, 3).numpy()
+    cut, seen = crops.cut_out(pictures, scenes, 64, 3.0, np.random.default_rng(2))
+    assert cut.shape == (2, 64, 64, 3) and seen.shape == (2, 1, 64, 64)
+    assert np.array_equal(cut[..., 0], (seen[:, 0] * 50).round().byte().numpy())
+    whole, everywhere = crops.cut_out(pictures, scenes, None, 3.0, np.random.default_rng(2))
+    assert np.array_equal(whole, pictures) and torch.equal(everywhere, weights)
+
+
+def test_weights_change_what_counts_in_the_reconstruction_loss() -> None:
+    images, output = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    output[..., :8, :] = 0.5
+    plain = train_vqgan.reconstruction_loss(images, output)
+    torch.testing.assert_close(train_vqgan.reconstruction_loss(images, output, torch.ones(1, 1, 16, 16)), plain)
+    weights = torch.ones(1, 1, 16, 16)
+    weights[..., :8, :] = 0
+    assert float(train_vqgan.reconstruction_loss(images, output, weights)) == 0
 
 
 def test_an_untrained_upscaler_repeats_pixels() -> None:

@@ -29,6 +29,7 @@ from scripts.data import draw_scenes
 from scripts.data.scenes import Scene
 from scripts.measure.sharpness import band_energies
 from scripts.train import training
+from scripts.train.crops import crop_corner
 from scripts.train.perceptual import Perceptual
 from scripts.train.vqgan import gradients, side_by_side
 from vqclip.models.upscaler import Upscaler, UpscalerSizes, load_upscaler
@@ -80,15 +81,6 @@ def decoded(pictures: training.Joined, vqgan: VQGAN, file: Path, device: torch.d
     return np.load(file, mmap_mode="r")
 
 
-def crop_corner(scene: Scene, side: int, numbers: np.random.Generator) -> tuple[int, int]:
-    """Top and left of a crop of a calm scene's small picture: around a place of one of its things."""
-    spots = [draw_scenes.on_grid(spot) for _, _, spot in draw_scenes.arrangement(scene, draw_scenes.Middle())]
-    x, y, size = spots[int(numbers.integers(len(spots)))]
-    centres = (numbers.uniform(-0.5, 0.5, 2) * size + (y, x)) * side / draw_scenes.SIDE
-    top, left = np.clip(np.round(centres - CROP / 2), 0, side - CROP).astype(int)
-    return int(top), int(left)
-
-
 class Pairs:
     """Crops of scenes: what the VQGAN made of them, and how they were drawn at twice the size."""
 
@@ -104,7 +96,7 @@ class Pairs:
         return torch.where(crisp, functional.avg_pool2d(large, 2), small), large
 
     def _pair(self, index: int, numbers: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        top, left = crop_corner(self.scenes[index], self.small.shape[1], numbers)
+        top, left = crop_corner(self.scenes[index], self.small.shape[1], CROP, numbers)
         small = self.small[index, top : top + CROP, left : left + CROP]
         large = self.pictures[np.array([index])][0][2 * top : 2 * (top + CROP), 2 * left : 2 * (left + CROP)]
         step = 1 if numbers.random() < 0.5 else -1

@@ -2,6 +2,7 @@
 
     python scripts/data/draw_scenes.py --count 60000 --data training/data
     python scripts/train/vqgan.py --data training/data --out training/vqgan --steps 5000
+    python scripts/train/vqgan.py --data training/calm --out training/vqgan --crop 64 --things 3  # where the things are
     python scripts/train/vqgan.py --out training/vqgan --export checkpoints/embedded
     python scripts/train/vqgan.py --evaluate checkpoints/embedded  # on the held-out scenes
 
@@ -30,6 +31,7 @@ if not __package__:  # run as a file: `scripts` is found from the repository's r
 
 from scripts.data import draw_scenes
 from scripts.train import training
+from scripts.train.crops import cut_out
 from scripts.train.perceptual import Perceptual
 
 # taming's norms have 32 groups. With 32 channels a group is one channel, so that the norm before the output takes
@@ -53,6 +55,7 @@ COMMITMENT = 0.25  # weight of the encoder's pull towards its code, van den Oord
 # The share of quantised pictures grows from 0 to 1 over this part of the training. Quantised from the start, the
 # latent took 3,000 steps to find its third colour axis: the codes swallow whatever is still faint.
 QUANTISED_FROM = 0.3
+CROPS_UNTIL = 0.9  # the part of the training with --crop; norms see whole pictures after it
 PERCEPTUAL = 1.0  # weight of the distance by a CLIP's features
 CODE_DECAY = 0.97  # codes are moving averages of what they stand for, ibid., appendix A.1
 
@@ -189,13 +192,16 @@ def gradients(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return images[:, :, 1:] - images[:, :, :-1], images[:, :, :, 1:] - images[:, :, :, :-1]
 
 
-def reconstruction_loss(images: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+def reconstruction_loss(
+    images: torch.Tensor, output: torch.Tensor, weights: torch.Tensor | float = 1.0
+) -> torch.Tensor:
     """L1 + L2 + L1 of the image gradients at two scales + L1 of 8-pixel means, all for images in [-1, 1].
 
-    The means weigh double: they are the colours of large areas, which the network finds hard (see DDCONFIG).
+    The means weigh double: they are the colours of large areas, which the network finds hard (see DDCONFIG). `weights`
+    (N, 1, h, w) say how much each pixel counts.
     """
-    difference = output - images
-    loss = difference.abs().mean() + difference.square().mean()
+    difference = (output - images) * weights
+    loss = difference.abs().mean() + (difference * (output - images)).mean()
     loss = loss + 2 * functional.avg_pool2d(difference, 8).abs().mean()
     for scale in (1, 2):
         down, across = gradients(functional.avg_pool2d(difference, scale) if scale > 1 else difference)
@@ -228,7 +234,7 @@ def side_by_side(images: torch.Tensor, outputs: torch.Tensor, count: int = 32) -
 
 def train(options: argparse.Namespace, device: torch.device) -> None:
     """Trains until --steps or --minutes are done."""
-    pictures, _ = training.load_several(options.data)
+    pictures, scenes = training.load_several(options.data)
     held = training.to_images(pictures[np.arange(len(pictures) - 256, len(pictures))], device)
     model = Model(options.codes).to(device, memory_format=torch.channels_last)
     start = training.load_start(options.start, WEIGHTS, device) if options.start else None
@@ -262,17 +268,20 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     while clock.progress(step) < 1:
         numbers = np.random.default_rng([options.seed, step])
         chosen = np.sort(numbers.integers(0, len(pictures) - 256, options.batch))
-        images = training.to_images(pictures[chosen], device) * 2 - 1
-        images = images.contiguous(memory_format=torch.channels_last)
+        crop = options.crop if clock.progress(step) < CROPS_UNTIL else None
+        shown = [scenes[index] for index in chosen]
+        cut, weights = cut_out(pictures[chosen], shown, crop, options.things, numbers)
+        images = (training.to_images(cut, device) * 2 - 1).contiguous(memory_format=torch.channels_last)
+        weights = weights.to(device)
         if numbers.random() < 0.5:
-            images = images.flip(3)
+            images, weights = images.flip(3), weights.flip(3)
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate(options.lr, clock.progress(step))
         share = 1.0 if start else min(1.0, clock.progress(step) / QUANTISED_FROM)
         with training.autocast(device):
             output, commitment, _ = model(images, share)
             likeness = perceptual(images / 2 + 0.5, output / 2 + 0.5) if perceptual else 0.0
-        loss = reconstruction_loss(images, output.float()) + PERCEPTUAL * likeness
+        loss = reconstruction_loss(images, output.float(), weights) + PERCEPTUAL * likeness
         optimiser.zero_grad(set_to_none=True)
         (loss + COMMITMENT * commitment).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -358,6 +367,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--crop", type=int, help="pixels of the parts around things, of calm scenes, that are shown")
+    parser.add_argument("--things", type=float, default=1.0, help="how many times a calm scene's things count more")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
