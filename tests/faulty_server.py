@@ -1,11 +1,13 @@
 """A web server on this machine that fails in the ways of the real ones, as often as a test asks."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 @dataclass
@@ -15,12 +17,15 @@ class Behaviour:
     A fault is a status code, `cut:N` (the connection breaks after N bytes), `slow` (nothing comes for a second),
     `html`, `deaf` (the Range header is ignored), `shifted` (it goes on at the wrong place), or `short:N` (it says and
     sends N bytes only).
+
+    `heads` are sent with every answer, as a model hub tells what it has. A path asked by HEAD is noted as `HEAD /path`.
     """
 
     content: bytes
     faults: list[str] = field(default_factory=list)
     tag: str = '"1"'
     redirect: str = ""
+    heads: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -33,7 +38,7 @@ class Server:
 
 
 @contextmanager
-def serving(paths: dict[str, Behaviour]) -> Iterator[Server]:
+def serving(paths: dict[str, Behaviour], certificate: Path | None = None) -> Iterator[Server]:
     asked: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -41,6 +46,19 @@ def serving(paths: dict[str, Behaviour]) -> Iterator[Server]:
 
         def log_message(self, *arguments: object) -> None:
             pass
+
+        def do_HEAD(self) -> None:
+            asked.append((f"HEAD {self.path}", ""))
+            behaviour = paths.get(self.path)
+            fault = behaviour.faults.pop(0) if behaviour and behaviour.faults else ""
+            status = int(fault) if fault else 404 if behaviour is None else 302 if behaviour.redirect else 200
+            self.send_response(status)
+            for name, value in (behaviour.heads if behaviour else {}).items():
+                self.send_header(name, value)
+            if behaviour and behaviour.redirect:
+                self.send_header("Location", behaviour.redirect)
+            self.send_header("Content-Length", str(len(behaviour.content)) if behaviour else "0")
+            self.end_headers()
 
         def do_GET(self) -> None:
             asked.append((self.path, self.headers.get("Range", "")))
@@ -113,10 +131,16 @@ def serving(paths: dict[str, Behaviour]) -> Iterator[Server]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign,assignment]
+    scheme, host = ("http", "127.0.0.1") if certificate is None else ("https", "localhost")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield Server(f"http://127.0.0.1:{server.server_address[1]}", paths, asked)
+        yield Server(f"{scheme}://{host}:{server.server_address[1]}", paths, asked)
     finally:
         server.shutdown()
         server.server_close()

@@ -17,7 +17,7 @@ import pytest
 from faulty_server import Behaviour, Server, serving
 
 from vqclip.common.errors import ModelError, OutputError
-from vqclip.hub import download
+from vqclip.hub import download, transfer
 from vqclip.hub.download import Wanted, fetch
 from vqclip.hub.sources import HubFile, Place, WebFile
 
@@ -150,7 +150,7 @@ def test_a_download_that_was_killed_before_its_check_is_not_fetched_again(
 
     with serving({"/a": Behaviour(CONTENT)}) as server:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(download, "_check", killed)
+            patch.setattr(download, "is_published", killed)
             get(server, target, "/a")
         get(server, target, "/a")
         assert [asked for _, asked in server.asked] == ["", f"bytes={len(CONTENT)}-"]
@@ -164,15 +164,15 @@ def test_redirects_are_followed(target: Path) -> None:
 
 
 def test_a_silent_server_is_left(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", (0.2, 0.2))
+    monkeypatch.setattr(transfer, "TIMEOUT", (0.2, 0.2))
     with serving({"/a": Behaviour(CONTENT, ["slow"] * 9), "/b": Behaviour(CONTENT)}) as server:
         get(server, target, "/a", "/b")
-        assert [path for path, _ in server.asked] == ["/a"] * download.ATTEMPTS + ["/b"]
+        assert [path for path, _ in server.asked] == ["/a"] * transfer.ATTEMPTS + ["/b"]
     assert only(target)
 
 
 def test_a_host_that_is_not_there_is_named(target: Path) -> None:
-    with pytest.raises(ModelError, match=r"'model'; 127.0.0.1: cannot be reached. Check the network"):
+    with pytest.raises(ModelError, match=r"'model'; 127.0.0.1: cannot be reached \(.*\). Check the network"):
         fetch(want(WebFile("http://127.0.0.1:9/a")), target, pause=0.001)
 
 
@@ -219,37 +219,101 @@ def test_the_disk_is_looked_at_first(target: Path, monkeypatch: pytest.MonkeyPat
         fetch(want(WebFile("http://127.0.0.1:9/a")), target)
 
 
-def test_the_hub_is_asked_by_its_own_library(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    told = []
-
-    def hub(repository: str, file: str, *, revision: str, local_dir: Path, tqdm_class: type) -> str:
-        assert (repository, file, revision) == ("a/b", "c.ckpt", "main")
-        with tqdm_class(total=len(CONTENT), initial=5, desc="c.ckpt") as bar:
-            bar.update(len(CONTENT) - 5)
-        place = Path(local_dir) / file
-        place.parent.mkdir()
-        place.write_bytes(CONTENT)
-        return str(place)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
-    fetch(want(HubFile("a/b", "c.ckpt")), target, lambda done, total: told.append((done, total)))
-    assert only(target) and told[-1] == (len(CONTENT), len(CONTENT))
+def test_the_hub_is_one_of_the_mirrors(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "/a/b/resolve/main/c%20d.ckpt"
+    with serving({path: Behaviour(b"", redirect="/cdn"), "/cdn": Behaviour(CONTENT, ["cut:1000000"])}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        fetch(want(HubFile("a/b", "c d.ckpt")), target, pause=0.01)
+        assert server.asked == [(path, ""), ("/cdn", ""), (path, "bytes=1000000-"), ("/cdn", "bytes=1000000-")]
+    assert only(target)
 
 
 def test_a_hub_that_fails_leaves_the_word_to_the_next_mirror(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    def hub(*arguments: object, **options: object) -> str:
-        raise RuntimeError("401 unauthorised\nmore")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
-    with serving({"/a": Behaviour(CONTENT)}) as server:
+    with serving({"/a": Behaviour(CONTENT), "/a/b/resolve/main/c": Behaviour(b"", ["401"] * 9)}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
         fetch(want(HubFile("a/b", "c"), WebFile(server.url + "/a")), target, pause=0.01)
+        assert only(target)
+        host = server.url.removeprefix("http://")
+        with pytest.raises(ModelError, match=rf"; {host}/a/b: answered 401 Unauthorized; it may want a login"):
+            fetch(want(HubFile("a/b", "c")), target)
+
+
+def test_what_one_mirror_gave_is_kept_when_another_gave_something_wrong(target: Path) -> None:
+    """One bad file must not cost what the others brought."""
+    wrong = b"\x80" + bytes(len(CONTENT) - 1)
+    with serving({"/a": Behaviour(CONTENT, ["cut:1000000", *["404"] * 9]), "/b": Behaviour(wrong)}) as server:
+        with pytest.raises(ModelError, match="another file than was published"):
+            get(server, target, "/a", "/b")
+        server.paths["/a"].faults.clear()
+        server.asked.clear()
+        get(server, target, "/a", "/b")
+        assert server.asked == [("/a", "bytes=1000000-")]
     assert only(target)
-    with pytest.raises(ModelError, match=r"huggingface.co/a/b: 401 unauthorised. Check"):
-        fetch(want(HubFile("a/b", "c")), target)
+
+
+def test_a_weak_tag_does_not_keep_a_download_from_going_on(target: Path) -> None:
+    with serving({"/a": Behaviour(CONTENT, ["cut:1000000"], tag='W/"1"')}) as server:
+        get(server, target, "/a")
+        assert [asked for _, asked in server.asked] == ["", "bytes=1000000-"]
+    assert only(target)
+
+
+def test_without_a_network_the_mirrors_are_given_up_soon(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.0)
+    places = [WebFile(f"http://127.0.0.1:{port}/a") for port in (9, 19, 29)]
+    with pytest.raises(ModelError) as caught:
+        fetch(want(*places), target, pause=0.001)
+    assert str(caught.value).count("cannot be reached (") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://nowhere.invalid/a", "nowhere.invalid: its name cannot be looked up"),
+        ("http://127.0.0.1:9/a", r"127.0.0.1: cannot be reached \(.*refused"),
+        ("http:///a", "Invalid URL"),
+        ("gopher://127.0.0.1/a", "No connection adapters"),
+    ],
+)
+def test_the_cause_is_said_as_it_is(target: Path, url: str, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        fetch(want(WebFile(url)), target, pause=0.001)
+
+
+def test_a_certificate_that_cannot_be_trusted_is_said_and_not_tried_again(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in transfer.CERTIFICATES:
+        monkeypatch.delenv(name, raising=False)
+    certificate = self_signed(tmp_path)
+    with serving({"/a": Behaviour(CONTENT, ["cut:1000000"])}, certificate) as server:
+        with pytest.raises(ModelError, match=r"localhost: its certificate cannot be trusted \(self.signed certificate"):
+            fetch(want(WebFile(server.url + "/a")), target)
+        assert server.asked == []
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):  # whichever the user knows from another tool
+            with monkeypatch.context() as patch:
+                patch.setenv(name, str(certificate))
+                fetch(want(WebFile(server.url + "/a")), target, pause=0.01)
+                assert only(target)
+        monkeypatch.setenv("SSL_CERT_FILE", "gone.pem")
+        with pytest.raises(ModelError, match=r"invalid path: gone\.pem"):
+            fetch(want(WebFile(server.url + "/a")), target)
+
+
+def self_signed(folder: Path) -> Path:
+    """A certificate of localhost that nobody vouches for, with its key."""
+    path = folder / "certificate.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    try:
+        made = subprocess.run(
+            ["openssl", *words, "-keyout", folder / "key.pem", "-out", path], capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("needs openssl")
+    assert made.returncode == 0, made.stderr
+    path.write_bytes(path.read_bytes() + (folder / "key.pem").read_bytes())
+    return path
 
 
 SCRIPT = """

@@ -1,5 +1,6 @@
 """vqclip models: what the person sees, against a store in a folder of its own and servers on this machine."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,12 @@ import huggingface_hub
 import pytest
 from command import Command
 from conftest import TINY_SIZES, TinyModels
-from faulty_server import Behaviour, serving
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from faulty_server import Behaviour, Server, serving
 from tiny_vqgan import weights, write_lightning
 
 from vqclip.common.errors import ModelError
 from vqclip.config.loader import load_config
 from vqclip.hub import clip_files, store, vqgan_catalogue
-from vqclip.hub.access import Access
 from vqclip.hub.clip_catalogue import CLIPS
 from vqclip.hub.clip_store import verify_clip
 from vqclip.hub.sources import WebFile
@@ -152,7 +152,7 @@ def test_a_configs_name_stands_for_all_that_it_needs(run: Command, monkeypatch: 
         (["verify", "gumbel-f8"], 3, "not on this machine"),
         (["remove", "gumbel-f8"], 2, "has no model"),
         (["remove", "ViT-B-32:openai"], 2, "not on this machine"),
-        (["convert", "gone.ckpt"], 3, "There is no file"),
+        (["convert", "gone.ckpt"], 2, "There is no file"),
     ],
 )
 def test_bad_usage_is_a_sentence(run: Command, words: list[str], code: int, says: str) -> None:
@@ -206,18 +206,9 @@ def in_hub_cache(content: bytes, repository: str, digest: str | None = None) -> 
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's library reads its variable when it is imported; point it at this test's folder."""
-    cache = os.environ["HF_HUB_CACHE"]
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", cache)
-    for place in ("huggingface_hub.file_download", "huggingface_hub.utils._cache_manager"):
-        monkeypatch.setattr(f"{place}.HF_HUB_CACHE", cache, raising=False)
-    inner = huggingface_hub.try_to_load_from_cache
-    monkeypatch.setattr(
-        huggingface_hub, "try_to_load_from_cache", lambda repo, file: inner(repo, file, cache_dir=cache)
-    )
-    scan = huggingface_hub.scan_cache_dir
-    monkeypatch.setattr(huggingface_hub, "scan_cache_dir", lambda: scan(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", os.environ["HF_HUB_CACHE"])
 
 
 SPEC = "ViT-B-32:laion2b_s34b_b79k"
@@ -235,50 +226,136 @@ def test_a_clip_model_in_the_cache_is_found_verified_and_removed(run: Command) -
     assert not link.exists() and run("models", "path", SPEC).code == 3
 
 
-@pytest.mark.usefixtures("hub", "online")
-def test_a_damaged_arrival_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vqclip.hub.clip_store import pull_clip
+COMMIT = "c" * 40
+WEIGHTS = b"PK\x03\x04" + os.urandom(300_000)
 
-    def download(repository: str, file: str, **options: Any) -> str:
-        return str(in_hub_cache(b"weights", repository, digest="a" * 64))
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    with pytest.raises(ModelError, match="is damaged"):
-        pull_clip(SPEC)
+def published_on_hub(content: bytes, *faults: str, file: str = clip_files.HUB_NAMES[0]) -> dict[str, Behaviour]:
+    """The paths of a hub that has SPEC's weights: facts at the file's address, the bytes elsewhere."""
+    facts = {
+        "X-Repo-Commit": COMMIT,
+        "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+        "X-Linked-Size": str(len(content)),
+    }
+    place = f"/{CLIPS[SPEC].repository}/resolve"
+    paths = [f"{place}/{revision}/{file}" for revision in ("main", COMMIT)]
+    return {path: Behaviour(b"", redirect="/cdn", heads=facts) for path in paths} | {
+        "/cdn": Behaviour(content, list(faults))
+    }
+
+
+@contextlib.contextmanager
+def serving_hub(monkeypatch: pytest.MonkeyPatch, paths: dict[str, Behaviour]) -> Iterator[Server]:
+    with serving(paths) as server, monkeypatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", server.url)
+        patch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield server
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_clip_download_that_breaks_off_goes_on_and_others_find_it(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that cuts, through the real code: what came is kept between tries and between commands."""
+    paths = published_on_hub(WEIGHTS, "cut:100000", "cut:50000", "403")
+    with serving_hub(monkeypatch, paths) as server:
+        done = run("models", "pull", SPEC)
+        host = server.url.removeprefix("http://")
+        assert done.code == 3 and f"{host}/{CLIPS[SPEC].repository}: answered 403" in done.stderr
+        server.asked.clear()
+        done = run("models", "pull", SPEC)
+        assert done.code == 0, done.stderr
+        assert [asked for path, asked in server.asked if path == "/cdn"] == ["bytes=150000-"]
+    path = Path(done.stdout.strip())
+    assert path.read_bytes() == WEIGHTS
+    cache = os.environ["HF_HUB_CACHE"]
+    found = huggingface_hub.try_to_load_from_cache(CLIPS[SPEC].repository, path.name, cache_dir=cache)
+    assert found == str(path)
+    (repository,) = huggingface_hub.scan_cache_dir(cache).repos
+    assert (repository.repo_id, repository.size_on_disk) == (CLIPS[SPEC].repository, len(WEIGHTS))
+    assert [blob.name for blob in (path.parents[2] / "blobs").iterdir()] == [hashlib.sha256(WEIGHTS).hexdigest()]
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_damaged_clip_download_never_gets_its_name(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = published_on_hub(WEIGHTS)
+    paths["/cdn"] = Behaviour(WEIGHTS[:-1] + bytes([WEIGHTS[-1] ^ 1]))
+    with serving_hub(monkeypatch, paths):
+        for _ in range(2):
+            done = run("models", "pull", SPEC)
+            assert done.code == 3 and "another file than was published" in done.stderr and done.stdout == ""
+    left = [path for path in Path(os.environ["HF_HUB_CACHE"]).rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert left == []
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_damaged_clip_model_is_refused_until_it_is_mended(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another tool left damaged is found by `pull` and by `verify`, and remembered."""
+    in_hub_cache(b"weights", CLIPS[SPEC].repository, digest="a" * 64)
     with pytest.raises(ModelError, match="is damaged"):
         verify_clip(SPEC)
+    for command in ("path", "verify", "pull"):
+        done = run("models", command, SPEC)
+        assert done.code == 3 and f"is damaged; mend it with: vqclip models pull {SPEC} --force" in done.stderr
+    with serving_hub(monkeypatch, published_on_hub(WEIGHTS)):
+        assert run("models", "pull", SPEC, "--force").code == 0
+    assert run("models", "path", SPEC).code == 0 and run("models", "verify", SPEC).code == 0
+    assert run("models", "remove", SPEC).code == 0
+    assert not list(Path(os.environ["HF_HUB_CACHE"]).glob("models--*"))
 
 
-@pytest.mark.usefixtures("online")
+@pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize(
-    ("problem", "says"),
+    ("facts", "says"),
     [
-        (LocalEntryNotFoundError("no"), "does not answer"),
-        (RuntimeError("401 unauthorised\nmore"), "401 unauthorised"),
+        ({}, "does not answer as a model hub does (it sends us to '/login'); a login page may stand in between"),
+        ({"X-Repo-Commit": "../../evil", "X-Linked-Etag": '"' + "a" * 64 + '"'}, "does not answer as a model hub"),
+        ({"X-Repo-Commit": "c" * 40, "X-Linked-Etag": '"../../evil"'}, "does not answer as a model hub"),
     ],
 )
-def test_a_hub_that_fails_is_a_sentence(monkeypatch: pytest.MonkeyPatch, problem: Exception, says: str) -> None:
-    def download(*arguments: Any, **options: Any) -> str:
-        raise problem
+def test_a_hub_that_is_none_is_said(
+    run: Command, monkeypatch: pytest.MonkeyPatch, facts: dict[str, str], says: str
+) -> None:
+    paths = published_on_hub(WEIGHTS)
+    place = f"/{CLIPS[SPEC].repository}/resolve/main/{clip_files.HUB_NAMES[0]}"
+    paths[place] = Behaviour(b"", redirect="http://x/cdn" if facts else "/login", heads=facts)
+    paths["/login"] = Behaviour(b"<html>", redirect="/login")
+    with serving_hub(monkeypatch, paths):
+        done = run("models", "pull", SPEC)
+    assert done.code == 3 and says in done.stderr
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    with pytest.raises(ModelError, match=says):
-        clip_files.find_clip(SPEC, Access.FETCH)
+
+@pytest.mark.usefixtures("hub")
+def test_a_repository_that_has_a_new_name_is_found(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = published_on_hub(WEIGHTS)
+    place = f"/{CLIPS[SPEC].repository}/resolve/main/{clip_files.HUB_NAMES[0]}"
+    paths |= {place: Behaviour(b"", redirect="/new/name"), "/new/name": paths[place]}
+    with serving_hub(monkeypatch, paths):
+        assert run("models", "pull", SPEC).code == 0
 
 
-@pytest.mark.usefixtures("online")
-def test_the_second_name_of_the_weights_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+@pytest.mark.usefixtures("hub")
+def test_the_second_name_of_the_weights_is_tried(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving_hub(monkeypatch, published_on_hub(WEIGHTS, file=clip_files.HUB_NAMES[1])) as server:
+        done = run("models", "pull", SPEC)
+        assert done.code == 0, done.stderr
+        heads = [path.rpartition("/")[2] for path, _ in server.asked if path.startswith("HEAD")]
+        assert heads == list(clip_files.HUB_NAMES)
+    with serving_hub(monkeypatch, {}):
+        done = run("models", "pull", "ViT-B-16:openai")
+    assert done.code == 3 and "has none of" in done.stderr
 
-    def download(repository: str, file: str, **options: Any) -> str:
-        asked.append(file)
-        if file.endswith(".safetensors"):
-            raise EntryNotFoundError("no such file")
-        return __file__
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert clip_files.find_clip(SPEC, Access.FETCH).weights == Path(__file__)
-    assert asked == list(clip_files.HUB_NAMES)
+@pytest.mark.usefixtures("hub", "online")
+def test_without_a_network_pull_ends_soon_and_says_which_host_was_asked(
+    run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    began = time.process_time()
+    done = run("models", "pull", SPEC, "ViT-B-32:openai")
+    assert done.code == 3 and "None of 2 models could be fetched" in done.stderr
+    assert "127.0.0.1:9/" in done.stderr and "cannot be reached" in done.stderr and "huggingface" not in done.stderr
+    assert time.process_time() - began < 15
 
 
 PULL = """

@@ -130,7 +130,7 @@ def test_published_weights_in_the_cache_bring_their_own_mean_and_std(
     weights.touch()
     monkeypatch.setattr(
         "huggingface_hub.try_to_load_from_cache",
-        lambda repository, name: str(weights) if name == weights.name else None,
+        lambda repository, name, **_: str(weights) if name == weights.name else None,
     )
     monkeypatch.setattr("vqclip.hub.clip_files.find_spec", lambda name: True)  # as if transformers were installed
     files = find_clip("ViT-B-16-SigLIP-256:webli")

@@ -1,11 +1,14 @@
 """The store: published files and the user's own become slim models under a name, or a sentence says why not."""
 
 import argparse
+import errno
 import functools
 import hashlib
 import json
+import logging
 import os
 import pickle
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,13 +17,16 @@ from typing import Any
 
 import pytest
 import torch
+from command import Command
 from conftest import TINY_SIZES, TinyModels
 from faulty_server import Behaviour, serving
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from tiny_vqgan import loss_tensors, weights, write_lightning, write_yaml
 
 from vqclip.common.errors import ModelError, OutputError, UsageError
-from vqclip.hub import store
+from vqclip.hub import conversion, store
 from vqclip.hub.access import Access, choose_access
 from vqclip.hub.conversion import convert_file
 from vqclip.hub.sources import WebFile
@@ -206,7 +212,7 @@ def test_a_shortened_file_is_refused_without_reading_it(tiny: TinyModels) -> Non
         locate("flowers")
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/b", "", ".hidden", "embedded", "x" * 65, "a b"])
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", ".hidden", "embedded", "x" * 201, "a:b", "a "])
 def test_names_stay_in_the_store(tiny: TinyModels, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be a model's name"):
         convert_vqgan(tiny.vqgan, name)
@@ -351,3 +357,180 @@ def test_what_cannot_be_read_even_so_is_named(tmp_path: Path) -> None:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     with pytest.raises(ModelError, match="even with its code"):
         convert_file(file, "flowers", None, trust=digest)
+
+
+# Names, records and files that somebody else wrote
+
+OUTSIDE = ("../../out/t", "/etc/hostname", "..", "", ".", "a/b", "a\\b", "n" * 300, "a\0b")
+
+
+@pytest.mark.parametrize("name", OUTSIDE, ids=ascii)
+@pytest.mark.parametrize("use", [locate, verify, remove, stored_file, read_record])
+def test_a_name_is_never_a_path(tmp_path: Path, use: Any, name: str) -> None:
+    """`models remove /some/where/last` deleted files outside the store."""
+    store_dir().mkdir(parents=True)
+    outside = [tmp_path / "out" / f"t{suffix}" for suffix in (".ckpt", ".safetensors", ".json")]
+    outside[0].parent.mkdir()
+    for path in outside:
+        path.write_text("{}")
+    with pytest.raises(UsageError, match="cannot be a model's name"):
+        use(name)
+    assert [path.read_text() for path in outside] == ["{}"] * 3
+
+
+def test_the_command_line_keeps_names_in_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Command(monkeypatch, capsys)
+    (tmp_path / "last.ckpt").write_bytes(b"mine")
+    for words in (
+        ("remove", str(tmp_path / "last")),
+        ("verify", "../../last"),
+        ("path", "../../last"),
+        ("info", "../../last"),
+        ("pull", "../../last"),
+        ("convert", str(tmp_path / "last.ckpt"), "--name", "../last"),
+    ):
+        done = run("models", *words)
+        assert done.code == 2 and "Traceback" not in done.stderr, (words, done)
+    assert (tmp_path / "last.ckpt").read_bytes() == b"mine"
+
+
+def test_removing_one_model_leaves_another_whose_name_begins_alike(tiny: TinyModels) -> None:
+    convert_vqgan(tiny.vqgan, "a")
+    originals = store_dir() / "originals"
+    originals.mkdir()
+    for name in ("a.ckpt", "a.ckpt.0123abcd.part", "a.ckpt.b.ckpt", "a.ckptish.ckpt", "ab.ckpt"):
+        (originals / name).touch()
+    remove("a")
+    assert sorted(path.name for path in originals.iterdir()) == ["a.ckpt.b.ckpt", "a.ckptish.ckpt", "ab.ckpt"]
+
+
+def test_a_record_of_another_name_is_not_followed(tiny: TinyModels, tmp_path: Path) -> None:
+    """A record whose `name` is a path made `models path` write there."""
+    path = convert_vqgan(tiny.vqgan, "flowers")
+    record = path.with_suffix(".json")
+    facts = {**json.loads(record.read_text()), "name": "../../out/t"}
+    (tmp_path / "out").mkdir()
+    record.write_text(json.dumps({key: value for key, value in facts.items() if key != "check"}))
+    os.utime(path, ns=(1, 1))
+    assert locate("flowers") == path and verify("flowers").name == "flowers"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_any_flipped_bit_of_a_record_is_noticed(tiny: TinyModels, caplog: pytest.LogCaptureFixture) -> None:
+    path = convert_vqgan(tiny.vqgan, "flowers").with_suffix(".json")
+    whole, good = path.read_bytes(), read_record("flowers")
+    for bit in random.Random(0).sample(range(8 * len(whole)), 200):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        assert read_record("flowers") in (None, good)  # a blank may become another one
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "size", "mtime_ns", "sha256", "source", "original", "half", "damaged", "more"]),
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.none(), max_size=1),
+    )
+    | st.binary(max_size=20)
+    | st.sampled_from([b"[" * 5000, b'{"name": NaN}', b"1e999", b'{"size": ' + b"9" * 5000 + b"}"])
+)
+def test_any_record_is_read_as_data(content: Any) -> None:
+    store_dir().mkdir(parents=True, exist_ok=True)
+    (store_dir() / "x.json").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    record = read_record("x")
+    assert record is None or (record.name == "x" and type(record.size) is int and type(record.damaged) is bool)
+
+
+def test_a_kept_original_is_checked_before_it_is_used(monkeypatch: pytest.MonkeyPatch, lightning: Path) -> None:
+    content = lightning.read_bytes()
+    with serving({"/a": Behaviour(content)}) as server:
+        entry = publish(monkeypatch, content, server.url + "/a")
+        path = pull_vqgan(entry, keep_original=True)
+        original = store_dir() / "originals" / "imagenet-1024.ckpt"
+        pull_vqgan(entry, keep_original=True, force=True)
+        assert len(server.asked) == 1
+        original.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        pull_vqgan(entry, keep_original=True, force=True)
+        assert len(server.asked) == 2 and original.read_bytes() == content
+        pull_vqgan(replace(entry, sha256=None), keep_original=True, force=True)  # nobody can tell what is kept
+        assert len(server.asked) == 3
+    assert same_picture(path, lightning, 0)
+
+
+def test_a_model_that_a_check_found_damaged_is_not_said_to_be_there(
+    monkeypatch: pytest.MonkeyPatch, lightning: Path
+) -> None:
+    content = lightning.read_bytes()
+    with serving({"/a": Behaviour(content)}) as server:
+        entry = publish(monkeypatch, content, server.url + "/a")
+        path = pull_vqgan(entry)
+        before = path.stat()
+        path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(ModelError):
+            verify(entry.name)
+        with pytest.raises(ModelError, match="mend it with: vqclip models pull imagenet-1024 --force"):
+            pull_vqgan(entry)
+
+
+def test_verify_answers_where_the_store_cannot_be_written(
+    tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("vqclip"), "propagate", True)
+    path = convert_vqgan(tiny.vqgan, "flowers")
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "write_text", forbidden)
+    assert verify("flowers").sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(ModelError, match="not what was stored"):
+        verify("flowers")
+    assert "Read-only file system" in caplog.text and "not remembered" in caplog.text
+
+
+def test_what_is_hashed_is_what_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is swapped between the check and the opening never runs."""
+    file, trace = evil(tmp_path, "beside")
+    evil_content = file.read_bytes()
+    torch.save(weights(TINY_SIZES), file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    inner = conversion.unpickle
+
+    def swapped_meanwhile(source: Path, target: Path) -> None:
+        file.write_bytes(evil_content)
+        inner(source, target)
+
+    monkeypatch.setattr(conversion, "unpickle", swapped_meanwhile)
+    assert convert_file(file, "flowers", None, trust=digest).is_file()
+    assert not trace.exists() and file.read_bytes() == evil_content
+
+
+def test_a_file_that_changes_while_it_is_converted_is_not_stored(
+    tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "mine.safetensors"
+    source.write_bytes(tiny.vqgan.read_bytes())
+    inner = store.save_vqgan
+
+    def changed_meanwhile(*arguments: Any, **options: Any) -> Any:
+        os.utime(source, ns=(1, 1))
+        return inner(*arguments, **options)
+
+    monkeypatch.setattr(store, "save_vqgan", changed_meanwhile)
+    with pytest.raises(ModelError, match="was changed while it was read"):
+        convert_vqgan(source, "flowers")
+    assert stored_names() == []
+
+
+def test_a_part_file_of_the_users_survives_a_conversion(lightning: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "m.safetensors.part"
+    mine.write_text("mine")
+    with pytest.raises(UsageError):
+        convert_file(lightning, None, tmp_path / "m.ckpt")
+    convert_file(lightning, None, tmp_path / "m.safetensors")
+    assert mine.read_text() == "mine"

@@ -15,7 +15,7 @@ from vqclip.common.errors import ExitCode, ModelError, PartialError, UsageError,
 from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
-    from vqclip.hub.download import Watch
+    from vqclip.hub.transfer import Watch
 
 app = typer.Typer(help="List, fetch, check and convert models.", no_args_is_help=True)
 
@@ -116,6 +116,7 @@ def _memory_of(name: str) -> str | None:
 def _clip_facts(name: str) -> dict[str, Any]:
     from vqclip.hub.clip_catalogue import CLIPS
     from vqclip.hub.clip_files import hub_file
+    from vqclip.hub.sources import hub_place
 
     repository, path = hub_file(name)
     facts: dict[str, Any] = {"name": name, "kind": "clip"}
@@ -130,8 +131,7 @@ def _clip_facts(name: str) -> dict[str, Any]:
             "memory": f"about {4 * clip.image_parameters} MB for the image tower, which is all that a run keeps",
             "needs": clip.needs and f"pip install 'vqclip[siglip]' ({clip.needs})",
         }
-    place = f"huggingface.co/{repository}"
-    return {**facts, "places": [place], "stored_as": str(path) if path else "not on this machine"}
+    return {**facts, "places": [hub_place(repository)], "stored_as": str(path) if path else "not on this machine"}
 
 
 @app.command()
@@ -206,8 +206,10 @@ def _fetch_all(console: Console, wanted: list[str], fetch: "Callable[[str, Watch
             transfers.stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    if failures and len(wanted) == 1:
+    if len(failures) == len(wanted) == 1:
         raise failures[0]
+    if len(failures) == len(wanted):
+        raise ModelError(f"None of {len(wanted)} models could be fetched.")
     if failures:
         raise PartialError(f"{len(failures)} of {len(wanted)} models could not be fetched.")
 

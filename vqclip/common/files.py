@@ -26,13 +26,22 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield part
-            _sync(part, os.O_RDWR)
-            part.replace(path)
-            with contextlib.suppress(OSError):  # Windows cannot open a folder, and needs not
-                _sync(path.parent, os.O_RDONLY)
+            settle(part, path)
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def settle(part: Path, path: Path) -> None:
+    """Give a whole file its final name, once its bytes are on the disk; the name follows before this returns.
+
+    Raises:
+        OSError: as `Path.replace`.
+    """
+    _sync(part, os.O_RDWR)
+    part.replace(path)
+    with contextlib.suppress(OSError):  # Windows cannot open a folder, and needs not
+        _sync(path.parent, os.O_RDONLY)
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -3,11 +3,13 @@
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from vqclip.common.errors import OutputError
-from vqclip.common.files import write_json
+from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.files import write_json, writing
 from vqclip.common.paths import cache_dir
 from vqclip.common.text import parse_json
 
@@ -23,19 +25,52 @@ def sha256(path: Path | str) -> str:
 
 def known_sha256(path: Path | str) -> str:
     """Return the SHA-256 of a file, computed once for a large one: as long as its size and time stay the same."""
-    path = Path(path).resolve()
-    stamp = stamp_of(path)
-    if stamp.size < LARGE:
+    if stamp_of(Path(path)).size < LARGE:
         return sha256(path)
-    note = cache_dir() / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    return remembered_sha256(path) or read_sha256(path)
+
+
+def remembered_sha256(path: Path | str) -> str | None:
+    """Return what the last `read_sha256` found, if the file has the same size and time since; the file is not read."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        known = parse_json(note.read_bytes())
-        if Stamp(known["size"], known["mtime_ns"]) == stamp and len(known["sha256"]) == 64:
+        known = parse_json(_note(path).read_bytes())
+        if Stamp(known["size"], known["mtime_ns"]) == stamp_of(Path(path)) and len(known["sha256"]) == 64:
             return str(known["sha256"])
+    return None
+
+
+def read_sha256(path: Path | str) -> str:
+    """Return the SHA-256 of a file, read whole now, and remember it."""
+    stamp = stamp_of(Path(path))
     digest = sha256(path)
-    with contextlib.suppress(OutputError):  # a cache that cannot be written only costs time
-        write_json(note, {"file": str(path), **asdict(stamp), "sha256": digest})
+    with contextlib.suppress(OutputError, UsageError):  # a cache that cannot be written only costs time
+        write_json(_note(path), {"file": str(Path(path).resolve()), **asdict(stamp), "sha256": digest})
     return digest
+
+
+def _note(path: Path | str) -> Path:
+    """Where the hash of a file is remembered."""
+    return cache_dir() / "hashes" / f"{hashlib.sha256(os.fsencode(Path(path).resolve())).hexdigest()[:32]}.json"
+
+
+@contextlib.contextmanager
+def private_copy(path: Path) -> Iterator[tuple[Path, str]]:
+    """Copy a file to where nobody else can write, and give the copy and its SHA-256, taken of the very same bytes.
+
+    What is checked and then opened by its name again may be another file by then; this is for files whose code runs.
+
+    Raises:
+        OutputError: there is no room for it.
+        OSError: the file cannot be read.
+    """
+    with TemporaryDirectory(prefix="vqclip-") as folder, path.open("rb") as source:
+        copy = Path(folder) / "copy"
+        digest = hashlib.sha256()
+        with writing(copy), copy.open("wb") as target:
+            while piece := source.read(1 << 20):
+                digest.update(piece)
+                target.write(piece)
+        yield copy, digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,18 @@ from vqclip.common.errors import UsageError
 
 T = TypeVar("T")
 
+SHOWN = 40
+"""Known words that a sentence lists."""
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence fragment that names the nearest known word, else all of them."""
+    """A sentence fragment that names the nearest known word, else all of them, or the first SHOWN."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}."
+    if near:
+        return f"did you mean {near[0]!r}?"
+    more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
+    return f"known: {', '.join(names[:SHOWN])}{more}."
 
 
 def pick(table: Mapping[str, T], name: str, what: str) -> T:

@@ -10,17 +10,38 @@ from typing import Any
 
 from vqclip.common.errors import ModelError, UsageError
 from vqclip.common.files import replacing
-from vqclip.common.hashes import known_sha256
-from vqclip.common.paths import cache_dir, embedded_dir, is_there
+from vqclip.common.hashes import known_sha256, private_copy, remembered_sha256
+from vqclip.common.paths import cache_dir, embedded_dir, is_file, is_folder, is_there
 from vqclip.common.registry import did_you_mean
 from vqclip.hub.access import Access
 from vqclip.hub.clip_catalogue import CLIPS
-from vqclip.hub.download import Watch, first_line, hub_progress
+from vqclip.hub.hub_cache import cached_file, pull_file
+from vqclip.hub.transfer import Watch
 from vqclip.models.files import EMBEDDED, ClipFiles
+
+LOCAL = "local-dir:"
+"""What open_clip puts before a folder's name."""
+
+FORMS = f"give {EMBEDDED!r}, name:tag (ViT-B-32:openai), name:FILE, or a folder with open_clip_config.json."
 
 EMBEDDED_FOLDERS = {EMBEDDED: "clip", "embedded-judge": "judge"}
 HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """What open_clip calls the weights in a repository that names no file of its own, best first."""
+
+FOLDER_NAMES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+"""What open_clip takes for the weights in a folder, in its order."""
+
+WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".zip")
+"""Endings by which a word is taken for a file's name rather than for a tag."""
 PREPROCESS = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -39,27 +60,38 @@ def find_clip(
     """
     if spec in EMBEDDED_FOLDERS:
         return _folder(embedded_dir() / EMBEDDED_FOLDERS[spec], spec)
-    path = Path(spec)
-    if is_there(spec) and path.is_dir():
-        return _folder(path, spec)
-    if is_there(spec) and path.is_file():
-        return _openai_archive(path, spec)
+    plain = spec.removeprefix(LOCAL)
+    if plain and is_folder(plain):
+        return _folder(Path(plain), spec)
+    if is_file(spec):
+        return _openai_archive(Path(spec), spec)
     name, colon, tag = spec.partition(":")
-    if not colon:
-        raise UsageError(
-            f"Unknown perceptor {spec!r}: give {EMBEDDED!r}, name:tag (ViT-B-32:openai), name:FILE or a folder."
-        )
-    if Path(tag).is_file():
+    if not colon or name == "hf-hub":
+        raise UsageError(f"Unknown perceptor {_short(spec)!r}: {FORMS}")
+    if is_file(tag):
         return _local_file(name, Path(tag), spec)
+    if spec.startswith(LOCAL) or _is_path(name) or _is_path(tag):
+        raise UsageError(f"The perceptor {_short(spec)!r} is not there: no file or folder has this name; {FORMS}")
     return _published(name, tag, spec, access, force, watch)
 
 
+def _is_path(word: str) -> bool:
+    """Whether a word can only mean a file or a folder: a name or a tag has no separator and no file's ending."""
+    return "/" in word or "\\" in word or word.lower().endswith(WEIGHTS)
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= 80 else f"{word[:80]}…"
+
+
 def _folder(folder: Path, name: str) -> ClipFiles:
-    weights, merges = folder / "open_clip_model.safetensors", folder / "merges.txt.gz"
-    for needed in (folder / "open_clip_config.json", weights):
-        if not needed.is_file():
-            raise ModelError(f"The CLIP folder {str(folder)!r} has no {needed.name}; a complete one holds it.")
-    return ClipFiles(name, f"local-dir:{folder}", weights, merges if merges.is_file() else None)
+    if not is_file(folder / "open_clip_config.json"):
+        raise ModelError(f"The CLIP folder {str(folder)!r} has no open_clip_config.json; a complete one holds it.")
+    weights = next((path for file in FOLDER_NAMES if is_file(path := folder / file)), None)
+    if weights is None:
+        raise ModelError(f"The CLIP folder {str(folder)!r} has no {FOLDER_NAMES[0]}; a complete one holds it.")
+    merges = folder / "merges.txt.gz"
+    return ClipFiles(name, f"{LOCAL}{folder}", weights, merges if is_file(merges) else None)
 
 
 def _local_file(name: str, weights: Path, spec: str) -> ClipFiles:
@@ -72,7 +104,7 @@ def _known_architecture(name: str) -> str:
     from open_clip import list_models
 
     if name not in list_models():
-        raise UsageError(f"Unknown CLIP architecture {name!r}: {did_you_mean(name, list_models())}")
+        raise UsageError(f"Unknown CLIP architecture {_short(name)!r}: {did_you_mean(name, list_models())}")
     return name
 
 
@@ -83,7 +115,7 @@ def _published(name: str, tag: str, spec: str, access: Access, force: bool, watc
     _check_tokeniser(name, spec)
     weights = cached_weights(repository, filename)
     if (weights is None or force) and access is Access.FETCH:
-        weights = _download(repository, filename, spec, force, watch)
+        weights = pull_file(repository, _candidates(filename), spec, watch, force=force)
     if weights is None:
         how = (
             "and working offline forbids fetching it"
@@ -95,6 +127,7 @@ def _published(name: str, tag: str, spec: str, access: Access, force: bool, watc
             f"The CLIP model {spec!r}{size} is not on this machine, {how}; a file you already have is given as "
             f"{name}:FILE."
         )
+    refuse_damaged(weights, spec)
     preprocess = {key: published[key] for key in PREPROCESS if key in published}
     return ClipFiles(spec, architecture, weights, preprocess=preprocess)
 
@@ -127,7 +160,7 @@ def _tag(name: str, tag: str) -> dict[str, Any]:
     published = get_pretrained_cfg(name, tag)
     if not published:
         tags = list_pretrained_tags_by_model(name)
-        raise UsageError(f"Unknown tag {tag!r} for the CLIP model {name!r}: {did_you_mean(tag, tags)}")
+        raise UsageError(f"Unknown tag {_short(tag)!r} for the CLIP model {name!r}: {did_you_mean(tag, tags)}")
     return dict(published)
 
 
@@ -138,8 +171,10 @@ def clip_architecture(spec: str) -> str:
         UsageError, ModelError: as `find_clip`.
     """
     name, _, tag = spec.partition(":")
-    local = spec == EMBEDDED or Path(spec).exists() or Path(tag).is_file() or not tag
-    return find_clip(spec).architecture if local else _with_activation(name, bool(_tag(name, tag).get("quick_gelu")))
+    published = bool(tag) and not (is_there(spec) or is_file(tag) or _is_path(tag) or name in ("local-dir", "hf-hub"))
+    if not published:
+        return find_clip(spec).architecture
+    return _with_activation(name, bool(_tag(name, tag).get("quick_gelu")))
 
 
 def _with_activation(name: str, quick_gelu: bool) -> str:
@@ -161,33 +196,26 @@ def _candidates(filename: str) -> list[str]:
 
 def cached_weights(repository: str, filename: str = "") -> Path | None:
     """Look into the hub's cache only; asking open_clip would first retry the network for 46 seconds."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = (try_to_load_from_cache(repository, candidate) for candidate in _candidates(filename))
-    return next((Path(path) for path in found if isinstance(path, str)), None)
+    return next((path for file in _candidates(filename) if (path := cached_file(repository, file))), None)
 
 
-def _download(repository: str, filename: str, spec: str, force: bool, watch: Watch) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+def refuse_damaged(weights: Path, spec: str) -> None:
+    """Refuse weights of the hub's cache that a check found to be others than their name, their SHA-256, says.
 
-    for candidate in _candidates(filename):
-        try:
-            return Path(hf_hub_download(repository, candidate, force_download=force, tqdm_class=hub_progress(watch)))
-        except LocalEntryNotFoundError as error:
-            raise ModelError(f"Cannot fetch {spec!r}: huggingface.co does not answer; check the network.") from error
-        except EntryNotFoundError:
-            continue
-        except Exception as error:  # the hub raises its HTTP library's own classes too
-            raise ModelError(f"Cannot fetch {spec!r} from huggingface.co/{repository}: {first_line(error)}.") from error
-    raise ModelError(f"Cannot fetch {spec!r}: huggingface.co/{repository} has none of {_candidates(filename)}.")
+    Raises:
+        ModelError: they are.
+    """
+    published, found = weights.resolve().name, remembered_sha256(weights)
+    if found and len(published) == 64 and found != published:
+        raise ModelError(f"The file {str(weights)!r} is damaged; mend it with: vqclip models pull {spec} --force.")
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError):
+        return False  # no zip, or a damaged one, which whoever reads it refuses
 
 
 def openai_archives() -> dict[str, str]:
@@ -214,15 +242,17 @@ def _openai_archive(path: Path, spec: str) -> ClipFiles:
             "not run; save its tensors as safetensors and give NAME:FILE."
         )
     converted = cache_dir() / "clip" / f"{name}-openai-{digest[:12]}.safetensors"
-    if not converted.is_file():
-        _convert_archive(path, converted)
+    if not is_file(converted):
+        _convert_archive(path, digest, converted)
     return ClipFiles(spec, name, converted)
 
 
-def _convert_archive(archive: Path, target: Path) -> None:
-    """Write the archive's tensors to `target`, in a process of its own."""
-    with replacing(target) as part:
-        command = [sys.executable, "-P", "-m", "vqclip.hub.openai_archive", str(archive), str(part)]
+def _convert_archive(archive: Path, digest: str, target: Path) -> None:
+    """Write the tensors of the archive of this SHA-256 to `target`, in a process of its own."""
+    with replacing(target) as part, private_copy(archive) as (copy, found):
+        if found != digest:
+            raise ModelError(f"The file {str(archive)!r} was changed while it was read; try again.")
+        command = [sys.executable, "-P", "-m", "vqclip.hub.openai_archive", str(copy), str(part)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ModelError(f"Cannot read OpenAI's archive {str(archive)!r}: {_last_line(done.stderr)}")

@@ -5,11 +5,13 @@ The cache names a large file by its SHA-256, as the hub published it, which is w
 
 from pathlib import Path
 
-from vqclip.common.errors import ModelError, UsageError
-from vqclip.common.hashes import sha256
+from vqclip.common.errors import UsageError
+from vqclip.common.hashes import known_sha256, read_sha256
+from vqclip.common.paths import is_folder
 from vqclip.hub.access import Access
-from vqclip.hub.clip_files import find_clip, hub_file
-from vqclip.hub.download import Watch
+from vqclip.hub.clip_files import find_clip, hub_file, refuse_damaged
+from vqclip.hub.hub_cache import forget_repository, repository_folder
+from vqclip.hub.transfer import Watch
 
 
 def pull_clip(spec: str, *, force: bool = False, watch: Watch = lambda done, total: None) -> Path:
@@ -19,10 +21,9 @@ def pull_clip(spec: str, *, force: bool = False, watch: Watch = lambda done, tot
         UsageError: open_clip does not list it.
         ModelError: it cannot be fetched, or arrived damaged.
     """
-    fresh = hub_file(spec)[1] is None or force
     weights = find_clip(spec, Access.FETCH, force=force, watch=watch).weights
-    if fresh:
-        verify_clip(spec)
+    known_sha256(weights)  # what another tool put there is checked once
+    refuse_damaged(weights, spec)
     return weights
 
 
@@ -33,10 +34,9 @@ def verify_clip(spec: str) -> str:
         UsageError: open_clip does not list it.
         ModelError: it is not here, or damaged.
     """
-    weights = find_clip(spec).weights
-    digest, published = sha256(weights), weights.resolve().name
-    if len(published) == 64 and digest != published:
-        raise ModelError(f"The file {str(weights)!r} is damaged; mend it with: vqclip models pull {spec} --force.")
+    weights = hub_file(spec)[1] or find_clip(spec).weights
+    digest = read_sha256(weights)
+    refuse_damaged(weights, spec)
     return digest
 
 
@@ -46,13 +46,7 @@ def remove_clip(spec: str) -> int:
     Raises:
         UsageError: open_clip does not list it, or it is not here.
     """
-    from huggingface_hub import scan_cache_dir
-
-    repository, weights = hub_file(spec)
-    found = [repo for repo in scan_cache_dir().repos if repo.repo_id == repository] if weights else []
-    if not found:
+    repository, _ = hub_file(spec)
+    if not is_folder(repository_folder(repository)):
         raise UsageError(f"The CLIP model {spec!r} is not on this machine.")
-    revisions = [revision.commit_hash for revision in found[0].revisions]
-    plan = scan_cache_dir().delete_revisions(*revisions)
-    plan.execute()
-    return plan.expected_freed_size
+    return forget_repository(repository)

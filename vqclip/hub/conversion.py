@@ -3,11 +3,11 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from vqclip.common.errors import ModelError, OutputError, UsageError
 from vqclip.common.files import replacing
-from vqclip.common.hashes import sha256
+from vqclip.common.hashes import private_copy
+from vqclip.common.paths import is_file, is_there
 from vqclip.hub.store import catalogue_hashes, convert_vqgan, unpickle
 from vqclip.models.vqgan import save_vqgan
 
@@ -35,9 +35,9 @@ def convert_file(
         ModelError: the file is missing, damaged, refused or no VQGAN.
         OutputError: the result cannot be written, or something is there.
     """
-    if not file.is_file():
-        raise ModelError(f"There is no file {str(file)!r}; check the path.")
-    beside = next((path for path in (file.with_suffix(".yaml"), file.with_suffix(".yml")) if path.is_file()), None)
+    if not is_file(file):
+        raise UsageError(f"There is no file {str(file)!r}; check the path.")
+    beside = next((path for path in (file.with_suffix(".yaml"), file.with_suffix(".yml")) if is_file(path)), None)
     with _safe(file, trust) as source:
         if output is None:
             return convert_vqgan(
@@ -49,7 +49,7 @@ def convert_file(
 def _write(source: Path, output: Path, config: Path | None, quantiser: str | None, half: bool, force: bool) -> Path:
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {str(output)!r} must end in .safetensors.")
-    if output.exists() and not force:
+    if is_there(output) and not force:
         raise OutputError(f"{str(output)!r} is there already: choose another --output, or add --force.")
     with replacing(output) as part:
         save_vqgan(source, part, config, quantiser, half=half)
@@ -62,15 +62,14 @@ def _safe(file: Path, trust: str | None) -> Iterator[Path]:
     if trust is None:
         yield file
         return
-    _check_trust(file, trust)
-    with TemporaryDirectory(prefix="vqclip-") as folder:
-        tensors = Path(folder) / "tensors.safetensors"
-        unpickle(file, tensors)
+    with private_copy(file) as (copy, digest):
+        _check_trust(file, digest, trust)
+        tensors = copy.with_name("tensors.safetensors")
+        unpickle(copy, tensors)
         yield tensors
 
 
-def _check_trust(file: Path, trust: str) -> None:
-    digest = sha256(file)
+def _check_trust(file: Path, digest: str, trust: str) -> None:
     if trust == CATALOGUE and digest in catalogue_hashes():
         return
     if len(trust) >= 16 and digest.startswith(trust.lower()):

@@ -1,12 +1,23 @@
 """Where a published file is."""
 
+import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+
+
+def endpoint() -> str:
+    """The address of the model hub: HF_ENDPOINT, for a mirror of it, or Hugging Face's own."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def hub_place(repository: str) -> str:
+    """Where a repository is, for messages: the host that is really asked."""
+    return f"{endpoint().partition('://')[2] or endpoint()}/{repository}"
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file on Hugging Face."""
+    """A file on Hugging Face, or on the mirror of it that HF_ENDPOINT names."""
 
     repository: str
     file: str
@@ -15,7 +26,17 @@ class HubFile:
     @property
     def host(self) -> str:
         """Where it is, for messages."""
-        return f"huggingface.co/{self.repository}"
+        return hub_place(self.repository)
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"{endpoint()}/{self.repository}/resolve/{quote(self.revision, safe='')}/{quote(self.file)}"
+
+    @property
+    def member(self) -> None:
+        """It is the file that is wanted, and no archive around it."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -3,30 +3,39 @@
 import contextlib
 import errno
 import logging
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from vqclip.common.errors import ModelError, OutputError, UsageError
-from vqclip.common.files import replacing, write_json
-from vqclip.common.hashes import sha256, stamp_of
+from vqclip.common.files import replacing
+from vqclip.common.hashes import Stamp, sha256, stamp_of
+from vqclip.common.locks import waiting_for
+from vqclip.common.paths import is_file, is_there
 from vqclip.common.registry import did_you_mean
 from vqclip.hub.access import Access
-from vqclip.hub.download import Wanted, Watch, fetch
-from vqclip.hub.store_index import NAME, SUFFIXES, Record, read_record, store_dir, stored_file, stored_names
+from vqclip.hub.download import Wanted, fetch, is_published
+from vqclip.hub.store_index import (
+    SUFFIXES,
+    Record,
+    model_path,
+    read_record,
+    store_dir,
+    stored_file,
+    stored_names,
+    write_record,
+)
+from vqclip.hub.transfer import Watch
 from vqclip.hub.vqgan_catalogue import VQGANS, PublishedVQGAN
 from vqclip.models.architecture import Architecture
+from vqclip.models.files import EMBEDDED
 from vqclip.models.vqgan import save_vqgan
 
 log = logging.getLogger(__name__)
-
-WAIT = 0.5
-"""Seconds between two looks at a lock that another process holds."""
 
 
 def locate(name: str, access: Access = Access.HERE) -> Path:
@@ -80,15 +89,19 @@ def pull_vqgan(
     original = originals / f"{entry.name}.ckpt"
     with _writing(entry.name):
         originals.mkdir(parents=True, exist_ok=True)
-        with _waiting_for(entry.name, watch):
+        with waiting_for(_lock(entry.name), f"fetches {entry.name!r}", lambda: watch(0, None)):
             path = stored_file(entry.name)
             if path is not None and not force:
+                _refuse_damaged(entry.name, path)
                 return path
-            if not original.is_file():
-                fetch(Wanted(entry.name, entry.places, entry.size, entry.sha256), original, watch)
+            wanted = Wanted(entry.name, entry.places, entry.size, entry.sha256)
+            known = entry.sha256 is not None or not force  # whether what is kept can be told from what is published
+            if not (known and is_file(original) and is_published(original, wanted) is None):
+                fetch(wanted, original, watch)
+            stamp = stamp_of(original)
             digest = entry.sha256 or sha256(original)
             try:
-                path = _store(original, Making(entry.name, digest, entry.places[0].host, half, entry=entry))
+                path = _store(original, Making(entry.name, stamp, digest, entry.places[0].host, half, entry=entry))
             except ModelError:
                 original.unlink()  # what cannot be read is not worth keeping: the next pull fetches it again
                 raise
@@ -113,24 +126,33 @@ def convert_vqgan(
         ModelError: the file is missing, damaged, refused or no VQGAN.
         OutputError: the cache cannot be written.
     """
-    if not NAME.fullmatch(name) or name == "embedded":
-        raise UsageError(f"{name!r} cannot be a model's name; use letters, digits, `.`, `_` and `-`.")
+    if name == EMBEDDED or ":" in name:
+        raise UsageError(f"{name!r} cannot be a model's name: it means another one already.")
+    lock = _lock(name)
+    if not is_file(source):
+        raise UsageError(f"There is no file {str(source)!r}; check the path.")
     with _writing(name):
         store_dir().mkdir(parents=True, exist_ok=True)
-        with FileLock(store_dir() / f"{name}.lock"):
+        with waiting_for(lock, f"stores {name!r}"):
             if stored_file(name) and not force:
                 raise UsageError(f"The store has a model {name!r} already; choose another --name, or add --force.")
-            if not source.is_file():
-                raise ModelError(f"There is no file {str(source)!r}; check the path.")
-            making = Making(name, sha256(source), str(source.resolve()), half, config, quantiser)
+            making = Making(name, stamp_of(source), sha256(source), str(source.resolve()), half, config, quantiser)
             return _store(source, making)
+
+
+LEFTOVER = r"\.ckpt(\.hub|(\.[0-9a-f]{8})?\.(part|part\.json|member))?"
+"""What follows a model's name in the names of its published file and of what a broken download left of it."""
 
 
 @dataclass(frozen=True)
 class Making:
-    """How a checkpoint becomes a model of the store; `original` is its SHA-256 and `source` where it came from."""
+    """How a checkpoint becomes a model of the store.
+
+    `stamp` is what it had before it was read for `original`, its SHA-256; `source` is where it came from.
+    """
 
     name: str
+    stamp: Stamp
     original: str
     source: str
     half: bool
@@ -141,17 +163,19 @@ class Making:
 
 def _store(checkpoint: Path, making: Making) -> Path:
     """Write the network of `checkpoint` to the store, and its record."""
-    target = store_dir() / f"{making.name}.safetensors"
+    target = model_path(making.name, ".safetensors")
     quantiser = making.entry.quantiser if making.entry else making.quantiser
     notes = {"name": making.name, "original": making.original}
     with replacing(target) as part:
         sizes = save_vqgan(checkpoint, part, making.config, quantiser, half=making.half, notes=notes)
         if making.entry:
             _check_architecture(making.entry, sizes)
-    (store_dir() / f"{making.name}.ckpt").unlink(missing_ok=True)
+        if stamp_of(checkpoint) != making.stamp:
+            raise ModelError(f"The file {str(checkpoint)!r} was changed while it was read; try again.")
+    model_path(making.name, ".ckpt").unlink(missing_ok=True)
     stamp = stamp_of(target)
     digest = sha256(target)
-    _write_record(Record(making.name, stamp.size, stamp.mtime_ns, digest, making.source, making.original, making.half))
+    write_record(Record(making.name, stamp.size, stamp.mtime_ns, digest, making.source, making.original, making.half))
     return target
 
 
@@ -176,19 +200,26 @@ def verify(name: str) -> Record:
     path = stored_file(name)
     if path is None:
         raise _not_here(published(name), forbidden=False)
-    record, digest = read_record(name), sha256(path)
+    record, stamp, digest = read_record(name), stamp_of(path), sha256(path)
     if record is None:
         expected = VQGANS[name].sha256 if name in VQGANS and path.suffix == ".ckpt" else None
         if expected and digest != expected:
             raise ModelError(f"{str(path)!r} is not the published {name!r}; {_remedy(name)}.")
         record = Record(name, 0, 0, digest, source="put there by hand", original=digest)
     if digest != record.sha256:
-        _write_record(replace(record, damaged=True))
+        _remember(replace(record, damaged=True))
         raise _damaged(name, path)
-    stamp = stamp_of(path)
     record = replace(record, size=stamp.size, mtime_ns=stamp.mtime_ns, damaged=False)
-    _write_record(record)
+    _remember(record)
     return record
+
+
+def _remember(record: Record) -> None:
+    """Write a record where the store can be written; where it cannot, the next look costs the same again."""
+    try:
+        write_record(record)
+    except OutputError as error:
+        log.warning("%s What was found is not remembered.", error)
 
 
 def remove(name: str) -> int:
@@ -198,13 +229,13 @@ def remove(name: str) -> int:
         UsageError: it is not in the store.
         OutputError: a file cannot be removed.
     """
-    originals = store_dir() / "originals"
-    found = [store_dir() / f"{name}{suffix}" for suffix in (*SUFFIXES, ".json")]
-    found += [path for path in originals.glob("*") if path.name.startswith(f"{name}.ckpt")]
-    found = [path for path in found if path.exists()]
+    found = [model_path(name, suffix) for suffix in (*SUFFIXES, ".json")]
+    leftovers = re.compile(re.escape(name) + LEFTOVER)
+    found += [path for path in (store_dir() / "originals").glob("*") if leftovers.fullmatch(path.name)]
+    found = [path for path in found if is_there(path)]
     if not found:
         raise UsageError(f"The store has no model {name!r}: {did_you_mean(name, stored_names())}")
-    with _writing(name), FileLock(store_dir() / f"{name}.lock"):
+    with _writing(name), waiting_for(_lock(name), f"works on {name!r}"):
         freed = sum(_size(path) for path in found)
         for path in found:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -226,12 +257,11 @@ def _refuse_damaged(name: str, path: Path) -> None:
     if record.damaged or stamp.size != record.size:
         raise _damaged(name, path)
     if stamp.mtime_ns != record.mtime_ns:
-        with contextlib.suppress(OSError):  # a cache that cannot be written: looked at again next time
-            verify(name)
+        verify(name)
 
 
-def _write_record(record: Record) -> None:
-    write_json(store_dir() / f"{record.name}.json", asdict(record))
+def _lock(name: str) -> Path:
+    return model_path(name, ".lock")
 
 
 def _damaged(name: str, path: Path) -> ModelError:
@@ -254,26 +284,6 @@ def _not_here(entry: PublishedVQGAN, forbidden: bool) -> ModelError:
         f"The VQGAN {entry.name!r} is not on this machine, {how}; a file you already have is taken in by: "
         f"vqclip models convert FILE --name {entry.name}"
     )
-
-
-@contextlib.contextmanager
-def _waiting_for(name: str, watch: Watch) -> Iterator[None]:
-    """Hold a model's lock; while another process has it, `watch` is asked now and then, and may raise to end that."""
-    lock = FileLock(store_dir() / f"{name}.lock")
-    told = False
-    while True:
-        try:
-            lock.acquire(timeout=WAIT)
-            break
-        except Timeout:
-            if not told:
-                log.warning("Another vqclip fetches %r; waiting for it.", name)
-            told = True
-            watch(0, None)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

@@ -6,16 +6,20 @@ the user's own live side by side and are named alike.
 """
 
 import contextlib
-import json
-import re
-from dataclasses import dataclass
+import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_type_hints
 
-from vqclip.common.paths import cache_dir
+from vqclip.common.checksum import with_check, without_check
+from vqclip.common.files import write_json
+from vqclip.common.names import is_name, named
+from vqclip.common.paths import cache_dir, is_file
+from vqclip.common.text import parse_json
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", ".ckpt")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Names a user may give: they become file names."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,64 @@ def store_dir() -> Path:
     return cache_dir() / "vqgan"
 
 
+def model_path(name: str, suffix: str) -> Path:
+    """Return where the store keeps a model's file of this suffix, whether it is there or not.
+
+    Raises:
+        UsageError: the name is none that a file can have.
+    """
+    return named(store_dir(), name, suffix, "a model's")
+
+
 def stored_file(name: str) -> Path | None:
-    """Return a model's file, whatever its state, or None."""
-    places = (store_dir() / f"{name}{suffix}" for suffix in SUFFIXES)
-    return next((path for path in places if path.is_file()), None)
+    """Return a model's file, whatever its state, or None.
+
+    Raises:
+        UsageError: as `model_path`.
+    """
+    return next((path for suffix in SUFFIXES if is_file(path := model_path(name, suffix))), None)
 
 
 def read_record(name: str) -> Record | None:
-    """Return what is known of a model; None for a file that was put there by hand."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return Record(**json.loads((store_dir() / f"{name}.json").read_text("utf-8")))
-    return None
+    """Return what is known of a model; None for a file that was put there by hand, or whose record is damaged.
+
+    Raises:
+        UsageError: as `model_path`.
+    """
+    path = model_path(name, ".json")
+    try:
+        record = _record(without_check(parse_json(path.read_bytes())))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        log.warning(
+            "The record %r is not used, as it is damaged: %s. `vqclip models verify` mends it.", str(path), error
+        )
+        return None
+    if record.name != name:
+        log.warning("The record %r is not used: it is of another model, %r.", str(path), record.name)
+        return None
+    return record
+
+
+def write_record(record: Record) -> None:
+    """Write what is known of a model.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    write_json(model_path(record.name, ".json"), with_check(asdict(record)))
+
+
+def _record(facts: dict[str, object]) -> Record:
+    for name, kind in get_type_hints(Record).items():
+        if type(facts.get(name, Record.__dataclass_fields__[name].default)) is not kind:
+            raise ValueError(f"its {name!r} is not what it should be")
+    return Record(**facts)  # type: ignore[arg-type]
 
 
 def stored_names() -> list[str]:
     """Return the names of all models in the store."""
     with contextlib.suppress(OSError):
-        return sorted({path.stem for path in store_dir().iterdir() if path.suffix in SUFFIXES})
+        return sorted({path.stem for path in store_dir().iterdir() if path.suffix in SUFFIXES and is_name(path.stem)})
     return []

@@ -1,0 +1,40 @@
+"""Waiting for another process that works on the same thing, without becoming deaf."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.5
+"""Seconds between two looks at a lock that another process holds."""
+
+
+@contextlib.contextmanager
+def waiting_for(path: Path, doing: str, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold the lock at `path`, whose folder must exist; wait for who holds it.
+
+    The person is told once that another process is `doing` it. `meanwhile` is called now and then, and may raise to
+    end the waiting.
+
+    Raises:
+        OSError: the lock cannot be made.
+    """
+    lock = FileLock(path)
+    told = False
+    while True:
+        try:
+            lock.acquire(timeout=LOOK)
+            break
+        except Timeout:
+            if not told:
+                log.warning("Another vqclip %s; waiting for it.", doing)
+            told = True
+            meanwhile()
+    try:
+        yield
+    finally:
+        lock.release()
