@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TINY_CLIP, TINY_PREPROCESS, TinyModels
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from vqclip.common.errors import ModelError, UsageError
 from vqclip.common.images import to_image, to_tensor
@@ -251,3 +251,61 @@ def test_the_preprocessing_is_the_folder_s(perceptor: Perceptor, tiny: TinyModel
     settings = json.loads((tiny.clip / "open_clip_config.json").read_text())["preprocess_cfg"]
     assert perceptor.size == settings["size"]
     assert perceptor.std.flatten().tolist() == settings["std"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "",
+        "hf-hub:timm/ViT-B-16-SigLIP",
+        "local-dir:/no/such",
+        "local-dir:",
+        "ViT-B-32:/no/such.safetensors",
+        "ViT-B-32:gone.pt",
+        "gone.pt",
+        "/no/such:openai",
+        "n" * 300,
+        "ViT-B-32:" + "n" * 300,
+        "n" * 300 + ":openai",
+        "a\0b",
+        "ViT-B-32:a\0b",
+        "nothing-like-it:openai",
+        ":",
+    ],
+    ids=lambda spec: ascii(spec[:30]),
+)
+def test_a_spec_that_names_nothing_is_one_short_sentence(spec: str) -> None:
+    """A path was looked up as a name, and the answer was a list of 3,000 characters."""
+    for find in (find_clip, clip_architecture):
+        with pytest.raises(UsageError) as caught:
+            find(spec)
+        assert len(str(caught.value)) < 900
+
+
+def test_a_path_that_is_not_there_is_called_one() -> None:
+    for spec in ("local-dir:/no/such", "ViT-B-32:/no/such.safetensors"):
+        with pytest.raises(UsageError, match="is not there: no file or folder has this name"):
+            find_clip(spec)
+
+
+@pytest.mark.parametrize("name", clip_files.FOLDER_NAMES)
+def test_a_folder_may_call_its_weights_what_open_clip_calls_them(tiny: TinyModels, tmp_path: Path, name: str) -> None:
+    shutil.copytree(tiny.clip, tmp_path / "clip")
+    state = load_file(tmp_path / "clip" / "open_clip_model.safetensors")
+    (tmp_path / "clip" / "open_clip_model.safetensors").unlink()
+    path = tmp_path / "clip" / name
+    save_file(state, path) if name.endswith(".safetensors") else torch.save(state, path)
+    files = find_clip(f"local-dir:{tmp_path / 'clip'}")
+    assert files.weights == path
+    expected = load_perceptor(find_clip(str(tiny.clip)), CPU).encode_image(cutouts())
+    assert torch.equal(load_perceptor(files, CPU).encode_image(cutouts()), expected)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"PK\x05\x06" + bytes(18), b"hello", b"\x80\x04."])
+def test_weights_that_are_none_are_refused(tmp_path: Path, content: bytes) -> None:
+    bad = tmp_path / "bad.zip"
+    bad.write_bytes(content)
+    with pytest.raises((ModelError, UsageError)):
+        load_perceptor(find_clip(f"ViT-B-32:{bad}"), CPU)
+    with pytest.raises((ModelError, UsageError)):
+        find_clip(str(bad))
