@@ -1,12 +1,16 @@
 """The whole run on tiny models: golden losses, independence of pictures, micro-batches, and what is told about it."""
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import TinyModels
+from PIL import Image
 
-from vqclip.common.errors import NumericsError, OutOfMemoryError, UsageError
+from vqclip.common.errors import ModelError, NumericsError, OutOfMemoryError, UsageError
 from vqclip.common.hashes import sha256
 from vqclip.common.runtime import Generators
 from vqclip.config.loader import config_from_dict, load_config
@@ -14,12 +18,13 @@ from vqclip.hub.model_files import find_models
 from vqclip.models.fused_blocks import FusedEnding
 from vqclip.models.prior import Sampling
 from vqclip.optimisation.step import Finished, Step
+from vqclip.outputs.state import State
 from vqclip.pipeline.assemble import Parts, assemble
 from vqclip.pipeline.build import build as build_from
 from vqclip.pipeline.load import Models
 from vqclip.pipeline.load import load_models as load_from
 from vqclip.pipeline.plan import Plan, make_plan
-from vqclip.pipeline.provenance import describe, fingerprint
+from vqclip.pipeline.provenance import describe, fingerprint, restore
 from vqclip.pipeline.run import run
 
 # Sum over terms at each step for seed 1 and the prompt "a cat" with the tiny models of conftest.py.
@@ -261,3 +266,55 @@ def test_exhausted_memory_ends_the_run_in_words(tiny: TinyModels, monkeypatch: p
 def test_nothing_to_draw_is_refused(tiny: TinyModels) -> None:
     with pytest.raises(UsageError, match="give a prompt"):
         plan_of(tiny, prompts=())
+
+
+def saved(tiny: TinyModels, tmp_path: Path, change: Callable[[dict[str, Any]], object] = lambda found: None) -> Path:
+    """A folder with the state after two steps, its fingerprint changed."""
+    parts = build(plan_of(tiny))
+    belongs = fingerprint(parts)
+    change(belongs)
+    run(parts, [State(tmp_path, 2, 0, belongs)], interrupted=lambda: parts.descent.number == 2)
+    return tmp_path
+
+
+def test_a_state_goes_on_with_the_same_config(tiny: TinyModels, tmp_path: Path) -> None:
+    parts = build(plan_of(tiny, "optimise.steps=9", "runtime.state_every=7"))
+    restore(parts, saved(tiny, tmp_path))
+    assert parts.descent.number == 2
+
+
+def test_a_state_of_an_earlier_version_goes_on(tiny: TinyModels, tmp_path: Path) -> None:
+    """It knows neither inputs nor every setting of today; what it does not know was at its default."""
+
+    def older(found: dict[str, Any]) -> None:
+        del found["inputs"], found["config"]["optimise"]["ema"], found["config"]["losses"]
+
+    folder = saved(tiny, tmp_path, older)
+    parts = build(plan_of(tiny))
+    restore(parts, folder)
+    assert parts.descent.number == 2
+    with pytest.raises(UsageError, match=r"optimise\.ema differs"):
+        restore(build(plan_of(tiny, "optimise.ema=0.5")), folder)
+    with pytest.raises(UsageError, match="losses differs"):
+        restore(build(plan_of(tiny, "losses.tv=0.1")), folder)
+
+
+def test_a_state_of_another_run_is_refused(tiny: TinyModels, tmp_path: Path) -> None:
+    folder = saved(tiny, tmp_path)
+    with pytest.raises(UsageError, match=r"another config \(optimise\.lr differs\)"):
+        restore(build(plan_of(tiny, "optimise.lr=0.2")), folder)
+    parts = build(plan_of(tiny))
+    other = dataclasses.replace(parts, models=dataclasses.replace(parts.models, perceptors=()))
+    with pytest.raises(ModelError, match="other model files"):
+        restore(other, folder)
+
+
+def test_a_changed_input_is_refused_with_both_hashes(tiny: TinyModels, tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), "red").save("start.png")
+    first = sha256("start.png")
+    words = ["init.kind=image", "init.image=start.png"]
+    parts = build(plan_of(tiny, *words))
+    run(parts, [State(tmp_path, 2, 0, fingerprint(parts))], interrupted=lambda: parts.descent.number == 2)
+    Image.new("RGB", (16, 16), "blue").save("start.png")
+    with pytest.raises(UsageError, match=f"sha256 then {first}, now {sha256('start.png')}"):
+        restore(build(plan_of(tiny, *words)), tmp_path)

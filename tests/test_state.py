@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vqclip.common.errors import ModelError, OutputError, UsageError
+from vqclip.common.errors import OutputError
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.state import Partial, State, load_state, saved_states
 
@@ -52,10 +52,16 @@ def names() -> list[str]:
     return [path.name for path in saved_states(HOME)]
 
 
+def number_saved() -> int | None:
+    saved = load_state(HOME)
+    return None if saved is None else saved.state["number"]
+
+
 def test_it_comes_back_bit_for_bit() -> None:
     save(3)
-    found, expected = load_state(HOME, RUN), state(3)
-    assert found is not None
+    saved, expected = load_state(HOME), state(3)
+    assert saved is not None and saved.fingerprint == RUN
+    found = saved.state
     assert torch.equal(found["latent"], expected["latent"])
     assert torch.equal(found["streams"]["start"][0], expected["streams"]["start"][0])
     assert torch.equal(found["optimiser"]["state"][0]["exp_avg"], expected["optimiser"]["state"][0]["exp_avg"])
@@ -70,7 +76,7 @@ def test_the_last_two_are_kept() -> None:
 
 def test_the_newest_is_the_one_with_the_largest_number() -> None:
     save(999_999, 1_000_000)
-    assert load_state(HOME, RUN)["number"] == 1_000_000
+    assert number_saved() == 1_000_000
 
 
 def test_0_saves_only_when_the_run_is_stopped() -> None:
@@ -121,7 +127,7 @@ def test_a_state_that_had_to_wait_is_not_forgotten() -> None:
 
 def test_a_run_stopped_before_its_first_step_has_no_state() -> None:
     State(HOME, 1, 0, RUN).stop(None)
-    assert load_state(HOME, RUN) is None
+    assert number_saved() is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"hello", "half", "flipped"])
@@ -131,9 +137,9 @@ def test_a_damaged_newest_falls_back(damage: bytes | str) -> None:
     data = newest.read_bytes()
     changed = {"half": data[: len(data) // 2], "flipped": data[:100] + bytes(200) + data[300:]}
     newest.write_bytes(changed[damage] if isinstance(damage, str) else damage)
-    assert load_state(HOME, RUN)["number"] == 1
+    assert number_saved() == 1
     (HOME / "00000001.pt").write_bytes(b"")
-    assert load_state(HOME, RUN) is None
+    assert number_saved() is None
 
 
 def test_a_state_with_code_in_it_is_not_run() -> None:
@@ -144,20 +150,8 @@ def test_a_state_with_code_in_it_is_not_run() -> None:
             return os.mkdir, ("stolen",)
 
     torch.save({"fingerprint": RUN, "state": Evil()}, HOME / "00000002.pt")
-    assert load_state(HOME, RUN)["number"] == 1
+    assert number_saved() == 1
     assert not Path("stolen").exists()
-
-
-def test_another_config_is_refused() -> None:
-    save(1)
-    with pytest.raises(UsageError, match="belongs to another config"):
-        load_state(HOME, {**RUN, "config": {**RUN["config"], "size": "32x32"}})
-
-
-def test_other_weights_are_refused() -> None:
-    save(1)
-    with pytest.raises(ModelError, match="other model files"):
-        load_state(HOME, {**RUN, "models": {"vqgan": "xyz"}})
 
 
 def test_a_full_disk_keeps_the_state_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +168,7 @@ def test_a_full_disk_keeps_the_state_before(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(OutputError, match=r"00000002\.pt': No space left"):
             save(2)
     assert [path.name for path in HOME.iterdir()] == ["00000001.pt"]
-    assert load_state(HOME, RUN)["number"] == 1
+    assert number_saved() == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits the size of files the POSIX way")
@@ -202,11 +196,3 @@ def test_partial_pictures_are_written_when_a_run_is_stopped() -> None:
     for path in paths:
         with Image.open(path) as image:
             assert image.getpixel((0, 0)) == (153,) * 3  # 0.6 of 255: the picture after the step
-
-
-def test_a_state_of_an_earlier_version_does_not_name_its_inputs(tmp_path: Path) -> None:
-    old = {"config": {"seed": 1}, "models": {"vqgan": "a"}}
-    sink = State(tmp_path, 1, 0, old)
-    sink.step(Step(1, 2, torch.zeros(1), {}, render=lambda: torch.zeros(1), state=lambda: {"number": 1}))
-    assert load_state(tmp_path, {**old, "inputs": {"a.png": "00"}}) == {"number": 1}
-    assert load_state(tmp_path, old) == {"number": 1}

@@ -20,12 +20,12 @@ from vqclip.hub.access import Access
 from vqclip.hub.model_files import find_models
 from vqclip.optimisation.step import Finished, Sink, Step
 from vqclip.outputs.picture import save_picture
-from vqclip.outputs.state import State, load_state
+from vqclip.outputs.state import State
 from vqclip.pipeline.assemble import Parts, assemble
 from vqclip.pipeline.load import Models, load_models
 from vqclip.pipeline.memory_fit import Budget
 from vqclip.pipeline.plan import Plan, make_plan
-from vqclip.pipeline.provenance import describe, fingerprint
+from vqclip.pipeline.provenance import describe, fingerprint, restore
 from vqclip.pipeline.run import run
 
 CURVE = 40
@@ -161,13 +161,10 @@ def _saving(parts: Parts, state: Path | None) -> list[Sink]:
     """Put a saved state back into the descent, and return the sink that saves further ones."""
     if state is None:
         return []
-    belongs = fingerprint(parts)
     with contextlib.suppress(VqclipError):  # a state of other settings or weights: start over
-        saved = load_state(state, belongs)
-        if saved is not None:
-            parts.descent.load_state_dict(saved)
+        restore(parts, state)
     runtime = parts.plan.config.runtime
-    return [State(state, runtime.state_every, runtime.state_seconds, belongs)]
+    return [State(state, runtime.state_every, runtime.state_seconds, fingerprint(parts))]
 
 
 def _joined(plans: Sequence[Plan]) -> Plan:

@@ -3,12 +3,12 @@
 import io
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vqclip.common.errors import ModelError, UsageError
 from vqclip.common.files import write_bytes, writing
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import save_picture
@@ -24,8 +24,8 @@ class State:
     """Saves the state every `every` steps and every `seconds` (0: off), and when the run is stopped; two are kept.
 
     A state that is due waits where saving would take more than SHARE of the time: after one that took t seconds, the
-    next comes t / SHARE later. `fingerprint` says what the state belongs to (config and model hashes); `load_state`
-    compares it. `clock` tells seconds.
+    next comes t / SHARE later. `fingerprint` says what the state belongs to (config, model and input hashes) and
+    is kept beside it. `clock` tells seconds.
     """
 
     def __init__(
@@ -96,24 +96,20 @@ def saved_states(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.pt"), reverse=True)
 
 
-def load_state(folder: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the newest whole state of this run, or None when none was saved yet.
+@dataclass(frozen=True)
+class SavedState:
+    """A state, and the fingerprint of the run that it belongs to."""
 
-    Raises:
-        UsageError: it belongs to another config.
-        ModelError: it belongs to other weights.
-    """
+    fingerprint: dict[str, Any]
+    state: dict[str, Any]
+
+
+def load_state(folder: Path) -> SavedState | None:
+    """Return the newest whole state in a folder, or None when none was saved yet."""
     for path in saved_states(folder):
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            found, state = saved["fingerprint"], saved["state"]
+            return SavedState(dict(saved["fingerprint"]), dict(saved["state"]))
         except Exception:  # a damaged file of any kind: the one before it counts
             continue
-        if "inputs" not in found and "inputs" in fingerprint:  # a state of an earlier version does not say
-            found = {**found, "inputs": fingerprint["inputs"]}
-        if found["models"] != fingerprint["models"]:
-            raise ModelError(f"The state in {str(folder)!r} was made with other model files; start the run anew.")
-        if found != dict(fingerprint):
-            raise UsageError(f"The state in {str(folder)!r} belongs to another config; start the run anew.")
-        return state
     return None

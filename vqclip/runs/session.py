@@ -14,13 +14,13 @@ from vqclip.optimisation.step import Finished, Interruption, Sink
 from vqclip.outputs.frames import Frames, Videos
 from vqclip.outputs.metrics import Metrics
 from vqclip.outputs.picture import Pictures, read_latent
-from vqclip.outputs.state import Partial, State, load_state
+from vqclip.outputs.state import Partial, State
 from vqclip.outputs.video import check_video
 from vqclip.pipeline.assemble import Parts
 from vqclip.pipeline.build import build
 from vqclip.pipeline.memory_fit import Budget
 from vqclip.pipeline.plan import Plan
-from vqclip.pipeline.provenance import describe, fingerprint
+from vqclip.pipeline.provenance import describe, fingerprint, restore
 from vqclip.pipeline.run import run
 from vqclip.runs.folder import (
     RunFolder,
@@ -112,15 +112,13 @@ def go_on(
     """Continue a stopped run from its newest whole state, or from the start when it has none.
 
     Raises:
-        UsageError, ModelError: the state belongs to another config or other weights.
+        UsageError, ModelError: the state belongs to another config, other pictures or other weights.
         VqclipError: as `start`.
     """
     plan = Budget().fit(plan)
     with holding(folder):
         parts = build(plan, files)
-        state = load_state(folder.state, fingerprint(parts))
-        if state is not None:
-            parts.descent.load_state_dict(state)
+        restore(parts, folder.state)
         return _go(parts, folder, watchers, interruption)
 
 
