@@ -19,7 +19,7 @@ from vqclip.config.loader import load_config
 from vqclip.guidance.objective import Guide, Objective, Targets
 from vqclip.guidance.recipes import RECIPES
 from vqclip.hub.model_files import find_models
-from vqclip.optimisation.cuda_graphs import Recorded
+from vqclip.optimisation.cuda_graphs import ReplayedGradient
 from vqclip.optimisation.loop import Descent, differentiate, optimise
 from vqclip.optimisation.optimisers import SCHEDULES, Ema
 from vqclip.pipeline.build import build
@@ -30,7 +30,7 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 
 
 class StandIn:
-    """What `Recording` does, without a graph."""
+    """What `GradientGraph` does, without a graph."""
 
     made = 0
 
@@ -114,22 +114,22 @@ def outcome(parts: Descent, steps: int = 5) -> tuple[Tensor, list[dict[str, floa
 
 
 def test_every_step_sees_its_own_cutouts_and_noise() -> None:
-    plain, recorded = outcome(descent(differentiate)), outcome(descent(Recorded(StandIn)))  # type: ignore[arg-type]
+    plain, recorded = outcome(descent(differentiate)), outcome(descent(ReplayedGradient(StandIn)))  # type: ignore[arg-type]
     assert torch.equal(plain[0], recorded[0])
     assert plain[1] == recorded[1]
     assert StandIn.made == 1
 
 
 def test_other_parts_are_recorded_anew() -> None:
-    parts = descent(Recorded(StandIn))  # type: ignore[arg-type]
+    parts = descent(ReplayedGradient(StandIn))  # type: ignore[arg-type]
     outcome(parts, 2)
-    assert parts.lighten()
+    assert parts.reduce_memory()
     outcome(parts, 4)
     assert StandIn.made == 2
 
 
 def test_what_a_step_gave_stays_when_the_next_is_made() -> None:
-    steps = optimise(descent(Recorded(StandIn)), 2)  # type: ignore[arg-type]
+    steps = optimise(descent(ReplayedGradient(StandIn)), 2)  # type: ignore[arg-type]
     first = next(steps)
     before = first.images.clone(), first.losses["prompt"].clone()
     next(steps)
@@ -153,7 +153,7 @@ class Failing(StandIn):
 def test_a_recording_that_is_not_the_plain_step_is_given_up(
     kind: type[StandIn], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain, recorded = outcome(descent(differentiate)), outcome(descent(Recorded(kind)))  # type: ignore[arg-type]
+    plain, recorded = outcome(descent(differentiate)), outcome(descent(ReplayedGradient(kind)))  # type: ignore[arg-type]
     assert torch.equal(plain[0], recorded[0])
     assert plain[1] == recorded[1]
     assert [reason in message for message in caplog.messages] == [True]
@@ -167,13 +167,12 @@ class Full(StandIn):
         super().__init__(*arguments)
 
 
-def test_a_full_gpu_is_told_so_that_the_step_can_be_made_smaller() -> None:
-    parts = descent(Recorded(Full))  # type: ignore[arg-type]
-    before = parts.state_dict()
-    with pytest.raises(torch.OutOfMemoryError):
-        outcome(parts)
-    parts.load_state_dict(before)
-    assert torch.equal(outcome(parts)[0], outcome(descent(differentiate))[0])
+def test_a_step_for_which_the_gpu_is_full_is_recorded_anew_in_smaller_parts() -> None:
+    parts = descent(ReplayedGradient(Full))  # type: ignore[arg-type]
+    latent, seen = outcome(parts)
+    assert parts.objective.state_dict() == {"micro_batch": 3} and Full.made == 2
+    expected = outcome(descent(differentiate, micro_batch=3))
+    assert torch.equal(latent, expected[0]) and seen == expected[1]
 
 
 class Waiting(TorchDispatchMode):
@@ -208,7 +207,7 @@ def test_nothing_in_a_step_waits_for_the_gpu(tiny: TinyModels, recipe: str, prec
 @cuda
 @pytest.mark.parametrize("micro_batch", [None, 2])
 def test_a_graph_gives_the_plain_steps(micro_batch: int | None) -> None:
-    plain, recorded = (outcome(descent(how, "cuda", micro_batch), 8) for how in (differentiate, Recorded()))
+    plain, recorded = (outcome(descent(how, "cuda", micro_batch), 8) for how in (differentiate, ReplayedGradient()))
     torch.testing.assert_close(recorded[0], plain[0], atol=1e-4, rtol=1e-4)
     for one, other in zip(recorded[1], plain[1], strict=True):
         assert one == pytest.approx(other, rel=1e-4)
@@ -217,5 +216,5 @@ def test_a_graph_gives_the_plain_steps(micro_batch: int | None) -> None:
 @gpu
 @cuda
 def test_a_graph_is_recorded_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    outcome(descent(Recorded(), "cuda"), 3)
+    outcome(descent(ReplayedGradient(), "cuda"), 3)
     assert not caplog.messages

@@ -27,7 +27,7 @@ class Towards:
         loss.sum().backward()
         return {"prompt": loss.detach()}
 
-    def lighten(self) -> bool:
+    def reduce_memory(self) -> bool:
         return False
 
     def state_dict(self) -> dict[str, Any]:

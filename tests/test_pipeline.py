@@ -15,7 +15,7 @@ from vqclip.common.hashes import sha256
 from vqclip.common.runtime import Generators
 from vqclip.config.loader import config_from_dict, load_config
 from vqclip.hub.model_files import find_models
-from vqclip.models.fused_blocks import FusedEnding
+from vqclip.models.fused_vqgan import FusedDecoder
 from vqclip.models.prior import Sampling
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.state import State
@@ -84,8 +84,8 @@ def test_low_memory_gives_the_same_picture(tiny: TinyModels) -> None:
 def test_quicker_blocks_give_the_same_picture(tiny: TinyModels) -> None:
     """Up to what six steps make of rounding; the swap itself is in the networks."""
     quick, plain = (plan_of(tiny, f"runtime.accelerate={state}") for state in ("on", "off"))
-    assert isinstance(load_models(quick).vqgan.decoder, FusedEnding)
-    assert not isinstance(load_models(plain).vqgan.decoder, FusedEnding)
+    assert isinstance(load_models(quick).vqgan.decoder, FusedDecoder)
+    assert not isinstance(load_models(plain).vqgan.decoder, FusedDecoder)
     torch.testing.assert_close(outcome(quick)[0].images, outcome(plain)[0].images, rtol=0, atol=1e-3)
 
 

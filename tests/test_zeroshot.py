@@ -14,6 +14,7 @@ from PIL import Image
 
 from vqclip.common.errors import UsageError
 from vqclip.hub.clip_files import find_clip
+from vqclip.models.files import ClipFiles
 from vqclip.models.perceptor import Perceptor, load_perceptor
 from vqclip.tools.embedding import embed_files
 from vqclip.tools.zeroshot import TEMPLATES, label_vectors, parse_labels, probabilities
@@ -38,9 +39,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize("mode", ["shortest", "squash"])
 @pytest.mark.parametrize("size", [(40, 30), (30, 47), (16, 16), (9, 300), (200, 201)])
 def test_a_picture_is_seen_as_open_clips_own_transform_shows_it(
-    perceptor: Perceptor, tmp_path: Path, mode: str, size: tuple[int, int]
+    tiny: TinyModels, tmp_path: Path, mode: str, size: tuple[int, int]
 ) -> None:
-    perceptor.squash = mode == "squash"
+    weights = tiny.clip / "open_clip_model.safetensors"
+    files = ClipFiles("tiny", f"local-dir:{tiny.clip}", weights, None, {"resize_mode": mode})
+    perceptor = load_perceptor(files, torch.device("cpu"))
     given = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "interpolation": "bicubic", "resize_mode": mode}
     transform = open_clip.image_transform(perceptor.size, is_train=False, **given)
     image = Image.open(picture(tmp_path / "a.png", size)).convert("RGB")

@@ -45,7 +45,8 @@ from vqclip.guidance.recipes import RECIPES
 from vqclip.hub.clip_files import find_clip
 from vqclip.hub.vqgan_catalogue import VQGANS
 from vqclip.hub.vqgan_files import find_vqgan
-from vqclip.models.fused_blocks import accelerate
+from vqclip.models.fused_vit import fuse_vit
+from vqclip.models.fused_vqgan import fuse_vqgan
 from vqclip.models.perceptor import Perceptor, load_perceptor
 from vqclip.models.renderer import Renderer
 from vqclip.models.vqgan import VQGAN, clamp_with_grad, load_vqgan
@@ -182,8 +183,8 @@ def build(
     vqgan.encoder = nn.Identity()  # no step needs it
     tower.drop_text_tower()
     if name in PRECISIONS:
-        accelerate(vqgan)
-        accelerate(tower.model.visual, PRECISIONS[precision])
+        fuse_vqgan(vqgan)
+        fuse_vit(tower.model.visual, PRECISIONS[precision])
     views = torch.rand(work.cutouts * work.pictures, 3, tower.size, tower.size, device=device)
     target = F.normalize(torch.randn_like(tower.encode_image(views[:1]).detach()), dim=-1)
     if name == "reference":

@@ -17,13 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.guidance.recipes import Look, Recipe
+from vqclip.guidance.recipes import Erase, Jitter, Look, Recipe, Sharpen
 from vqclip.guidance.warps import Canvas, Padding
 
 REFLECTS: dict[Padding, float] = {"reflection": 1.0, "alternating": 0.5}  # how often a padding mirrors
 FILLS: tuple[Padding, ...] = ("zeros", "grey")
-SHARED = 8  # random numbers common to a picture's cutouts: 1 of mirroring, 1 of grey, 6 of the erased box
-OWN = 8  # random numbers of one cutout besides its warps': 5 of colour, 2 of sharpness, 1 of noise
 CPU_PARTS = 8  # grid_sample's parallel work on the CPU is its batch: split a few pictures' cutouts
 
 
@@ -77,12 +75,14 @@ def draw(
     `canvas.cut` only limits how small a window of the published `Square` gets: for several perceptors
     give the largest size and use the same draws for all.
     """
-    warps = max(sum(warp.randoms for warp in look.warps) for look in recipe.looks)
-    size = (count + 1, max(SHARED, OWN + warps))
+    shared = (1, 1, Erase.randoms)  # by a picture's cutouts: mirroring, grey and the erased box
+    own = (Jitter.randoms, Sharpen.randoms, 1, max(sum(warp.randoms for warp in look.warps) for look in recipe.looks))
+    size = (count + 1, max(sum(shared), sum(own)))
     u = torch.stack([torch.rand(size, generator=rng, dtype=torch.float64) for rng in rngs])
-    shared, own = u[:, :1], u[:, 1:]
+    coin, grey, erased = u[:, :1, : sum(shared)].split(shared, dim=-1)
+    colour, sharpness, noise, places = u[:, 1:, : sum(own)].split(own, dim=-1)
     depth = max(_depth(look) for look in recipe.looks)
-    looks = [_geometry(look, own[:, part, OWN:], shared, canvas, depth) for look, part in _shares(recipe.looks, count)]
+    looks = [_geometry(look, places[:, part], coin, grey, canvas, depth) for look, part in _shares(recipe.looks, count)]
     frames, mirror, fill, ground = (torch.cat(parts, dim=1) for parts in zip(*looks, strict=True))
     paddings = {warp.padding for look in recipe.looks for warp in look.warps}
     return Draws(
@@ -91,10 +91,10 @@ def draw(
         mirror=mirror if paddings & REFLECTS.keys() else None,
         fill=fill if paddings & set(FILLS) else None,
         ground=ground,
-        colour=recipe.jitter.colour(own[..., :5]) if recipe.jitter else None,
-        sharpness=recipe.sharpen.factor(own[..., 5:7]) if recipe.sharpen else None,
-        erased=recipe.erase.box(shared[..., 2:8]).expand(-1, count, -1) if recipe.erase else None,
-        noise=own[..., 7] * recipe.noise if recipe.noise else None,
+        colour=recipe.jitter.colour(colour) if recipe.jitter else None,
+        sharpness=recipe.sharpen.factor(sharpness) if recipe.sharpen else None,
+        erased=recipe.erase.box(erased).expand(-1, count, -1) if recipe.erase else None,
+        noise=noise[..., 0] * recipe.noise if recipe.noise else None,
         pooled=recipe.pooled,
     ).to(device, dtype)
 
@@ -151,7 +151,7 @@ def _depth(look: Look) -> int:
 
 
 def _geometry(
-    look: Look, u: Tensor, shared: Tensor, canvas: Canvas, depth: int
+    look: Look, u: Tensor, coin: Tensor, grey: Tensor, canvas: Canvas, depth: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return frames (N, K, depth, 3, 3), mirror and fill (N, K, depth), ground (N, K) of a look's cutouts."""
     sizes = [warp.randoms for warp in look.warps]
@@ -170,8 +170,8 @@ def _geometry(
     chances = [0.0] * (depth - len(paddings)) + [REFLECTS.get(padding, 0.0) for padding in paddings]
     fills = [False] * (depth - len(paddings)) + [padding in FILLS for padding in paddings]
     flags = (*u.shape[:2], depth)
-    mirror = (shared[..., :1] < torch.tensor(chances)).expand(flags)
-    ground = shared[..., 1] * ("grey" in paddings)
+    mirror = (coin < torch.tensor(chances)).expand(flags)
+    ground = grey[..., 0] * ("grey" in paddings)
     return torch.stack(frames, dim=2), mirror, torch.tensor(fills).expand(flags), ground.expand(flags[:2])
 
 

@@ -126,7 +126,7 @@ class Objective:
             terms["init"] = _pull_back(weight * init_loss(latent, start), latent)
         return terms
 
-    def lighten(self) -> bool:
+    def reduce_memory(self) -> bool:
         """Score half as many cutouts at once from now on; return False where it is one already."""
         if self.micro_batch == 1:
             return False

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 from vqclip.common.errors import ModelError
-from vqclip.common.images import to_tensor
 from vqclip.common.runtime import autocast
 from vqclip.models.files import ClipFiles, context_length
 
@@ -30,7 +29,7 @@ class Perceptor:
     """
 
     def __init__(self, name: str, model: Any, tokenizer: Any, precision: str = "fp32") -> None:
-        from open_clip import get_model_preprocess_cfg
+        from open_clip import get_model_preprocess_cfg, image_transform
 
         preprocess = get_model_preprocess_cfg(model)
         self.name = name
@@ -41,6 +40,9 @@ class Perceptor:
         self.size = _side(preprocess["size"])
         self.squash = preprocess.get("resize_mode") == "squash"
         self.interpolation = preprocess.get("interpolation", "bicubic")
+        self._transform = image_transform(  # its last part, from [0, 1] to mean and std, is `encode_image`'s
+            self.size, False, (0.0,) * 3, (1.0,) * 3, preprocess.get("resize_mode"), self.interpolation
+        )
         self.mean = torch.tensor(preprocess["mean"], device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocess["std"], device=self.device).view(1, 3, 1, 1)
 
@@ -75,15 +77,8 @@ class Perceptor:
         return resized[..., top : top + self.size, left : left + self.size].clamp(0, 1)
 
     def view_picture(self, image: Image.Image) -> Tensor:
-        """Resize an RGB picture of any size to (3, size, size) in [0, 1], pixel for pixel as open_clip's transform."""
-        side, resample = self.size, Image.Resampling[self.interpolation.upper()]
-        if self.squash:
-            return to_tensor(image.resize((side, side), resample))[0]
-        scale = side / min(image.size)
-        target = [max(side, int(length * scale)) for length in image.size]  # torchvision's resize rounds down
-        left, top = (round((length - side) / 2) for length in target)
-        resized = image.resize((target[0], target[1]), resample)
-        return to_tensor(resized.crop((left, top, left + side, top + side)))[0]
+        """Resize a picture of any size to (3, size, size) in [0, 1] by open_clip's own transform."""
+        return cast(Tensor, self._transform(image))
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:

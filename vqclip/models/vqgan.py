@@ -46,7 +46,7 @@ class NearestCodebook(nn.Module):
         """The codebook (n_embed, embed_dim)."""
         return self.embedding.weight
 
-    def enter(self, features: Tensor) -> Tensor:
+    def prequantise(self, features: Tensor) -> Tensor:
         """Turn the encoder's output (N, C, h, w) into a latent (N, C, h, w)."""
         return features
 
@@ -57,7 +57,7 @@ class DotProductCodebook(NearestCodebook):
     The encoder's output is compared by dot product and replaced by its entry.
     """
 
-    def enter(self, features: Tensor) -> Tensor:
+    def prequantise(self, features: Tensor) -> Tensor:
         """Turn the encoder's output (N, C, h, w) into a latent of entries (N, C, h, w)."""
         return _pick_entries(torch.einsum("nchw,kc->nkhw", features, self.entries), self.entries)
 
@@ -75,7 +75,7 @@ class GumbelCodebook(nn.Module):
         """The codebook (n_embed, embed_dim)."""
         return self.embed.weight
 
-    def enter(self, features: Tensor) -> Tensor:
+    def prequantise(self, features: Tensor) -> Tensor:
         """Turn the encoder's output (N, C, h, w) into a latent of entries (N, C, h, w)."""
         return _pick_entries(self.proj(features), self.entries)
 
@@ -143,7 +143,7 @@ class VQGAN(nn.Module):
         Sides that are not multiples of the factor lose the rest at the right and bottom. For `vq`
         the latent is continuous; for `ibq` and `gumbel` it consists of entries.
         """
-        return self.quantize.enter(self.quant_conv(self.encoder(2 * images - 1)))
+        return self.quantize.prequantise(self.quant_conv(self.encoder(2 * images - 1)))
 
     def codes(self, latent: Tensor) -> Tensor:
         """Return the index (N, h, w) of the entry nearest to each vector of a latent (N, C, h, w)."""

@@ -2,6 +2,8 @@
 
 At W1 (256 x 256, 32 cutouts) a GPU needs a few milliseconds for the arithmetic and longer for the launches. The numbers
 that differ from step to step, cutouts and noise, are drawn outside and copied to where the recording reads them.
+(`torch.cuda.make_graphed_callables` records one forward and one backward pass of a module; a step here is a forward
+pass with a backward pass for every micro-batch and one through the decoder.)
 """
 
 import logging
@@ -23,7 +25,7 @@ Render = Callable[[Tensor], Tensor]
 Outcome = tuple[dict[str, Tensor], Tensor]
 
 
-class Recording:
+class GradientGraph:
     """One latent's gradient, recorded for the shapes of the `views` given; they are where the recording reads from."""
 
     def __init__(self, latent: Tensor, render: Render, objective: Objective, views: list[Any]) -> None:
@@ -61,16 +63,16 @@ def _aside(plain: Callable[[], Outcome], latent: Tensor) -> Tensor:
     return expected
 
 
-class Recorded:
-    """`loop.differentiate` by a recording, made at the first step and again when the objective's parts change.
+class ReplayedGradient:
+    """`loop.differentiate` by a graph, recorded at the first step and again when the objective's parts change.
 
     The first replay is compared with the plain gradient. Where recording fails or differs, the steps stay plain, and a
     warning says so.
     """
 
-    def __init__(self, record: Callable[[Tensor, Render, Objective, list[Any]], Recording] = Recording) -> None:
+    def __init__(self, record: Callable[[Tensor, Render, Objective, list[Any]], GradientGraph] = GradientGraph) -> None:
         self._record = record
-        self._recording: Recording | None = None
+        self._graph: GradientGraph | None = None
         self._parts: dict[str, Any] = {}
         self._plain = False
 
@@ -78,26 +80,26 @@ class Recorded:
         """Leave the gradient on the latent; return losses and pictures."""
         if self._plain:
             return differentiate(latent, render, objective)
-        recording = self._recording
-        if recording is None or self._parts != objective.state_dict():
+        graph = self._graph
+        if graph is None or self._parts != objective.state_dict():
             with torch.no_grad():
                 views = objective.draw(render(latent))
-            recording = self._try(latent, render, objective, views)
-            if recording is None:
+            graph = self._try(latent, render, objective, views)
+            if graph is None:
                 latent.grad = None
                 return differentiate(latent, render, lambda images, leaf: objective.score(images, leaf, views))
         else:
-            recording.replay(objective.draw(recording.images))
-        latent.grad = recording.grad
-        return {term: loss.clone() for term, loss in recording.losses.items()}, recording.images.clone()
+            graph.replay(objective.draw(graph.images))
+        latent.grad = graph.grad
+        return {term: loss.clone() for term, loss in graph.losses.items()}, graph.images.clone()
 
-    def _try(self, latent: Tensor, render: Render, objective: Objective, views: list[Any]) -> Recording | None:
+    def _try(self, latent: Tensor, render: Render, objective: Objective, views: list[Any]) -> GradientGraph | None:
         """Record and replay once; return None, and give up for good, where that fails or is not the plain gradient."""
-        self._recording = None  # its memory is free for the next
+        self._graph = None  # its memory is free for the next
         try:
-            recording = self._record(latent, render, objective, views)
-            recording.replay(views)
-            difference = float((recording.grad - recording.expected).norm() / recording.expected.norm())
+            graph = self._record(latent, render, objective, views)
+            graph.replay(views)
+            difference = float((graph.grad - graph.expected).norm() / graph.expected.norm())
             reason = "" if difference <= TOLERANCE else f"its gradient differs by {difference:.0%}"
         except torch.OutOfMemoryError:
             raise
@@ -107,5 +109,5 @@ class Recorded:
             self._plain = True
             log.warning("The step cannot be recorded as a CUDA graph (%s); it runs as it is, slower.", reason)
             return None
-        self._recording, self._parts = recording, objective.state_dict()
-        return recording
+        self._graph, self._parts = graph, objective.state_dict()
+        return graph

@@ -1,8 +1,10 @@
 """The optimisation: descend on a latent so that its picture fits the objective.
 
-It knows only callables. Stop by leaving the `for`; go on by passing a state that a `Step` gave.
+It knows only callables. Stop by leaving the `for`; go on by passing a state that a `Step` gave. A step that went wrong
+is tried again, in smaller steps or with less memory; it is noticed before the latent moves, so little is to be undone.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +13,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from vqclip.common.errors import NumericsError
 from vqclip.optimisation.step import Step
+
+log = logging.getLogger(__name__)
+
+RETRIES = 2
+"""How often a run's step size is halved before it is given up."""
 
 
 class Objective(Protocol):
@@ -26,11 +34,11 @@ class Objective(Protocol):
     def score(self, images: Tensor, latent: Tensor, views: list[Any]) -> dict[str, Tensor]:
         """Do as `__call__` with numbers that `draw` returned."""
 
-    def lighten(self) -> bool:
+    def reduce_memory(self) -> bool:
         """Need less memory from now on, for the same gradient; return False if that cannot be."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Copy what `lighten` changes, as it decides the rounding."""
+        """Copy what `reduce_memory` changes, as it decides the rounding."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put a copied state back, unless it needs more memory than this objective may use."""
@@ -90,9 +98,9 @@ class Descent:
 
     `latent` is the leaf (N, C, h, w) that `optimiser` updates. `render` decodes it to (N, 3, H, W) in
     [0, 1]. `bounds` are the lowest and highest value per channel, (1, C, 1, 1) each, which the latent
-    is clamped to after every update. `schedule` maps progress in [0, 1] to a factor of `lr`. `lighten_render`
-    makes `render` need less memory for the same gradient, and returns False if that cannot be. `differentiate` may be
-    replaced by what does the same faster.
+    is clamped to after every update. `schedule` maps progress in [0, 1] to a factor of `lr`. `reduce_render_memory`
+    makes `render` need less for the same gradient, and returns False if that cannot be. `differentiate` may be replaced
+    by what does the same faster.
     """
 
     latent: Tensor
@@ -105,7 +113,7 @@ class Descent:
     bounds: tuple[Tensor, Tensor]
     streams: Streams
     number: int = 0
-    lighten_render: Callable[[], bool] = lambda: False
+    reduce_render_memory: Callable[[], bool] = lambda: False
     differentiate: Differentiate = differentiate
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,9 +138,9 @@ class Descent:
         self.streams.load_state_dict(state["streams"])
         self.objective.load_state_dict(state["objective"])
 
-    def lighten(self) -> bool:
+    def reduce_memory(self) -> bool:
         """Need less memory from now on, for the same gradient up to rounding; return False if that cannot be."""
-        return self.objective.lighten() or self.lighten_render()
+        return self.objective.reduce_memory() or self.reduce_render_memory()
 
     def start_from(self, latent: Tensor, number: int) -> None:
         """Take this latent (N, C, h, w) as the result of `number` updates; the optimiser knows nothing of them."""
@@ -146,9 +154,38 @@ class Descent:
 
 
 def optimise(descent: Descent, total: int) -> Iterator[Step]:
-    """Update until `total` updates are done, yielding a `Step` after each."""
+    """Update until `total` updates are done, yielding a `Step` after each.
+
+    A step that gives NaN or infinity is tried again with other draws and half the step size. One for which a GPU's
+    memory is too small is tried again as it was, with half the objective's micro-batch, and at last with less of the
+    decoder kept: that changes only the rounding.
+
+    Raises:
+        NumericsError: a step gives NaN or infinity also after RETRIES halvings; the latent stands before it.
+        torch.OutOfMemoryError: the memory is too small even so.
+    """
+    halvings = 0
     while descent.number < total:
-        losses, images = _update(descent, total)
+        number, streams = descent.number + 1, descent.streams.state_dict()  # nothing else changes before the update
+        descent.optimiser.zero_grad(set_to_none=True)
+        try:
+            losses, images = descent.differentiate(descent.latent, descent.render, descent.objective)
+        except torch.OutOfMemoryError:
+            if not descent.reduce_memory():
+                raise
+            log.warning("The GPU's memory is too small for this step; trying it in smaller parts.")
+            descent.streams.load_state_dict(streams)
+            continue
+        if wrong := _not_finite(losses, descent.latent.grad):
+            if halvings == RETRIES:
+                raise NumericsError(
+                    f"The {wrong} became NaN or infinite at step {number}, also with a smaller step size; lower "
+                    "optimise.lr or the weight."
+                )
+            log.warning("The %s became NaN or infinite at step %d; trying with half the step size.", wrong, number)
+            halvings, descent.lr = halvings + 1, descent.lr / 2
+            continue
+        _update(descent, total)
         yield Step(
             number=descent.number,
             total=total,
@@ -159,17 +196,24 @@ def optimise(descent: Descent, total: int) -> Iterator[Step]:
         )
 
 
-def _update(descent: Descent, total: int) -> tuple[dict[str, Tensor], Tensor]:
+def _not_finite(losses: Mapping[str, Tensor], gradient: Tensor | None) -> str | None:
+    """What is NaN or infinite: `loss 'tv'` or `gradient`; None if nothing is. The device is waited for once."""
+    values = {f"loss {term!r}": loss for term, loss in losses.items()}
+    if gradient is not None:
+        values["gradient"] = gradient
+    finite = torch.stack([torch.isfinite(value).all() for value in values.values()]).tolist() if values else []
+    return next((name for name, fine in zip(values, finite, strict=True) if not fine), None)
+
+
+@torch.no_grad()
+def _update(descent: Descent, total: int) -> None:
+    """Move the latent by its gradient."""
     for group in descent.optimiser.param_groups:
         group["lr"] = descent.lr * descent.schedule(descent.number / total)
-    descent.optimiser.zero_grad(set_to_none=True)
-    losses, images = descent.differentiate(descent.latent, descent.render, descent.objective)
     descent.optimiser.step()
-    with torch.no_grad():
-        descent.latent.clamp_(*descent.bounds)
-        descent.average.update(descent.latent)
+    descent.latent.clamp_(*descent.bounds)
+    descent.average.update(descent.latent)
     descent.number += 1
-    return losses, images
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from vqclip.models.prior import Sampling
 from vqclip.models.provenance import ModelHashes
 from vqclip.models.renderer import Renderer
 from vqclip.models.rerank import Proposer, best_proposals
-from vqclip.optimisation.cuda_graphs import Recorded
+from vqclip.optimisation.cuda_graphs import ReplayedGradient
 from vqclip.optimisation.loop import Descent, differentiate
 from vqclip.optimisation.optimisers import SCHEDULES, Ema, make_optimiser
 from vqclip.optimisation.start import Start, first_latent
@@ -94,8 +94,8 @@ def _descent(plan: Plan, models: Models, start: Tensor, targets: Sequence[Target
         average=Ema(config.optimise.ema),
         bounds=models.vqgan.bounds,
         streams=streams,
-        lighten_render=renderer.lighten,
-        differentiate=Recorded() if device.type == "cuda" and config.runtime.accelerate else differentiate,
+        reduce_render_memory=renderer.reduce_memory,
+        differentiate=ReplayedGradient() if device.type == "cuda" and config.runtime.accelerate else differentiate,
     )
 
 

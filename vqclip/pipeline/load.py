@@ -8,7 +8,8 @@ from vqclip.common.allocator import keep_freed_memory, worth_keeping
 from vqclip.common.hashes import known_sha256
 from vqclip.common.runtime import PRECISIONS
 from vqclip.models.files import ModelFiles
-from vqclip.models.fused_blocks import accelerate
+from vqclip.models.fused_vit import fuse_vit
+from vqclip.models.fused_vqgan import fuse_vqgan
 from vqclip.models.perceptor import Perceptor, load_perceptor
 from vqclip.models.provenance import ModelHash, ModelHashes
 from vqclip.models.rerank import Proposer, load_proposer
@@ -44,9 +45,9 @@ def load_models(plan: Plan, files: ModelFiles) -> Models:
         if runtime.accelerate:
             if worth_keeping(precision, runtime.low_memory):
                 keep_freed_memory()
-            accelerate(vqgan)
+            fuse_vqgan(vqgan)
             for perceptor in perceptors:
-                accelerate(perceptor.model.visual, PRECISIONS[precision])
+                fuse_vit(perceptor.model.visual, PRECISIONS[precision])
         proposer = load_proposer(files.prior, vqgan, precision) if files.prior else None
         return Models(vqgan, perceptors, proposer, hashes_of(files))
 

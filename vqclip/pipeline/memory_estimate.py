@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from vqclip.common.runtime import PRECISIONS
 from vqclip.hub.clip_files import clip_architecture
 from vqclip.hub.vqgan_files import vqgan_sizes
-from vqclip.models.fused_blocks import accelerate
+from vqclip.models.fused_vit import fuse_vit
+from vqclip.models.fused_vqgan import fuse_vqgan
 from vqclip.models.gradient_checkpointing import blocks, checkpointed
 from vqclip.models.perceptor import Perceptor, quiet_open_clip
 from vqclip.models.vqgan import VQGAN
@@ -20,7 +21,7 @@ LIBRARIES = 900 * 2**20
 """Resident size of the command with torch, open_clip and what they compile, measured on x86-64 Linux."""
 
 BACK = 7 / 4
-"""What a backward pass needs at its peak over what was kept for it: gradients on the way back, and gaps in the heap;
+"""What a backward pass needs at its peak over what was kept for it: gradients, and gaps in the heap;
 measured from 128 to 512 pixels, in fp32 and bf16, with the embedded models and with published sizes."""
 
 PRIOR = 100 * 2**20
@@ -30,9 +31,10 @@ META = torch.device("meta")
 
 
 def estimate_memory(plan: Plan) -> int:
-    """Estimate the peak of one step in bytes: libraries, weights, what the decoder keeps, the largest way back.
+    """Estimate the peak of one step in bytes: libraries, weights, what the decoder keeps, the largest backward pass.
 
-    The decoder's tensors stay while one micro-batch of cutouts after the other is scored, then comes its own way back.
+    The decoder's tensors stay while one micro-batch of cutouts after the other is scored, then comes its own
+    backward pass.
 
     Raises:
         UsageError, ModelError: a model that is not known, or a local file that is damaged.
@@ -42,20 +44,20 @@ def estimate_memory(plan: Plan) -> int:
         vqgan = VQGAN(sizes)
         weights = _bytes(vqgan)
         if plan.config.runtime.accelerate:
-            accelerate(vqgan)
+            fuse_vqgan(vqgan)
         vqgan.to(dtype)
         shape = (len(plan.pictures), sizes.embed_dim, plan.height // sizes.factor, plan.width // sizes.factor)
         latent = torch.empty(shape, dtype=dtype, requires_grad=True)
     if plan.config.runtime.low_memory:
         kept, block = _kept_lightly(vqgan, latent)
-        ways_back = [BACK * block]
+        passes = [BACK * block]
     else:
         kept = _kept(lambda: vqgan.decode(latent))
-        ways_back = [(BACK - 1) * kept]
+        passes = [(BACK - 1) * kept]
     towers = [_tower(spec, plan) for spec in plan.config.perceptors]
     weights += sum(weight for weight, _ in towers)
-    ways_back += [BACK * views for _, views in towers]
-    return LIBRARIES + weights + kept + int(max(ways_back)) + (PRIOR if plan.config.init.kind == "prior" else 0)
+    passes += [BACK * views for _, views in towers]
+    return LIBRARIES + weights + kept + int(max(passes)) + (PRIOR if plan.config.init.kind == "prior" else 0)
 
 
 def _tower(spec: str, plan: Plan) -> tuple[int, int]:
@@ -68,7 +70,7 @@ def _tower(spec: str, plan: Plan) -> tuple[int, int]:
             spec, open_clip.create_model(clip_architecture(spec), load_weights=False, device=META), None
         )
         if plan.config.runtime.accelerate:
-            accelerate(perceptor.model.visual)
+            fuse_vit(perceptor.model.visual)
         weights = _bytes(perceptor.model)
         perceptor.model.to(dtype)
         count = len(plan.pictures) * (plan.config.cutouts.micro_batch or plan.config.cutouts.count)
@@ -81,14 +83,14 @@ def _kept_lightly(vqgan: VQGAN, latent: Tensor) -> tuple[int, int]:
     """What a checkpointed decoder keeps, and what its largest block does when it is computed again."""
     inputs: list[tuple[nn.Module, tuple[Any, ...]]] = []
     hooks = [
-        block.register_forward_pre_hook(lambda block, given: inputs.append((block, given)))
-        for block in blocks(vqgan.decoder)
+        block.register_forward_pre_hook(lambda block, given: inputs.append((block, given))) for block in blocks(vqgan)
     ]
-    with checkpointed(vqgan.decoder):
-        kept = _kept(lambda: vqgan.decode(latent))
+    vqgan.decode(latent)
     for hook in hooks:
         hook.remove()
-    return kept, max(_kept(partial(block, *given)) for block, given in inputs)
+    return _kept(lambda: checkpointed(vqgan).decode(latent)), max(
+        _kept(partial(block, *given)) for block, given in inputs
+    )
 
 
 def _kept(forward: Callable[[], Tensor]) -> int:

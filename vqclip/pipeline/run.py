@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from vqclip.guidance.objective import similarity
-from vqclip.optimisation.recovery import finite_steps
+from vqclip.optimisation.loop import optimise
 from vqclip.optimisation.step import Finished, Sink
 from vqclip.pipeline.assemble import Parts
 from vqclip.pipeline.machine import computing
@@ -24,7 +24,7 @@ def run(parts: Parts, sinks: Sequence[Sink] = (), interrupted: Callable[[], bool
     """
     began = time.monotonic()
     with _closing(sinks), computing(parts.plan):
-        for step in finite_steps(parts.descent, parts.plan.config.optimise.steps):
+        for step in optimise(parts.descent, parts.plan.config.optimise.steps):
             for sink in sinks:
                 sink.step(step)
             if interrupted() and step.number < step.total:

@@ -13,17 +13,16 @@ from tiny_vqgan import NARROW
 from torch import Tensor, nn
 
 from vqclip.common.runtime import autocast
-from vqclip.models.fused_blocks import (
-    FirstTokenBlock,
+from vqclip.models import fused_vqgan
+from vqclip.models.fused_vit import FirstTokenBlock, PatchLinear, PlainAttention, fold_quick_gelu, fuse_vit
+from vqclip.models.fused_vqgan import (
     FoldedUpsample,
-    FusedEnding,
+    FusedDecoder,
     FusedResnetBlock,
-    PatchLinear,
-    PlainAttention,
     _normalise,
     _normalise_on_cpu,
-    accelerate,
-    fold_quick_gelu,
+    _NormSilu,
+    fuse_vqgan,
 )
 from vqclip.models.vqgan import VQGAN
 
@@ -92,6 +91,24 @@ def test_normalisation_is_the_same_on_every_device(dtype: torch.dtype) -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=bound)
 
 
+@pytest.mark.parametrize("normalise", [_normalise, _normalise_on_cpu])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_small_deviation_beside_a_large_mean_is_not_lost(
+    dtype: torch.dtype, normalise: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mean 100, deviation 0.1, against plain mathematics in double precision on the same (rounded) numbers."""
+    monkeypatch.setattr(fused_vqgan, "_normalise_on_cpu", normalise)
+    x = (0.1 * numbers(2, 64, 24, 24) + 100).to(dtype, memory_format=torch.channels_last)
+    weight, bias = (numbers(64, seed=seed) for seed in (1, 2))
+    exact = torch.nn.GroupNorm(32, 64, 1e-6, dtype=torch.float64)
+    exact.weight, exact.bias = nn.Parameter(weight.double()), nn.Parameter(bias.double())
+    ours = result(lambda x: _NormSilu.apply(x, weight, bias, 32, 1e-6), x)
+    expected = result(lambda x: torch.nn.functional.silu(exact(x)), x.double())
+    for one, other in zip(ours, expected, strict=True):
+        error = (one.detach().double() - other.detach()).norm() / other.detach().norm()
+        assert float(error) < (1e-4 if dtype == torch.float32 else 0.02)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
 def test_upsample(size: tuple[int, int]) -> None:
     plain = shaken(Upsample(6, with_conv=True))
@@ -100,13 +117,15 @@ def test_upsample(size: tuple[int, int]) -> None:
 
 def test_end_of_the_decoder() -> None:
     plain = shaken(Decoder(**NARROW.ddconfig()))
-    equal = FusedEnding(copy.deepcopy(plain))
+    equal = FusedDecoder(copy.deepcopy(plain))
     assert_equal(plain, equal, numbers(2, NARROW.z_channels, 3, 4))
 
 
 def test_quick_gelu() -> None:
     plain = shaken(nn.Sequential(nn.Linear(6, 20), QuickGELU(), nn.Linear(20, 6)))
-    assert_equal(plain, fold_quick_gelu(copy.deepcopy(plain)), 3 * numbers(50, 6))
+    equal = copy.deepcopy(plain)
+    fold_quick_gelu(equal)
+    assert_equal(plain, equal, 3 * numbers(50, 6))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -146,7 +165,7 @@ def tower(name: str) -> nn.Module:
 def test_image_tower(name: str) -> None:
     plain = tower(name)
     equal = copy.deepcopy(plain)
-    accelerate(equal)
+    fuse_vit(equal)
     swapped = {type(module) for module in equal.modules()}
     assert name == "RN50" or ({PatchLinear, PlainAttention, nn.SiLU} <= swapped and QuickGELU not in swapped)
     assert_equal(plain, equal, numbers(2, 3, 64, 64))
@@ -155,8 +174,8 @@ def test_image_tower(name: str) -> None:
 def test_vqgan() -> None:
     plain = shaken(VQGAN(NARROW))
     equal = copy.deepcopy(plain)
-    accelerate(equal)
-    assert {FusedResnetBlock, FoldedUpsample, FusedEnding} <= {type(module) for module in equal.modules()}
+    fuse_vqgan(equal)
+    assert {FusedResnetBlock, FoldedUpsample, FusedDecoder} <= {type(module) for module in equal.modules()}
     assert_equal(plain.decode, equal.decode, numbers(2, NARROW.embed_dim, 4, 4))
     picture = numbers(1, 3, 32, 32).sigmoid()
     torch.testing.assert_close(plain.encode(picture), equal.encode(picture), rtol=1e-4, atol=1e-5)
@@ -176,7 +195,7 @@ def test_vqgan() -> None:
 def test_the_last_block_ends_early_only_where_one_token_is_read(changes: dict[str, Any], early: bool) -> None:
     plain = shaken(VisionTransformer(32, 8, 24, 2, 3, 4.0, output_dim=16, **changes))
     equal = copy.deepcopy(plain)
-    accelerate(equal)
+    fuse_vit(equal)
     assert (FirstTokenBlock in {type(module) for module in equal.modules()}) is early
 
     def first(network: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -191,7 +210,7 @@ def test_a_pooler_that_attends_to_something_else_stays_as_it_is() -> None:
     holder = nn.Sequential(pooler)
     x = numbers(2, 7, 24)
     before = holder(x)
-    accelerate(holder)
+    fuse_vit(holder)
     torch.testing.assert_close(holder(x), before)
 
 
@@ -200,7 +219,7 @@ def test_bf16_stays_as_near_as_autocast_of_the_plain_tower(name: str) -> None:
     """The angle between a vector in bf16 and in fp32, by both ways: ours is not more than half as large again."""
     plain = tower(name)
     equal = copy.deepcopy(plain)
-    accelerate(equal, torch.bfloat16)
+    fuse_vit(equal, torch.bfloat16)
     x = numbers(4, 3, 64, 64)
     exact = plain(x)
     with autocast(CPU, "bf16"):
