@@ -1,17 +1,26 @@
 """Pictures given by users: every odd kind has the colour that its definition says, every bad one a sentence."""
 
+import contextlib
+import os
 import re
 import struct
+import subprocess
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from vqclip.common import images
 from vqclip.common.errors import UsageError
-from vqclip.common.images import fit, open_image, to_image, to_tensor
+from vqclip.common.images import FORMATS, check_side, fit, open_image, to_image, to_tensor
+from vqclip.common.remarks import quiet_pillow
 
 GREY = (128, 128, 128)
 
@@ -190,3 +199,166 @@ def test_fit_crops_the_middle_to_the_aspect() -> None:
 def test_the_sentence_names_the_file() -> None:
     with pytest.raises(UsageError, match=re.escape("'[red] ${x}.png'")):
         open_image("[red] ${x}.png")
+
+
+# Depths that Pillow itself turns black or white
+
+
+def depth_ramp(dtype: type, top: float) -> np.ndarray:
+    return np.linspace(0, top, 256).reshape(16, 16).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top"),
+    [
+        *((np.uint16, top) for top in (1023, 4095, 65535)),
+        *((np.int32, top) for top in (255, 4095, 65535)),
+        *((np.float32, top) for top in (1.0, 255.0, 65535.0)),
+    ],
+)
+def test_deep_tiffs_keep_their_greys(dtype: type, top: float) -> None:
+    """12 bits in 16 came out black, 32-bit and float ones white, and both ranked high in every search."""
+    image = open_image(saved(Image.fromarray(depth_ramp(dtype, top)), "a.tif"))
+    assert np.abs(np.asarray(image)[..., 0].astype(int) - np.arange(256).reshape(16, 16)).max() <= 1
+
+
+@pytest.mark.parametrize("values", [[-1000.0, 0.0, 1000.0], [0.0, 1e6, 2e6], [0.0, 1.0, 2.0]])
+def test_values_of_no_usual_depth_are_scaled_by_their_range(values: list[float]) -> None:
+    image = open_image(saved(Image.fromarray(np.array([values], np.float32)), "a.tif"))
+    assert np.abs(np.asarray(image)[0, :, 0].astype(int) - [0, 128, 255]).max() <= 1
+
+
+def test_what_the_file_calls_white_is_white() -> None:
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    tags = ImageFileDirectory_v2()
+    tags[281] = 50_000
+    image = open_image(saved(Image.fromarray(np.array([[0, 25_000, 50_000]], np.uint16)), "a.tif", tiffinfo=tags))
+    assert [image.getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+
+
+@pytest.mark.parametrize("fill", [np.nan, np.inf, -np.inf, 0.0, 7.5, -3.0])
+def test_a_flat_float_picture_is_some_grey(fill: float) -> None:
+    colour(saved(Image.fromarray(np.full((2, 2), fill, np.float32)), "a.tif"))
+
+
+# What Pillow would do with more than we mean
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.eps", "x.jpg"])
+def test_a_format_that_starts_programs_is_no_image(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow starts Ghostscript for an EPS, whatever the file is called."""
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
+    Path(name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) run showpage\n%%EOF\n")
+    with pytest.raises(UsageError, match="is not an image"):
+        open_image(name)
+
+
+def test_every_format_we_mean_is_one_of_pillows() -> None:
+    Image.init()
+    assert set(FORMATS) <= set(Image.OPEN)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tif", "jp2", "ppm", "avif"])
+def test_the_formats_we_mean_are_read(suffix: str) -> None:
+    noise(f"a.{suffix}")
+    assert open_image(f"a.{suffix}").size == (64, 64)
+
+
+def test_a_pipe_is_no_image_and_is_not_waited_for() -> None:
+    os.mkfifo("pipe.png")
+    with pytest.raises(UsageError, match="it is no regular file"):
+        open_image("pipe.png")
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_a_heic_photograph_is_called_one(brand: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(100))
+    monkeypatch.setattr(images, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"is a HEIC photograph.*pip install 'vqclip\[heic\]'"):
+        open_image("a.jpg")
+
+
+def test_a_heic_photograph_is_read_with_its_package() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.new("RGB", (64, 48), (200, 30, 40))).save("a.heic", quality=95)
+    image = open_image("a.heic")
+    assert image.size == (64, 48) and np.abs(np.array(image.getpixel((30, 20))) - (200, 30, 40)).max() < 12
+    Path("cut.heic").write_bytes(Path("a.heic").read_bytes()[:200])
+    with pytest.raises(UsageError):
+        open_image("cut.heic")
+
+
+@pytest.mark.parametrize("size", [(251, 1), (1, 251), (10**8, 1), (9 * 10**7, 1)])
+def test_a_strip_is_refused_before_decoding(size: tuple[int, int]) -> None:
+    """Resized by its short side, its long one would need a hundred times its memory."""
+    Path("strip.png").write_bytes(png(*size, 8, 2, b""))
+    with pytest.raises(UsageError, match="a side may be 250 times the other"):
+        open_image("strip.png")
+
+
+def test_a_side_that_a_format_cannot_hold_is_refused() -> None:
+    check_side(Path("a.webp"), (16_383, 10))
+    check_side(Path("a.png"), (70_000, 10))
+    for name, size in (("a.webp", (16_384, 10)), ("a.JPG", (10, 65_536))):
+        with pytest.raises(UsageError, match=r"cannot hold .* choose \.png"):
+            check_side(Path(name), size)
+
+
+EXIFS = (
+    b"",
+    b"MM",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*" + b"\xff" * 40,
+    b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\xff\xff\xff\x7f",
+)
+
+
+@pytest.mark.parametrize("exif", EXIFS)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_an_odd_exif_does_not_hide_a_whole_picture(exif: bytes, suffix: str) -> None:
+    path = saved(Image.new("RGB", (8, 8), (255, 255, 255)), f"a.{suffix}", exif=b"Exif\0\0" + exif)
+    assert colour(path) == (255, 255, 255)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=80), st.integers(0, 65535), st.integers(0, 12), st.integers(0, 2**32 - 1))
+def test_any_exif_leaves_the_picture(rest: bytes, tag: int, kind: int, count: int) -> None:
+    entry = struct.pack("<HHHII", 1, 0x0112, kind, count, tag) + rest
+    saved(Image.new("RGB", (8, 8), "white"), "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0" + entry)
+    assert open_image("a.jpg").size == (8, 8)
+
+
+SEEDS = ("png", "jpg", "webp", "gif", "bmp", "tif", "ppm", "jp2")
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(SEEDS), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 7)), min_size=1, max_size=4))
+def test_any_damage_is_a_picture_or_a_sentence(suffix: str, flips: list[tuple[int, int]]) -> None:
+    seed = Path(f"seed.{suffix}")
+    if not seed.exists():
+        saved(Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)), str(seed))
+    data = bytearray(seed.read_bytes())
+    for place, bit in flips:
+        data[place % len(data)] ^= 1 << bit
+    Path("damaged").write_bytes(data)
+    with contextlib.suppress(UsageError):
+        assert open_image("damaged").mode == "RGB"
+
+
+def test_pillows_remarks_are_kept_off_the_screen() -> None:
+    """In several reader threads, where catching them one by one is not safe."""
+    Path("a.tif").write_bytes(noise("whole.tif")[:-3000])
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("error")
+        quiet_pillow()
+        with ThreadPoolExecutor(4) as pool:
+            for error in pool.map(lambda _: _why("a.tif"), range(40)):
+                assert "truncated" in error or "damaged" in error
+
+
+def _why(path: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        open_image(path)
+    return str(caught.value)

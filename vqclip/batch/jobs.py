@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from vqclip.common.errors import UsageError, VqclipError
-from vqclip.common.images import SUFFIXES
+from vqclip.common.images import SUFFIXES, check_side
 from vqclip.config.loader import ConfigReader
-from vqclip.config.schema import SEED_LIMIT, Config
+from vqclip.config.schema import SEED_LIMIT, Config, parse_size
 from vqclip.pipeline.plan import DRAWN_SEEDS
 
 FIELDS = ("prompt", "seed", "size", "steps", "config", "count", "init_image", "image_prompts", "output", "set")
@@ -155,6 +155,8 @@ def _expand(row: object, base: Base, reader: ConfigReader, count: int, seed: int
         if first + pictures > SEED_LIMIT:
             raise UsageError(f"seed {first} is too large for {pictures} pictures.")
         config = _config(facts, base, reader)
+        if output:
+            check_side(Path(output), parse_size(config.size))
     except VqclipError as error:
         yield _failed(row, str(error), int(error.code))
         return

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from vqclip.batch.jobs import Job
 from vqclip.batch.retry import Retries
 from vqclip.batch.work import JobResult, Worker
+from vqclip.common.remarks import quiet_pillow
 from vqclip.hub.access import Access
 
 POLL = 0.5
@@ -158,6 +159,7 @@ def _work(
         from vqclip.common.runtime import set_threads
 
         set_threads(threads)
+    quiet_pillow()
     worker = Worker(access, states)
     while True:
         try:

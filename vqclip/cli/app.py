@@ -24,6 +24,7 @@ from vqclip.cli import (
 )
 from vqclip.cli.console import Console
 from vqclip.common.errors import ExitCode, VqclipError
+from vqclip.common.remarks import quiet_pillow
 
 SELDOM = (50_000, 50, 50)
 """When Python looks for cyclic garbage: every 50,000 new objects, not every 700. Importing torch and open_clip makes a
@@ -74,6 +75,7 @@ def main() -> None:
     `VQCLIP_DEBUG=1` shows the traceback instead.
     """
     gc.set_threshold(*SELDOM)
+    quiet_pillow()
     try:
         code = app(standalone_mode=False) or ExitCode.DONE
     except BrokenPipeError:

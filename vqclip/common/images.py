@@ -1,8 +1,14 @@
 """Pictures in and out: whatever a user has becomes RGB in [0, 1], and tensors become 8-bit pictures."""
 
 import contextlib
-import warnings
+import errno
+import logging
+import os
+import stat
+import struct
+import zlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,58 +19,202 @@ from torch import Tensor
 
 from vqclip.common.errors import UsageError
 
+log = logging.getLogger(__name__)
+
+READING = 2
+"""Counts up whenever `open_image` gives other pixels for the same file, so that what was made of them is not reused."""
+
 PIXEL_LIMIT = 100_000_000
+ASPECT_LIMIT = 250
+"""How many times the shorter side the longer one may be: what resizes a strip's short side makes the long one huge."""
+
 MID_GREY = (128, 128, 128)
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+LARGEST_SIDES = {"WEBP": 16_383, "JPEG": 65_535}
+"""Pixels that a side may have in each format, where that is fewer than anybody draws (WebP's RFC 9649, ITU-T T.81)."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""Formats that are read, whatever the file is called. Pillow knows more, some of which start programs (EPS) or open
+other files."""
+
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+"""What stands in bytes 8 to 12 of a phone's HEIC or HEIF (ISO/IEC 23008-12)."""
+
+LEVELS = {255: "8 bits", 1023: "10 bits", 4095: "12 bits", 65_535: "16 bits"}
+"""Brightest values of the usual depths."""
+
+DAMAGE = (
+    ValueError,
+    SyntaxError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's decoders raise on damaged files, beside OSError."""
 
 
 def open_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.Image:
-    """Read a picture as RGB, upright, alpha laid over mid-grey, 16-bit scaled to 8; `name` is what errors call it.
+    """Read a picture as RGB, upright, alpha laid over mid-grey, deeper ones scaled to 8 bits; `name` is what errors
+    call it.
 
     Raises:
-        UsageError: missing, unreadable, truncated, not a picture, or over 100 megapixels.
+        UsageError: missing, no regular file, unreadable, truncated, not a picture, over 100 megapixels, or a strip.
     """
     with opening(source, name) as image:
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(_upright(image), name or str(source))
 
 
 @contextlib.contextmanager
 def opening(source: Path | str | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
-    """Open a picture without decoding it yet; Pillow's remarks inside the block are kept quiet.
+    """Open a picture without decoding it yet.
 
     Raises:
         UsageError: as `open_image`, for what Pillow raises inside the block too.
     """
-    path = name or source
+    called = repr(name or str(source))
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(source) as image:
+        with _regular(source) as file, Image.open(file, formats=_formats(file, called)) as image:
             width, height = image.size
             if width * height > PIXEL_LIMIT:
+                raise UsageError(f"The image {called} has {width}x{height} pixels; at most 100 megapixels are read.")
+            if max(width, height) > ASPECT_LIMIT * min(width, height):
                 raise UsageError(
-                    f"The image {str(path)!r} has {width}x{height} pixels; at most 100 megapixels are read."
+                    f"The image {called} has {width}x{height} pixels; a side may be {ASPECT_LIMIT} times the other."
                 )
             yield image
     except UnidentifiedImageError as error:
-        raise UsageError(f"{str(path)!r} is not an image that can be read (PNG, JPEG, WebP, …).") from error
+        raise UsageError(f"{called} is not an image that can be read (PNG, JPEG, WebP, …).") from error
     except Image.DecompressionBombError as error:
-        raise UsageError(f"The image {str(path)!r} is too large; at most 100 megapixels are read.") from error
+        raise UsageError(f"The image {called} is too large; at most 100 megapixels are read.") from error
     except OSError as error:
         reason = error.strerror or "the file is damaged or truncated"
-        raise UsageError(f"Cannot read the image {str(path)!r}: {reason}.") from error
-    except (ValueError, SyntaxError, EOFError, RuntimeError) as error:  # Pillow's decoders raise any of them
-        raise UsageError(f"Cannot read the image {str(path)!r}: the file is damaged.") from error
+        raise UsageError(f"Cannot read the image {called}: {reason}.") from error
+    except DAMAGE as error:
+        raise UsageError(f"Cannot read the image {called}: the file is damaged.") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits a channel; Pillow's own conversion would clip at 255
-        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).round().astype(np.uint8))
-    if image.mode == "F":
-        image = Image.fromarray((np.nan_to_num(np.asarray(image)).clip(0, 1) * 255).round().astype(np.uint8))
+def check_side(path: Path, size: tuple[int, int]) -> None:
+    """Refuse a picture of `size` (width, height) that the format of `path` cannot hold.
+
+    Raises:
+        UsageError: a side is too long for it.
+    """
+    limit = LARGEST_SIDES.get(SUFFIXES.get(path.suffix.lower(), ""))
+    if limit is not None and max(size) > limit:
+        raise UsageError(
+            f"{str(path)!r} cannot hold {size[0]}x{size[1]} pixels: a {path.suffix} has sides of at most {limit:,}; "
+            "choose .png."
+        )
+
+
+@contextlib.contextmanager
+def _regular(source: Path | str | BinaryIO) -> Iterator[BinaryIO]:
+    """Open a regular file; a pipe, which may never have an end, is not waited for."""
+    if not isinstance(source, Path | str):
+        yield source
+        return
+    handle = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        kind = os.fstat(handle).st_mode
+        if not stat.S_ISREG(kind):
+            raise OSError(0, os.strerror(errno.EISDIR) if stat.S_ISDIR(kind) else "it is no regular file")
+        yield file
+
+
+def _formats(file: BinaryIO, called: str) -> tuple[str, ...]:
+    """The formats to try: HEIF where the file is one and its package is here, else FORMATS."""
+    head = file.read(12)
+    file.seek(0)
+    if head[4:8] != b"ftyp" or head[8:] not in HEIF_BRANDS:
+        return FORMATS
+    if find_spec("pillow_heif") is None:
+        raise UsageError(f"{called} is a HEIC photograph, which needs another package: pip install 'vqclip[heic]'.")
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    return ("HEIF",)
+
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation ─▶ what makes the picture upright (CIPA DC-008, table 6)."""
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF says; an EXIF that cannot be read says nothing (Pillow's `exif_transpose` rewrites it
+    whole, and fails)."""
+    image.load()
+    try:
+        turn = TURNS.get(image.getexif().get(0x0112, 1))
+    except (OSError, *DAMAGE):
+        turn = None
+    return image if turn is None else _turned(image, turn)
+
+
+def _turned(image: Image.Image, turn: Image.Transpose) -> Image.Image:
+    turned = image.transpose(turn)
+    turned.format = image.format  # `transpose` forgets what the values mean
+    turned.tag_v2 = getattr(image, "tag_v2", {})  # type: ignore[attr-defined]
+    return turned
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):  # Pillow's own conversion would clip at 255
+        image = Image.fromarray(_eight_bits(image, name))
     if not image.has_transparency_data:
         return image.convert("RGB")
     picture = image.convert("RGBA")
     ground = Image.new("RGBA", picture.size, (*MID_GREY, 255))
     return Image.alpha_composite(ground, picture).convert("RGB")
+
+
+def _eight_bits(image: Image.Image, name: str) -> np.ndarray:
+    """Scale deep grey values (H, W) to 0…255: by what the file says, else by the least usual depth that holds them,
+    else by their own range.
+
+    PNG and PNM files are scaled to 16 bits by their definitions. Floats between 0 and 1 are taken as they are, and have
+    a depth only where they use half of it.
+    """
+    values = np.asarray(image).astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    bottom, top = 0.0, _stated_top(image)
+    if top is None and low >= 0:
+        depths = [1, *(depth for depth in LEVELS if high > depth / 2)] if image.mode == "F" else list(LEVELS)
+        top = next((float(depth) for depth in depths if high <= depth), None)
+        if top not in (None, 1.0, 65_535.0) and high > 0:
+            log.warning("The values of %r end at %g: taken as %s.", name, high, LEVELS[int(top)])
+    if top is None or not bottom <= low <= high <= top:
+        bottom, top = low, high
+        log.warning("The values of %r lie between %g and %g: scaled from black to white.", name, low, high)
+    scaled = (np.nan_to_num(values, nan=bottom, posinf=top, neginf=bottom) - bottom) / ((top - bottom) or 1) * 255
+    return scaled.clip(0, 255).round().astype(np.uint8)
+
+
+def _stated_top(image: Image.Image) -> float | None:
+    """The value that a file calls white: a PNG or PNM always, a TIFF by MaxSampleValue or SMaxSampleValue."""
+    if image.format in ("PNG", "PPM") and image.mode != "F":
+        return 65_535.0
+    tags = getattr(image, "tag_v2", {})
+    for tag in (281, 341):  # TIFF 6.0, pages 36 and 80
+        stated = tags.get(tag)
+        stated = stated[0] if isinstance(stated, tuple) and stated else stated
+        if isinstance(stated, int | float) and 0 < stated < float("inf"):
+            return float(stated)
+    return None
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Tensor:

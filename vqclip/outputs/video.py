@@ -58,7 +58,7 @@ def _write_with_pillow(part: Path, frames: Sequence[Path], kind: str) -> None:
 
 
 def _open(path: Path) -> Image.Image:
-    with Image.open(path) as image:
+    with Image.open(path, formats=("PNG",)) as image:
         return image.convert("RGB")
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from vqclip.common.errors import UsageError, VqclipError
 from vqclip.common.files import write_text, writing
+from vqclip.common.images import check_side
 from vqclip.config.loader import load_config, to_yaml
-from vqclip.config.schema import Config
+from vqclip.config.schema import Config, parse_size
 from vqclip.models.files import ModelFiles
 from vqclip.optimisation.step import Finished, Interruption, Sink
 from vqclip.outputs.frames import Frames, Videos
@@ -49,6 +50,8 @@ def folder_for(plan: Plan) -> RunFolder:
     folder = locate_run(output.path, len(plan.pictures), slug(first.prompt, first.seed))
     if output.video:
         check_video(output.video)
+    for image in folder.images[:1]:
+        check_side(image, parse_size(plan.config.size))
     check_free(folder, folder.videos(output.video) if output.video else [], output.overwrite)
     return folder
 
