@@ -112,7 +112,7 @@ def test_settings_of_a_job(base: Base) -> None:
         ({"prompt": "a", "output": "C:a.png"}, "leaves the folder"),
         ({"prompt": "a", "output": "a.txt"}, "is no picture"),
         ({"prompt": "a", "output": ".a.png"}, "hidden"),
-        ({"prompt": "a", "output": "a.webp", "size": "16x16400"}, "cannot hold 16x16400"),
+        ({"prompt": "a", "output": "a.webp", "size": "16x16384"}, "cannot hold 16x16384"),
         ({"prompt": "a", "output": ".thumbs/a.png"}, "hidden"),
         ({"prompt": "a", "output": "a" * 300 + ".png"}, "too long"),
         ({"prompt": "a", "output": "a\ud800.png"}, "half a character"),

@@ -164,7 +164,7 @@ BAD = {
     "truncated checkpoint": (["a", "--set", "vqgan.file=torn.safetensors"], 3),
     "published model absent": (["a", "-c", "imagenet-16384"], 3),
     "perceptor absent": (["a", "--set", "perceptors=[ViT-B-32:openai]"], 3),
-    "too wide for a WebP": (["a", "--size", "16400x16", "-o", "wide.webp"], 2),
+    "too wide for a WebP": (["a", "--size", "16384x16", "-o", "wide.webp"], 2),
     "output under a file": (["a", "-o", "page.html/x.png"], 6),
     "NaN": (["a", "--set", "losses.tv=1e39"], 7),
 }
