@@ -1,26 +1,34 @@
 """The index of a folder: right after every kind of change, and exact in what it finds."""
 
+import errno
 import json
+import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from command import Command
-from conftest import TinyModels
+from conftest import TinyModels, save_tiny_clip
+from filelock import Timeout
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.errors import Interrupted, UsageError
 from vqclip.common.hashes import Stamp
 from vqclip.common.paths import cache_dir
 from vqclip.hub.clip_files import find_clip
 from vqclip.models.perceptor import Perceptor, load_perceptor
+from vqclip.tools.embedding import embed_files
 from vqclip.tools.search import find, query_vector
-from vqclip.tools.search_index import Index, index_file, read_index, update_index, write_index
+from vqclip.tools.search_index import Index, index_file, read_index, search_dir, update_index, write_index
 
 
 def picture(path: Path, seed: int) -> Path:
@@ -47,12 +55,12 @@ class Looks:
 
     def __init__(self, folder: Path, perceptor: Perceptor, tiny: TinyModels) -> None:
         self.folder, self.perceptor = folder, perceptor
-        self.weights = tiny.clip / "open_clip_model.safetensors"
-        self.file = index_file(folder, self.weights)
+        self.files = find_clip(str(tiny.clip))
+        self.file = index_file(folder, perceptor, self.files)
 
-    def __call__(self) -> tuple[Index, int]:
+    def __call__(self, **options: Any) -> tuple[Index, int]:
         seen = [0]
-        index = update_index(self.folder, self.perceptor, self.weights, lambda done, total: seen.append(done))
+        index = update_index(self.folder, self.perceptor, self.files, lambda done, total: seen.append(done), **options)
         return index, seen[-1]
 
 
@@ -105,7 +113,7 @@ def test_a_damaged_index_is_made_anew(looks: Looks, damage: str) -> None:
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 0xFF
     looks.file.write_bytes(
-        {"cut": content[:-40], "flip": bytes(flipped), "empty": b"", "text": b"hello", "other": other.read_bytes()}[
+        {"cut": content[:-400], "flip": bytes(flipped), "empty": b"", "text": b"hello", "other": other.read_bytes()}[
             damage
         ]
     )
@@ -122,21 +130,175 @@ def test_an_interrupted_first_run_loses_little(looks: Looks, monkeypatch: pytest
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        update_index(looks.folder, looks.perceptor, looks.weights, stop)
+        update_index(looks.folder, looks.perceptor, looks.files, stop)
     index, seen = looks()
     assert seen == 1 and len(index.names) == 6
 
 
-def test_another_model_has_another_index(folder: Path, tiny: TinyModels, tmp_path: Path) -> None:
-    copy = tmp_path / "other.safetensors"
-    copy.write_bytes((tiny.clip / "open_clip_model.safetensors").read_bytes() + b" ")
-    assert index_file(folder, copy) != index_file(folder, tiny.clip / "open_clip_model.safetensors")
+@pytest.mark.parametrize("change", ["weights", "preprocessing", "precision", "reading"])
+def test_whatever_a_vector_depends_on_has_an_index_of_its_own(
+    folder: Path, tiny: TinyModels, tmp_path: Path, looks: Looks, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another `open_clip_config.json` beside the same weights gave the first model's hits, digit for digit."""
+    looks()
+    shutil.copytree(tiny.clip, tmp_path / "clip")
+    if change == "weights":
+        save_tiny_clip(tmp_path / "other", seed=1)
+        shutil.copy(tmp_path / "other" / "open_clip_model.safetensors", tmp_path / "clip")
+    if change == "preprocessing":
+        path = tmp_path / "clip" / "open_clip_config.json"
+        config = json.loads(path.read_text())
+        config["preprocess_cfg"] |= {"mean": [0.1, 0.2, 0.3], "interpolation": "bilinear"}
+        path.write_text(json.dumps(config))
+    if change == "reading":
+        monkeypatch.setattr("vqclip.tools.search_index.READING", 1000)
+    files = find_clip(str(tmp_path / "clip"))
+    perceptor = load_perceptor(files, torch.device("cpu"), "bf16" if change == "precision" else "fp32")
+    assert index_file(folder, perceptor, files) != looks.file
+    index = update_index(folder, perceptor, files)
+    (_, expected), *_ = embed_files(perceptor, [folder / index.names[0]])
+    np.testing.assert_allclose(index.vectors[0], expected, atol=1e-6)
 
 
-def test_a_cache_that_cannot_be_written_is_named(looks: Looks) -> None:
+def test_search_and_score_agree(run: Command, folder: Path, tiny: TinyModels) -> None:
+    words = ("-m", str(tiny.clip), "--json")
+    found = [json.loads(line) for line in run("search", str(folder), "a cat", *words).stdout.splitlines()]
+    scored = [json.loads(line) for line in run("score", str(folder), "-p", "a cat", *words).stdout.splitlines()]
+    assert {hit["path"]: hit["score"] for hit in found} == {each["path"]: each["cosine"] for each in scored}
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(looks: Looks, warned: pytest.LogCaptureFixture) -> None:
     cache_dir().write_text("a file where the folder should be")
-    with pytest.raises(OutputError, match="Cannot write"):
+    index, seen = looks()
+    assert seen == len(index.names) == 6
+    assert "Cannot write" in warned.text and "looked at again next time" in warned.text
+
+
+def test_a_full_disk_gives_the_answer_and_one_warning(
+    looks: Looks, warned: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("vqclip.tools.search_index.SAVE_EVERY", 2)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    index, seen = looks()
+    assert seen == len(index.names) == 6 and warned.text.count("No space left on device") == 1
+
+
+def test_a_current_index_in_a_cache_that_is_read_only_is_used(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks()
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("vqclip.tools.search_index.write_bytes", forbidden)
+    monkeypatch.setattr("vqclip.common.locks.FileLock.acquire", forbidden)
+    assert looks()[1] == 0
+
+
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("vqclip"), "propagate", True)
+    return caplog
+
+
+def test_the_person_is_told_what_is_waited_for_and_can_end_it(
+    looks: Looks, warned: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks.file.parent.mkdir(parents=True)
+    waits = []
+
+    def held(lock: object, timeout: float) -> None:
+        waits.append(timeout)
+        if len(waits) == 3:
+            raise Interrupted("Stopped.", 2)  # what the signal's handler raises
+        raise Timeout("held")
+
+    monkeypatch.setattr("vqclip.common.locks.FileLock.acquire", held)
+    with pytest.raises(Interrupted):
         looks()
+    assert warned.text.count("Another vqclip indexes") == 1 and max(waits) <= 1
+
+
+def test_a_subfolder_takes_over_what_is_known_of_the_folder_above(looks: Looks, folder: Path) -> None:
+    whole, _ = looks()
+    (folder / "sub" / "new.png").write_bytes((folder / "0.png").read_bytes())
+    seen = [0]
+    below = update_index(folder / "sub", looks.perceptor, looks.files, lambda done, total: seen.append(done))
+    assert seen[-1] == 1 and sorted(below.names) == ["1.png", "3.png", "5.png", "new.png"]
+    for name in ("1.png", "3.png", "5.png"):
+        expected = whole.vectors[whole.names.index(f"sub/{name}")]
+        np.testing.assert_array_equal(below.vectors[below.names.index(name)], expected)
+
+
+def test_what_is_excluded_is_not_looked_at_and_what_is_known_is_kept(looks: Looks) -> None:
+    index, seen = looks(exclude=["sub"])
+    assert seen == 3 and sorted(index.names) == ["0.png", "2.png", "4.png"]
+    index, seen = looks()
+    assert seen == 3 and len(index.names) == 6
+    index, seen = looks(exclude=["sub/*"])
+    assert seen == 0 and len(index.names) == 6
+    hits = find(index, looks.folder, torch.from_numpy(index.vectors[0]), 10, ["sub/*"])
+    assert sorted(hit.path.name for hit in hits) == ["0.png", "2.png", "4.png"]
+
+
+def test_indexes_are_listed_and_forgotten(run: Command, folder: Path, tiny: TinyModels) -> None:
+    assert run("search", "--list-indexes").stdout == ""
+    assert run("search", str(folder), "a cat", "-m", str(tiny.clip)).code == 0
+    (search_dir() / "0123456789abcdef.npz").write_bytes(b"an older one")
+    lines = run("search", "--list-indexes").stdout.splitlines()
+    assert len(lines) == 2 and "unknown folder" in lines[0] and str(folder) in lines[1] and "6 pictures" in lines[1]
+    events = [json.loads(line) for line in run("search", "--list-indexes", "--json").stdout.splitlines()]
+    assert [(event["folder"], event["pictures"]) for event in events] == [("", 0), (str(folder), 6)]
+    shutil.rmtree(folder)
+    done = run("search", str(folder), "--forget")
+    assert done.code == 0 and "forgotten" in done.stdout
+    assert len(run("search", "--list-indexes").stdout.splitlines()) == 1
+    assert run("search", str(folder), "--forget").code == 2
+    assert run("search", ".").code == 2
+
+
+def test_equal_scores_are_cut_in_the_order_of_their_names() -> None:
+    """`-k 3` of eight equal files gave p5, p6, p7."""
+    vectors = np.tile(np.array([[1.0, 0.0]], np.float32), (8, 1))
+    index = Index([f"p{number}.png" for number in reversed(range(8))], [Stamp(0, 0)] * 8, vectors)
+    hits = find(index, Path(), torch.tensor([1.0, 0.0]), 3)
+    assert [hit.path.name for hit in hits] == ["p0.png", "p1.png", "p2.png"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=3))
+def test_any_flipped_bit_of_an_index_is_noticed(tmp_path: Path, flips: list[tuple[float, int]]) -> None:
+    """Flips leaked numpy's and tokenize's own exceptions, or were believed."""
+    seed = tmp_path / "seed.npz"
+    if not seed.exists():
+        vectors = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+        refused = {"n.txt": (Stamp(1, 2), "no picture")}
+        write_index(seed, Index(["a", "b", "c"], [Stamp(1, 2)] * 3, vectors, refused, "/photos", "embedded"))
+    content = bytearray(seed.read_bytes())
+    for place, bit in flips:
+        content[int(place * len(content))] ^= 1 << bit
+    (tmp_path / "flipped.npz").write_bytes(content)
+    index, whole = read_index(tmp_path / "flipped.npz"), read_index(seed)
+    assert not index.names or (index.names == whole.names and np.array_equal(index.vectors, whole.vectors))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    facts=st.binary(max_size=30)
+    | st.fixed_dictionaries(
+        {"names": st.lists(st.text(max_size=3) | st.integers(), max_size=2), "refused": st.just({}) | st.integers()},
+        optional={"stamps": st.lists(st.lists(st.integers() | st.text(max_size=2), max_size=3), max_size=2)},
+    ),
+    shape=st.sampled_from([(0, 0), (2,), (1, 3), (2, 4), (1, 1, 1)]),
+    kind=st.sampled_from([np.float32, np.float64, np.int8, np.complex64]),
+)
+def test_an_index_with_foreign_content_is_empty_or_whole(tmp_path: Path, facts: Any, shape: Any, kind: Any) -> None:
+    packed = facts if isinstance(facts, bytes) else json.dumps(facts).encode()
+    np.savez(tmp_path / "x.npz", facts=np.frombuffer(packed, np.uint8), vectors=np.ones(shape, kind))
+    index = read_index(tmp_path / "x.npz")
+    assert len(index.names) == len(index.stamps) == len(index.vectors)
 
 
 def test_two_processes_share_an_index(looks: Looks, folder: Path, tiny: TinyModels) -> None:

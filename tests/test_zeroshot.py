@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from vqclip.hub.clip_files import find_clip
 from vqclip.models.files import ClipFiles
 from vqclip.models.perceptor import Perceptor, load_perceptor
 from vqclip.tools.embedding import embed_files
-from vqclip.tools.zeroshot import TEMPLATES, label_vectors, parse_labels, probabilities
+from vqclip.tools.zeroshot import TEMPLATES, fill, label_vectors, parse_labels, probabilities
 
 
 @pytest.fixture
@@ -128,9 +129,55 @@ def test_a_list_on_standard_input(
     run: Command, tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = picture(tmp_path / "a b.png")
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{good}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{good}\n".encode())))
     done = run("score", "-", "-p", "a cat", "-m", str(tiny.clip))
     assert done.code == 0 and str(good) in done.stdout
+
+
+def test_a_list_holds_any_name_in_any_locale(
+    run: Command, tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that are not UTF-8 or hold a line break; zero bytes end names that may hold anything."""
+    names = [os.fsdecode(b"caf\xe9.png"), "two\nlines.png"]
+    for name in names:
+        picture(tmp_path / "plain.png").rename(tmp_path / name)
+    for ending, option, wanted in ((b"\n", (), names[:1]), (b"\0", ("-0",), names)):
+        listed = b"".join(os.fsencode(tmp_path / name) + ending for name in wanted)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed), "ascii", errors="strict"))
+        done = run("score", "-", *option, "-p", "a cat", "-m", str(tiny.clip), "--json")
+        assert done.code == 0, done.stderr
+        assert len(done.stdout.splitlines()) == len(wanted)
+
+
+def test_what_a_folder_holds_besides_is_told(run: Command, tiny: TinyModels, tmp_path: Path) -> None:
+    """A named pipe in a folder made `score` wait for ever."""
+    (tmp_path / "f" / "raw").mkdir(parents=True)
+    picture(tmp_path / "f" / "good.png")
+    os.mkfifo(tmp_path / "f" / "pipe.png")
+    (tmp_path / "f" / "round").symlink_to(tmp_path / "f")
+    picture(tmp_path / "f" / "raw" / "other.png")
+    for words in (
+        ("score", str(tmp_path / "f"), "-p", "a cat"),
+        ("classify", str(tmp_path / "f"), "-l", "cat,dog"),
+        ("search", str(tmp_path / "f"), "a cat"),
+    ):
+        done = run(*words, "-m", str(tiny.clip), "--exclude", "raw")
+        assert done.code == 0 and len(done.stdout.splitlines()) == 1, done
+        assert "Left out 1 (no regular file): " in done.stderr and "pipe.png" in done.stderr
+        assert "Left out 1 (a second way to a folder that was looked into): " in done.stderr
+
+
+def test_every_hole_of_a_template_is_filled() -> None:
+    assert fill("a {} beside another {}, a {}", "apple") == "an apple beside another apple, an apple"
+    assert fill("data {}", "{}") == "data {}"
+
+
+def test_labels_are_read_as_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(b"\xef\xbb\xbfcat\r\n# a note\ndog\n")
+    assert parse_labels([f"@{path}"]) == ["cat", "dog"]
+    with pytest.raises(UsageError, match=r"Cannot read the labels in 'gone\.txt': No such file"):
+        parse_labels(["@gone.txt"])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.looking import Images, Model, given_images, load_clip, vectors_of
+from vqclip.cli.looking import Exclude, Images, Model, Null, given_images, load_clip, vectors_of
 from vqclip.cli.options import Device, Json, Offline, Pull, Quiet, Threads, Verbose
 from vqclip.hub.access import choose_access
 
@@ -20,6 +20,8 @@ def classify(
         list[str] | None, typer.Option(metavar="TEXT", help='E.g. "a photo of a {}"; repeat it to average several.')
     ] = None,
     top: Annotated[int, typer.Option("-k", "--top", min=1, help="Labels shown for each picture.")] = 1,
+    exclude: Exclude = None,
+    null: Null = False,
     perceptor: Model = "embedded",
     device: Device = None,
     threads: Threads = None,
@@ -38,7 +40,7 @@ def classify(
     with Interrupts("Stopped."):
         from vqclip.tools.zeroshot import TEMPLATES, label_vectors, parse_labels, probabilities
 
-        labels, given = parse_labels(label), given_images(images)
+        labels, given = parse_labels(label), given_images(console, images, null, exclude)
         model, _ = load_clip(perceptor, device, threads, access)
         classes = label_vectors(model, labels, template or TEMPLATES).cpu()
         for path, vector in vectors_of(console, model, given):

@@ -1,5 +1,6 @@
 """What score, classify and search share: the perceptor, the pictures given, and what is said of the bad ones."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vqclip.cli.console import Console
 from vqclip.common.errors import UsageError
+from vqclip.common.text import read_limited
 from vqclip.hub.access import Access
 
 if TYPE_CHECKING:
@@ -18,13 +20,19 @@ if TYPE_CHECKING:
 
     from vqclip.models.files import ClipFiles
     from vqclip.models.perceptor import Perceptor
-    from vqclip.tools.inputs import Given
+    from vqclip.tools.inputs import Given, Skip
 
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns, or - for a list on standard input.")
 ]
 Model = Annotated[
     str, typer.Option("-m", "--perceptor", metavar="SPEC", help="The CLIP model, as in a config's perceptors.")
+]
+
+Null = Annotated[bool, typer.Option("-0", "--null", help="The list on standard input ends names by zero bytes.")]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Leave out of folders what has such a name or path; repeat it."),
 ]
 
 SHOWN = 10
@@ -90,8 +98,27 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def given_images(words: Sequence[str]) -> "list[Given]":
-    """The files behind the arguments."""
-    from vqclip.tools.inputs import gather
+def given_images(console: Console, words: Sequence[str], null: bool, exclude: Sequence[str] | None) -> "list[Given]":
+    """The files behind the arguments; what a folder holds besides is told."""
+    from vqclip.tools.inputs import STDIN, gather
 
-    return gather(words, sys.stdin if "-" in words else ())
+    with telling_left_out(console) as skip:
+        return gather(words, _listed(null) if STDIN in words else (), exclude or (), skip)
+
+
+def _listed(null: bool) -> list[str]:
+    """The paths on standard input, a line each or ended by a zero byte each; a name may hold any other bytes."""
+    data = read_limited(sys.stdin.buffer, "the list on standard input")
+    lines = data.split(b"\0") if null else [line.rstrip(b"\r\n") for line in data.split(b"\n")]
+    return [os.fsdecode(line) for line in lines if (line if null else line.strip())]
+
+
+@contextmanager
+def telling_left_out(console: Console) -> "Iterator[Skip]":
+    """Gives what is told of files left out; at the end the person learns how many there were, why, and some names."""
+    left_out: dict[str, list[Path]] = {}
+    yield lambda path, why: left_out.setdefault(why, []).append(path)
+    for why, paths in left_out.items():
+        shown = paths if console.verbose else paths[:3]
+        more = ", …" if len(shown) < len(paths) else ""
+        console.say(f"Left out {len(paths)} ({why}): {', '.join(map(str, shown))}{more}")

@@ -6,7 +6,7 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.looking import Images, Model, given_images, load_clip, vectors_of
+from vqclip.cli.looking import Exclude, Images, Model, Null, given_images, load_clip, vectors_of
 from vqclip.cli.options import Device, Json, Offline, Pull, Quiet, Threads, Verbose
 from vqclip.hub.access import choose_access
 
@@ -14,6 +14,8 @@ from vqclip.hub.access import choose_access
 def score(
     images: Images,
     prompt: Annotated[list[str], typer.Option("-p", "--prompt", help="A text; repeat it to compare several.")],
+    exclude: Exclude = None,
+    null: Null = False,
     perceptor: Model = "embedded",
     device: Device = None,
     threads: Threads = None,
@@ -32,7 +34,7 @@ def score(
     with Interrupts("Stopped."):
         from vqclip.tools.zeroshot import probabilities
 
-        given = given_images(images)
+        given = given_images(console, images, null, exclude)
         model, _ = load_clip(perceptor, device, threads, access)
         texts = model.encode_text(prompt).cpu()
         alone = len(prompt) == 1 and model.bias is None  # a softmax over one text says nothing

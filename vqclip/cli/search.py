@@ -1,5 +1,6 @@
 """vqclip search: find pictures in a folder by a text or by another picture."""
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,9 +9,10 @@ import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.looking import Model, counting, load_clip, tell_skipped
+from vqclip.cli.looking import Exclude, Model, counting, load_clip, tell_skipped, telling_left_out
 from vqclip.cli.options import Device, Json, Offline, Overwrite, Preview, Pull, Quiet, Threads, Verbose
 from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.paths import is_folder, is_there
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -20,12 +22,38 @@ THUMBNAIL = 160  # pixels of a picture's side on the sheet
 COLUMNS = 32  # character cells of a picture in the terminal
 
 
+def _list_indexes(wanted: bool) -> None:
+    """Show what the cache knows of folders."""
+    if not wanted:
+        return
+    from vqclip.tools.search_cache import stored_indexes
+
+    console = Console(as_json="--json" in sys.argv[1:])
+    for index in stored_indexes():
+        facts = {"folder": index.folder, "model": index.model, "pictures": index.pictures, "bytes": index.bytes}
+        about = f"{index.model}  {index.pictures} pictures, {index.bytes / 1e6:.1f} MB"
+        event = {"event": "index", "path": str(index.path), **facts}
+        console.result(f"{index.folder or 'unknown folder'}  {about}", event)
+    raise typer.Exit
+
+
+ListIndexes = Annotated[
+    bool,
+    typer.Option("--list-indexes", callback=_list_indexes, is_eager=True, help="Show which folders the cache knows."),
+]
+
+
 def search(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to look, subfolders too.")],
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="A text, or a picture to find similar ones of.")],
+    query: Annotated[
+        str | None, typer.Argument(metavar="QUERY", help="A text, or a picture to find similar ones of.")
+    ] = None,
     top: Annotated[int, typer.Option("-k", "--top", min=1, help="How many to show.")] = 10,
     grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a sheet of what was found.")] = None,
     preview: Preview = None,
+    exclude: Exclude = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Only delete what the cache knows of FOLDER.")] = False,
+    list_indexes: ListIndexes = False,
     perceptor: Model = "embedded",
     device: Device = None,
     threads: Threads = None,
@@ -41,7 +69,12 @@ def search(
     The folder's embeddings are kept in the cache; only new and changed files are looked at.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    if forget:
+        _forget(console, folder)
+        return
     access = choose_access(pull, offline)
+    if query is None:
+        raise UsageError("Say what to look for: vqclip search FOLDER QUERY, where QUERY is a text or a picture.")
     _check(folder, grid, overwrite)
     with Interrupts("Stopped; what was indexed is kept."):
         from vqclip.tools.search import find, query_vector
@@ -49,11 +82,11 @@ def search(
 
         model, files = load_clip(perceptor, device, threads, access)
         vector = query_vector(model, query)
-        with counting(console, "indexing") as count:
-            index = update_index(folder, model, files.weights, count)
+        with telling_left_out(console) as skip, counting(console, "indexing") as count:
+            index = update_index(folder, model, files, count, exclude or (), skip)
         tell_skipped(console, [why for _, why in index.refused.values()])
         began = time.monotonic()
-        hits = find(index, folder, vector, top)
+        hits = find(index, folder, vector, top, exclude or ())
         spent = time.monotonic() - began
         for hit in hits:
             event = {"event": "hit", "path": str(hit.path), "score": round(hit.score, 4)}
@@ -65,15 +98,26 @@ def search(
             _show(console, hits)
 
 
+def _forget(console: Console, folder: Path) -> None:
+    from vqclip.tools.search_cache import forget_folder
+
+    gone = forget_folder(folder)
+    if not gone:
+        raise UsageError(f"The cache knows nothing of {str(folder)!r}; see vqclip search --list-indexes.")
+    for index in gone:
+        line = f"{index.folder}  {index.model}: forgotten, {index.bytes / 1e6:.1f} MB freed"
+        console.result(line, {"event": "forgotten", "path": str(index.path), "bytes": index.bytes})
+
+
 def _check(folder: Path, grid: Path | None, overwrite: bool) -> None:
     """Find out what is wrong before anything is loaded."""
     from vqclip.common.images import SUFFIXES
 
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UsageError(f"{str(folder)!r} is not a folder to search in.")
     if grid and grid.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--grid {str(grid)!r} is no picture; it ends in {', '.join(SUFFIXES)}.")
-    if grid and grid.exists() and not overwrite:
+    if grid and is_there(grid) and not overwrite:
         raise OutputError(f"{str(grid)!r} is there already: choose another --grid, or add --overwrite.")
 
 

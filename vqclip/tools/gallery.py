@@ -6,7 +6,6 @@ moved or served as it is.
 
 import contextlib
 import html
-import json
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -20,12 +19,11 @@ from PIL import Image
 from vqclip.common.errors import OutputError, UsageError
 from vqclip.common.files import replacing, write_text
 from vqclip.common.images import SUFFIXES, open_image
+from vqclip.common.paths import is_file, is_there
+from vqclip.common.text import parse_json
 from vqclip.outputs.picture import read_metadata
-from vqclip.tools.inputs import walk
+from vqclip.tools.inputs import PAGE, THUMBS, is_page, walk
 
-PAGE = "index.html"
-THUMBS = "thumbs"
-MARK = '<meta name="generator" content="vqclip">'
 SIDE = 256  # pixels of a small copy's longer side
 CURVE_SIZE = (120, 28)  # pixels of a loss curve
 
@@ -52,7 +50,7 @@ def write_gallery(folder: Path, *, overwrite: bool = False) -> Path:
         OutputError: the page cannot be written, or another page than ours is there and `overwrite` is off.
     """
     place = folder / PAGE
-    if not overwrite and place.is_file() and MARK not in place.read_text("utf-8", errors="replace"):
+    if not overwrite and is_there(place) and not is_page(place):
         raise OutputError(f"{str(place)!r} is there already, and not a page of vqclip's; move it, or add --overwrite.")
     found = list(find_entries(folder))
     if not found:
@@ -78,10 +76,11 @@ def find_entries(folder: Path) -> Iterator[Entry]:
 
 def _batch_results(folder: Path) -> list[Entry]:
     results: dict[str, dict[str, Any]] = {}
+    path = folder / "results.jsonl"
     with contextlib.suppress(OSError):
-        for line in (folder / "results.jsonl").read_text("utf-8", errors="replace").split("\n"):
+        for line in path.read_text("utf-8", errors="replace").split("\n") if is_file(path) else ():
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                row = json.loads(line)
+                row = parse_json(line)
                 results[str(row["id"])] = row
     return [entry for row in results.values() if (entry := _result_entry(folder, row))]
 

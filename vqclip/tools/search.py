@@ -1,15 +1,17 @@
 """Searching a folder of pictures by a text or by another picture."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
-from vqclip.common.paths import is_there
+from vqclip.common.paths import is_file
 from vqclip.models.perceptor import Perceptor
 from vqclip.tools.embedding import embed_files
+from vqclip.tools.inputs import is_excluded
 from vqclip.tools.search_index import Index
 
 PICTURE_SUFFIXES = frozenset(
@@ -31,7 +33,7 @@ def query_vector(perceptor: Perceptor, query: str) -> Tensor:
     Raises:
         UsageError: a missing file with a picture's suffix, a file that is no picture, or an empty text.
     """
-    if is_there(query) and Path(query).is_file():
+    if is_file(query):
         ((_, found),) = embed_files(perceptor, [Path(query)])
         if isinstance(found, UsageError):
             raise found
@@ -43,14 +45,20 @@ def query_vector(perceptor: Perceptor, query: str) -> Tensor:
     return perceptor.encode_text([query])[0].cpu()
 
 
-def find(index: Index, folder: Path, query: Tensor, top: int) -> list[Hit]:
+def find(index: Index, folder: Path, query: Tensor, top: int, exclude: Sequence[str] = ()) -> list[Hit]:
     """Return the `top` pictures of an index of `folder` nearest to a unit vector (D,), best first.
 
-    Exact: every picture is compared. Equal scores keep the order of their names.
+    Exact: every picture is compared, but those excluded, as `inputs.walk` says. Equal scores keep the order of their
+    names.
     """
-    if not index.names:
+    scores = torch.from_numpy(index.vectors) @ query.float() if index.names else torch.zeros(0)
+    names = enumerate(index.names) if exclude else ()
+    left_out = [number for number, name in names if is_excluded(PurePath(name), exclude)]
+    scores[left_out] = -torch.inf
+    top = min(top, len(scores) - len(left_out))
+    if top == 0:
         return []
-    scores = torch.from_numpy(index.vectors) @ query.float()
-    best = scores.topk(min(top, len(scores))).indices.tolist()
+    last = scores.topk(top).values[-1]  # of equal scores at the end, `topk` takes any
+    best = (scores >= last).nonzero().flatten().tolist()
     order = sorted(best, key=lambda number: (-float(scores[number]), index.names[number]))
-    return [Hit(folder / index.names[number], float(scores[number])) for number in order]
+    return [Hit(folder / index.names[number], float(scores[number])) for number in order[:top]]

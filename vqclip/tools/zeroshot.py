@@ -4,6 +4,7 @@ Zero-shot classification as in Radford et al. 2021 (https://arxiv.org/abs/2103.0
 is the mean of its captions' over several templates.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
+from vqclip.common.text import read_text
 from vqclip.models.perceptor import Perceptor
 
 TEMPLATES = ("a {}", "a picture of a {}", "an illustration of a {}", "a photo of a {}")
@@ -39,19 +41,18 @@ def label_vectors(perceptor: Perceptor, labels: Sequence[str], templates: Sequen
     for template in templates:
         if HOLE not in template:
             raise UsageError(f"The template {template!r} has no {HOLE} where the label goes.")
-    captions = [_fill(template, label) for label in labels for template in templates]
+    captions = [fill(template, label) for label in labels for template in templates]
     vectors = torch.cat(
         [perceptor.encode_text(captions[start : start + 256]) for start in range(0, len(captions), 256)]
     )
     return F.normalize(vectors.unflatten(0, (len(labels), len(templates))).mean(1), dim=-1)
 
 
-def _fill(template: str, label: str) -> str:
-    """Put the label into the hole, and `an` for `a` before a vowel."""
-    before, _, after = template.partition(HOLE)
-    if before.split()[-1:] == ["a"] and label[:1].lower() in "aeiou":
-        before = before.rstrip() + "n "
-    return f"{before}{label}{after}"
+def fill(template: str, label: str) -> str:
+    """Put the label into every hole, and `an` for `a` before a vowel."""
+    if label[:1].lower() in "aeiou":
+        template = re.sub(r"(?<!\S)a\s+\{\}", "an {}", template)
+    return template.replace(HOLE, label)
 
 
 def parse_labels(given: Sequence[str]) -> list[str]:
@@ -70,8 +71,5 @@ def parse_labels(given: Sequence[str]) -> list[str]:
 
 
 def _read_labels(path: Path) -> list[str]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot read the labels in {str(path)!r}: it is no UTF-8 text file.") from error
+    lines = read_text(path, "the labels in").splitlines()
     return [line for line in lines if not line.lstrip().startswith("#")]
