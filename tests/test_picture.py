@@ -1,5 +1,6 @@
 """Picture files: pixels and metadata come back, equal input gives equal bytes, hostile files do no harm."""
 
+import contextlib
 import errno
 import json
 import logging
@@ -11,16 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from vqclip.common.errors import OutputError, UsageError
 from vqclip.common.images import to_tensor
 from vqclip.models.provenance import ModelHash, ModelHashes
 from vqclip.optimisation.step import Finished
 from vqclip.outputs.metadata import Metadata
-from vqclip.outputs.picture import Pictures, read_metadata, save_picture
+from vqclip.outputs.picture import Pictures, read_latent, read_metadata, save_picture
 
 PROMPT = "ein Äpfel 🍎 | ${oc.env:HOME} [red] 日本:2"
 
@@ -218,7 +222,7 @@ def test_pictures_writes_each_with_its_own_metadata_at_the_end() -> None:
             assert torch.equal(to_tensor(read)[0], (image * 255).round() / 255)
     with safe_open("run/latent.safetensors", "pt") as file:
         assert torch.equal(file.get_tensor("latent"), finished().latent)
-        assert file.metadata() == {"step": "7"}
+        assert file.metadata()["step"] == "7"
 
 
 def test_pictures_without_metadata_and_latent() -> None:
@@ -254,3 +258,65 @@ def test_a_value_of_another_type_is_left_out(key: str, value: object) -> None:
     assert all(isinstance(score, float) and abs(score) < 1e30 for score in found.scores.values())
     assert found.models is None or found.models == metadata().models
     assert Metadata.from_json(json.dumps(found.to_json())) == found
+
+
+def test_any_flipped_bit_of_a_latent_is_noticed() -> None:
+    path = Path("latent.safetensors")
+    Pictures([], path, lambda end, number: None).finish(finished())
+    whole = path.read_bytes()
+    assert torch.equal(read_latent(path)[0], finished().latent) and read_latent(path)[1] == 7
+    for bit in range(0, 8 * len(whole), 3):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            latent, step = read_latent(path)
+        except UsageError:
+            continue
+        assert step == 7 and torch.equal(latent, finished().latent)  # a bit that means nothing
+
+
+def test_a_latent_of_an_older_version_has_no_checksum() -> None:
+    save_file({"latent": torch.ones(1, 2, 2, 2)}, "latent.safetensors", {"step": "3"})
+    assert read_latent(Path("latent.safetensors"))[1] == 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_any_damage_to_a_picture_is_its_metadata_or_a_sentence(suffix: str) -> None:
+    seed = Path(f"seed{suffix}")
+    save_picture(seed, pixels(), metadata())
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+    def damaged(changes: list[tuple[float, int]]) -> None:
+        data = bytearray(seed.read_bytes())
+        for place, value in changes:
+            data[int(place * len(data))] = value
+        Path(f"x{suffix}").write_bytes(data)
+        with contextlib.suppress(UsageError):
+            assert isinstance(read_metadata(Path(f"x{suffix}")), Metadata)
+
+    damaged()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ("version", "prompt", "seed", "models", "inputs", "together", "step", "scores", "libraries", "other")
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(FIELDS), JSON).map(lambda facts: json.dumps({"config": {}, **facts}))
+    | st.text(max_size=20)
+    | st.sampled_from(["[" * 100_000, '{"config": {"a": NaN}}', '{"config": {}, "seed": 1e999}', "9" * 5000])
+)
+def test_any_metadata_is_read_into_its_types(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        read = Metadata.from_json(text)
+        assert isinstance(read.version, str) and isinstance(read.prompt, str)
+        assert (read.seed is None or type(read.seed) is int) and type(read.step) is int and type(read.together) is int
+        assert all(isinstance(value, float) for value in read.scores.values())
+        assert json.dumps(read.to_json())

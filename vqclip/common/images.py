@@ -67,6 +67,11 @@ def open_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.
         UsageError: missing, no regular file, unreadable, truncated, not a picture, over 100 megapixels, or a strip.
     """
     with opening(source, name) as image:
+        if max(image.size) > ASPECT_LIMIT * min(image.size):
+            size = "x".join(map(str, image.size))
+            raise UsageError(
+                f"The image {name or str(source)!r} has {size} pixels; a side may be {ASPECT_LIMIT} times the other."
+            )
         return _to_rgb(_upright(image), name or str(source))
 
 
@@ -83,10 +88,6 @@ def opening(source: Path | str | BinaryIO, name: str | None = None) -> Iterator[
             width, height = image.size
             if width * height > PIXEL_LIMIT:
                 raise UsageError(f"The image {called} has {width}x{height} pixels; at most 100 megapixels are read.")
-            if max(width, height) > ASPECT_LIMIT * min(width, height):
-                raise UsageError(
-                    f"The image {called} has {width}x{height} pixels; a side may be {ASPECT_LIMIT} times the other."
-                )
             yield image
     except UnidentifiedImageError as error:
         raise UsageError(f"{called} is not an image that can be read (PNG, JPEG, WebP, …).") from error

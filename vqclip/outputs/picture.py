@@ -1,10 +1,12 @@
 """Picture files that carry how they were made, and reading that back."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors import SafetensorError, safe_open
@@ -96,9 +98,20 @@ def read_latent(path: Path) -> tuple[Tensor, int]:
     """
     try:
         with safe_open(path, "pt") as file:
-            return file.get_tensor("latent"), int((file.metadata() or {})["step"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+            latent, notes = file.get_tensor("latent"), file.metadata() or {}
+        step = int(notes["step"])
+        if notes.get("sha256", digest := _digest(latent, step)) != digest:  # older versions wrote none
+            raise ValueError("its checksum is another")
+        return latent, step
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(f"The latent {str(path)!r} is damaged; the run cannot go on from it.") from error
+
+
+def _digest(latent: Tensor, step: int) -> str:
+    """The checksum of a latent and of what stands beside it in its file's header."""
+    digest = hashlib.sha256(f"{step} {tuple(latent.shape)} {latent.dtype}".encode())
+    digest.update(latent.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Pictures:
@@ -123,8 +136,9 @@ class Pictures:
     def finish(self, finished: Finished) -> None:
         """Write the latent, then the pictures, which are the sign that the run is finished."""
         if self.latent is not None:
-            tensors = {"latent": finished.latent.contiguous().cpu()}
-            write_bytes(self.latent, save(tensors, {"step": str(finished.step)}))
+            latent = finished.latent.detach().contiguous().cpu()
+            notes = {"step": str(finished.step), "sha256": _digest(latent, finished.step)}
+            write_bytes(self.latent, save({"latent": latent}, notes))
         for picture, path in enumerate(self.paths):
             save_picture(path, finished.images[picture], self.describe(finished, picture))
 

@@ -1,7 +1,9 @@
 """Resume state: everything a run needs to go on bit for bit, written whole or not at all."""
 
 import io
+import logging
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +11,12 @@ from typing import Any
 
 import torch
 
+from vqclip.common.checksum import is_sealed, sealed, unsealed
 from vqclip.common.files import write_bytes, writing
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import save_picture
+
+log = logging.getLogger(__name__)
 
 KEPT = 2
 """States that are kept, in case the newest is damaged."""
@@ -66,7 +71,7 @@ class State:
     def _save(self, step: Step) -> None:
         data = io.BytesIO()  # torch.save raises RuntimeError, not OSError, when the disk is full
         torch.save({"fingerprint": self.fingerprint, "state": step.state()}, data)
-        write_bytes(self.folder / f"{step.number:08d}.pt", data.getvalue())
+        write_bytes(self.folder / f"{step.number:08d}.pt", sealed(data.getvalue()))
         with writing(self.folder):
             for old in saved_states(self.folder)[KEPT:]:
                 old.unlink(missing_ok=True)
@@ -105,11 +110,25 @@ class SavedState:
 
 
 def load_state(folder: Path) -> SavedState | None:
-    """Return the newest whole state in a folder, or None when none was saved yet."""
+    """Return the newest whole state in a folder, or None when there is none; a damaged one is named."""
     for path in saved_states(folder):
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = torch.load(io.BytesIO(_whole(path)), map_location="cpu", weights_only=True)
             return SavedState(dict(saved["fingerprint"]), dict(saved["state"]))
-        except Exception:  # a damaged file of any kind: the one before it counts
-            continue
+        except Exception as error:  # a damaged file of any kind: the one before it counts
+            log.warning("The state %r is damaged and not used (%s).", str(path), type(error).__name__)
     return None
+
+
+def _whole(path: Path) -> bytes:
+    """The bytes of a state, checked; those of an older version by the checksums of zip, which torch passes over.
+
+    Raises:
+        ValueError, OSError, zipfile.BadZipFile: they are damaged.
+    """
+    data = path.read_bytes()
+    if not is_sealed(data):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("a part has another checksum")
+    return unsealed(data)
