@@ -1,5 +1,6 @@
 """The list of commands, and the one place where a failure becomes a sentence and an exit code."""
 
+import contextlib
 import gc
 import os
 import sys
@@ -22,8 +23,8 @@ from vqclip.cli import (
     score,
     search,
 )
-from vqclip.cli.console import Console
-from vqclip.common.errors import ExitCode, VqclipError
+from vqclip.cli.console import Console, ReaderGone, close_quietly, open_streams
+from vqclip.common.errors import ExitCode, OutputError, VqclipError
 from vqclip.common.remarks import quiet_pillow
 
 SELDOM = (50_000, 50, 50)
@@ -75,16 +76,15 @@ def main() -> None:
     `VQCLIP_DEBUG=1` shows the traceback instead.
     """
     gc.set_threshold(*SELDOM)
+    open_streams()
     quiet_pillow()
     try:
         code = app(standalone_mode=False) or ExitCode.DONE
-    except BrokenPipeError:
-        _silence_stdout()
-        code = ExitCode.DONE
     except BaseException as error:
         if os.environ.get("VQCLIP_DEBUG") == "1" and not isinstance(error, SystemExit | typer.TyperException):
             raise
         code = _explain(error)
+    close_quietly()
     gc.freeze()
     sys.exit(int(code))
 
@@ -93,6 +93,10 @@ def _explain(error: BaseException) -> int:
     """Print what went wrong, and return the exit code."""
     console = Console(as_json="--json" in sys.argv[1:])
     match error:
+        case ReaderGone():
+            return ExitCode.DONE
+        case SystemExit() if isinstance(error.__context__, BrokenPipeError):  # typer makes 1 of it
+            return ExitCode.DONE
         case SystemExit():
             return error.code if isinstance(error.code, int) else ExitCode.DONE
         case VqclipError():
@@ -106,10 +110,8 @@ def _explain(error: BaseException) -> int:
         case _:
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             message, code = f"vqclip has a bug: {what} (VQCLIP_DEBUG=1 shows where).", ExitCode.BUG
-    try:
+    with contextlib.suppress(ReaderGone, OutputError):
         console.error(message, code)
-    except BrokenPipeError:
-        _silence_stdout()
     return code
 
 
@@ -118,8 +120,3 @@ def _usage(error: typer.TyperException) -> str:
     command = context.command_path if context else "vqclip"
     sentence = error.format_message()
     return f"{sentence}{'' if sentence.endswith(('.', '?')) else '.'} See {command} -h."
-
-
-def _silence_stdout() -> None:
-    """Give stdout a place to flush to at exit, after its reader has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

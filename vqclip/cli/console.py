@@ -1,16 +1,30 @@
 """The only place that prints: results to stdout, everything else to stderr.
 
-stdout lines are results, whole and plain: never wrapped, coloured or taken for markup.
+stdout lines are results, whole and plain: never wrapped, coloured or taken for markup. Control characters in names,
+prompts and whatever else is not ours are shown as `\\x1b` and never reach a terminal.
 """
 
+import contextlib
+import io
 import json
 import logging
+import os
+import re
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
 from rich.text import Text
+
+from vqclip.common.errors import OutputError
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal may take for a command: C0 without tab and line feed, DEL, and C1."""
+
+
+class ReaderGone(Exception):
+    """Nobody reads what we write any more (`| head`): the command ends, and that is no failure."""
 
 
 class Console:
@@ -32,25 +46,27 @@ class Console:
 
     def result(self, line: str, event: Mapping[str, Any]) -> None:
         """Write one result: the line, or with --json the event."""
-        text = json.dumps(event, ensure_ascii=False) if self.as_json else _one_line(line)
-        sys.stdout.write(_writable(text) + "\n")
-        sys.stdout.flush()
+        text = _json(event, sys.stdout) if self.as_json else visible(line).replace("\n", "\\n")
+        self.text(text + "\n")
 
     def text(self, text: str) -> None:
         """Write a result that has no lines of its own, such as a YAML file."""
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        with _told("standard output"):
+            sys.stdout.write(text if self.as_json else visible(text))
+            sys.stdout.flush()
 
     def say(self, message: str) -> None:
         """Write a message for the person, unless --quiet."""
         if not self.quiet:
-            self.screen.print(Text(message))
+            with _told("standard error"):
+                self.screen.print(Text(visible(message)))
 
     def error(self, message: str, code: int) -> None:
         """Write why the command fails."""
         if self.as_json:
             self.result("", {"event": "error", "code": code, "message": message})
-        self.screen.print(Text("Error: ", style="bold red") + Text(message, style="not bold default"))
+        with _told("standard error"):
+            self.screen.print(Text("Error: ", style="bold red") + Text(visible(message), style="not bold default"))
 
 
 class _Handler(logging.Handler):
@@ -73,11 +89,48 @@ def _show_log(console: Console, level: int) -> None:
     logger.propagate = False
 
 
-def _writable(text: str) -> str:
-    """Replace halves of characters, as names of files that are not UTF-8 hold them, which no terminal can show."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def visible(text: str) -> str:
+    """Write control characters as Python would escape them; tabs and line feeds stay."""
+    return CONTROLS.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
-def _one_line(text: str) -> str:
-    """Keep a path with line breaks on one line."""
-    return text.replace("\n", "\\n").replace("\r", "\\r")
+def open_streams() -> None:
+    """Let the standard streams write what their encoding lacks as an escape, so that showing a result cannot fail for
+    that; one that was closed from the start leads nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def close_quietly() -> None:
+    """Give the standard streams a place to flush to at exit, after their reader has gone."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Turn what goes wrong with writing to a standard stream into the command's end, or a sentence."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+    except OSError as error:
+        raise OutputError(f"Cannot write to {where}: {error.strerror or error}.") from error
+
+
+def _json(event: Mapping[str, Any], stream: TextIO) -> str:
+    """Write an event as JSON, with JSON's own escapes for control characters and what the stream cannot write."""
+    text = json.dumps(event, ensure_ascii=False)
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(event)
+    return CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

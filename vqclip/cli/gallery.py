@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vqclip.cli.console import Console
+from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.options import Json, Overwrite, Quiet
 from vqclip.common.errors import UsageError
 
@@ -22,5 +23,6 @@ def gallery(
     console = Console(as_json=as_json, quiet=quiet)
     if not folder.is_dir():
         raise UsageError(f"{str(folder)!r} is not a folder.")
-    page = write_gallery(folder, overwrite=overwrite)
+    with Interrupts("Stopped; the page is as it was."):
+        page = write_gallery(folder, overwrite=overwrite)
     console.result(str(page), {"event": "gallery", "path": str(page)})

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
@@ -10,18 +12,23 @@ from vqclip.common.errors import Interrupted
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
+PATIENCE = 1.5
+"""Seconds that a command may take to end after its signal, where it has no step to finish and nothing to save."""
+
 
 class Interrupts:
     """While entered, remembers the first signal instead of dying of it.
 
     Outside `deferred()` the first signal raises `Interrupted` with the `message` where the program stands; inside, the
-    work asks `received` when it is ready to stop. The second signal ends the process at once.
+    work asks `received` when it is ready to stop. The second signal ends the process at once. So does PATIENCE, outside
+    `deferred()`: what reads somebody's file in a thread, or in a library that hears no signal, may never return.
     """
 
     def __init__(self, message: str = "Stopped before the first step; nothing was written.") -> None:
         self.message = message
         self.signal: int | None = None
         self._deferred = False
+        self._left = threading.Event()
 
     def received(self) -> bool:
         """Whether a signal came."""
@@ -41,14 +48,21 @@ class Interrupts:
         return Interrupted(message, self.signal or signal.SIGINT)
 
     def __enter__(self) -> "Interrupts":
+        self._bell, self._ringer = socket.socketpair()
+        self._ringer.setblocking(False)
+        self._waker = signal.set_wakeup_fd(self._ringer.fileno(), warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS if not _left_alone(number)}
+        threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._left.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._waker)
+        self._ringer.close()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
@@ -56,6 +70,15 @@ class Interrupts:
         self.signal = number
         if not self._deferred:
             raise self.error(self.message)
+
+    def _watch(self) -> None:
+        """Wait for a signal, which a thread hears even where Python's handler cannot run, and then for the end."""
+        with self._bell:
+            while heard := self._bell.recv(1):
+                number = heard[0]
+                if number in self._before and not self._deferred and not self._left.wait(PATIENCE):
+                    os.write(2, b"Error: Stopped.\n")
+                    os._exit(128 + number)
 
 
 def _left_alone(number: int) -> bool:

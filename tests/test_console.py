@@ -1,0 +1,208 @@
+"""What is printed: every stream can take it, no terminal obeys it, and a reader that goes away is no failure."""
+
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import Command
+from conftest import TinyModels
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vqclip.cli.app import main
+from vqclip.cli.console import CONTROLS, Console, visible
+from vqclip.cli.interrupts import PATIENCE
+
+ESCAPE = "\x1b]0;owned\x07\x9b31m"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+def vqclip(*words: str, **more: object) -> "subprocess.CompletedProcess[bytes]":
+    """The command as a process of its own."""
+    return subprocess.run([sys.executable, "-m", "vqclip", *words], check=False, **more)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture
+def gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.TextIOWrapper]:
+    """A standard output whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = io.TextIOWrapper(os.fdopen(writer, "wb"), "utf-8")
+    monkeypatch.setattr(sys, "stdout", stream)
+    yield stream
+    stream.close()
+
+
+LINES = [
+    ["--help"],
+    ["--version"],
+    ["models", "list"],
+    ["models", "list", "--json"],
+    ["config", "list"],
+    ["config", "show"],
+    ["config", "validate", "default", "draft"],
+    ["doctor"],
+    ["info", "a.png"],
+    ["generate", "a cat", "a dog", "-c", "TINY", "-o", "two/"],
+    ["generate", "a cat", "-c", "TINY", "--dry-run"],
+    ["score", "a.png", "a.png", "-p", "x", "-p", "y", "-m", "CLIP"],
+    ["classify", "a.png", "a.png", "-l", "x,y", "-m", "CLIP"],
+    ["search", ".", "a cat", "-m", "CLIP"],
+    ["reconstruct", "a.png", "-c", "TINY", "-o", "r/"],
+    ["gallery", "."],
+    ["batch", "jobs.txt", "-o", "out", "-c", "TINY"],
+]
+
+
+@pytest.mark.parametrize("words", LINES, ids=" ".join)
+def test_a_reader_that_went_away_is_no_failure(
+    words: list[str],
+    run: Command,
+    tiny: TinyModels,
+    gone: io.TextIOWrapper,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stdout = sys.stdout
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+    assert run("generate", "a cat", "-c", str(tiny.config), "-o", "a.png").code == 0
+    monkeypatch.setattr(sys, "stdout", stdout)
+    Path("jobs.txt").write_text("a cat\na dog\n")
+    places = {"TINY": str(tiny.config), "CLIP": str(tiny.clip)}
+    monkeypatch.setattr(sys, "argv", ["vqclip", *(places.get(word, word) for word in words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+
+
+@pytest.mark.parametrize("words", [["models", "list"], ["config", "list"], ["--help"]], ids=" ".join)
+def test_the_command_ends_with_0_and_in_silence_when_its_reader_has_gone(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = vqclip(*words, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+class FullDisk(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_behind_standard_output_is_said(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    done = run("config", "list")
+    assert done.code == 6 and "Cannot write to standard output: No space left" in done.stderr
+
+
+def test_a_standard_output_that_is_closed_is_none() -> None:
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -m vqclip config list >&-"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_result_is_shown_in_an_encoding_that_lacks_its_letters(tiny: TinyModels) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252:strict"}
+    words = ["generate", "🍎 日本", "-c", str(tiny.config), "--steps", "1", "-o", "🍎.png", "--json", "-v"]
+    done = vqclip(*words, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["prompt"] == "🍎 日本"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_batch_is_shown_in_any_encoding(
+    encoding: str, run: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("jobs.txt").write_text("🍎\n日本\n", "utf-8")
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
+    done = run("batch", "jobs.txt", "-o", "bätch🍎", "-c", str(tiny.config), "--steps", "1")
+    assert done.code == 0, done.stderr
+    assert len(raw.getvalue().splitlines()) == 2 and Path("bätch🍎/index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["score", "NAME", "-p", ESCAPE, "-m", "CLIP"],
+        ["score", "gone" + ESCAPE, "-p", "x"],
+        ["classify", "NAME", "-l", ESCAPE, "-l", "b", "-m", "CLIP"],
+        ["search", ".", ESCAPE, "-m", "CLIP"],
+        ["generate", ESCAPE, "-c", "TINY", "-v"],
+        ["generate", "a cat", "-c", ESCAPE],
+        ["generate", "a cat", "-c", "TINY", "--dry-run", "-o", ESCAPE + "/"],
+        ["generate", "a cat", "--set", f"optimise.{ESCAPE}=1"],
+        ["config", "show", ESCAPE],
+        ["models", "info", ESCAPE],
+        ["models", "path", ESCAPE],
+        ["info", "NAME"],
+        ["rerun", ESCAPE],
+        ["resume", ESCAPE],
+        ["gallery", ESCAPE],
+        ["batch", ESCAPE, "-o", "out"],
+        ["evaluate", ESCAPE],
+        [ESCAPE],
+        ["generate", "--" + ESCAPE],
+    ],
+    ids=lambda words: " ".join(words).encode("unicode_escape").decode(),
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_is_not_ours_cannot_steer_the_terminal(
+    words: list[str], as_json: bool, run: Command, tiny: TinyModels
+) -> None:
+    name = f"a{ESCAPE.replace('/', '')}.png"
+    Image.new("RGB", (20, 20), "red").save(name)
+    places = {"TINY": str(tiny.config), "CLIP": str(tiny.clip), "NAME": name}
+    done = run(*(places.get(word, word) for word in words), *(["--json"] if as_json and words[0] != ESCAPE else []))
+    written = done.stdout + done.stderr
+    assert not CONTROLS.search(written) and "has a bug" not in written
+    assert done.code in (0, 2, 3)
+
+
+@given(st.text(), st.text())
+def test_what_is_shown_holds_no_control_and_json_loses_nothing(line: str, value: str) -> None:
+    shown = io.TextIOWrapper(raw := io.BytesIO(), "utf-8", errors="backslashreplace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", shown)
+        Console().result(line, {})
+        Console(as_json=True).result("", {"value": value})
+    first, second, end = raw.getvalue().split(b"\n")
+    assert not CONTROLS.search(first.decode()) and not CONTROLS.search(second.decode()) and not end
+    assert json.loads(second) == {"value": value} and visible("plain\ttext\n") == "plain\ttext\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stuck", ["time.sleep(60)", "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"])
+def test_a_reader_that_never_returns_does_not_hold_the_command(stuck: str) -> None:
+    """SIGTERM ends it: while a thread hangs that the interpreter waits for, and inside a library that hears nothing."""
+    program = (
+        "import hashlib, threading, time, sys\n"
+        "from vqclip import __main__ as entry\n"
+        "import vqclip.tools.gallery as gallery\n"
+        "def hang(*_, **__):\n"
+        "    threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "    print('stuck', flush=True)\n"
+        f"    {stuck}\n"
+        "gallery.write_gallery = hang\n"
+        "sys.argv = ['vqclip', 'gallery', '.']\n"
+        "entry.main()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline() == b"stuck\n"
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(timeout=30) == 143
+        assert time.monotonic() - began < 30 > PATIENCE
+        assert b"Stopped" in process.stderr.read()
