@@ -154,7 +154,8 @@ def test_a_plan_written_down_is_made_again(tiny: TinyModels, monkeypatch: pytest
         ("really:2", "really:2", 1),  # a file of that name is there
         ("really:2:3", "really:2", 3),
         ("a.png:x", "a.png:x", 1),
-        ("a.png:1e3", "a.png:1e3", 1),
+        ("a.png:1e3", "a.png", 1000),
+        ("a.png: -.5", "a.png", -0.5),
         ("a.png:", "a.png:", 1),
         ("a.png:٣", "a.png:٣", 1),
         (":2", ":2", 1),

@@ -1,13 +1,15 @@
 """The prompt language: what the contract says of every form, and that writing and reading are inverse."""
 
+import contextlib
 import math
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vqclip.common.errors import UsageError
-from vqclip.config.prompts import Prompt, parse_prompts
+from vqclip.config.prompts import Prompt, foreign_weights, parse_prompts
 
 
 @pytest.mark.parametrize(
@@ -28,8 +30,21 @@ from vqclip.config.prompts import Prompt, parse_prompts
         ("http://host:80 poster:2", [Prompt("http://host:80 poster", 2)]),
         ("a photo: the sea", [Prompt("a photo: the sea")]),
         ("cat:", [Prompt("cat:")]),
-        ("cat:.5", [Prompt("cat:.5")]),
-        ("cat:1e3", [Prompt("cat:1e3")]),
+        ("cat:.5", [Prompt("cat", 0.5)]),
+        ("cat:1e3", [Prompt("cat", 1000)]),
+        ("cat:1.", [Prompt("cat", 1)]),
+        ("cat:-.5", [Prompt("cat", -0.5)]),
+        ("cat:1E-1:-2e0", [Prompt("cat", 0.1, -2)]),
+        ("a red apple | a boat: 0", [Prompt("a red apple"), Prompt("a boat", 0)]),
+        ("a boat : -0.5 : -0.9 | fog", [Prompt("a boat", -0.5, -0.9), Prompt("fog")]),
+        ("at 10: 30", [Prompt("at 10: 30")]),
+        ("a photo: 2 cats", [Prompt("a photo: 2 cats")]),
+        ("my photo: 2nd try", [Prompt("my photo: 2nd try")]),
+        ("http://a/b:80%", [Prompt("http://a/b:80%")]),
+        ("at 10:30%", [Prompt("at 10:30%")]),
+        (r"cat\:1,5", [Prompt("cat:1,5")]),
+        ("cat: :2", [Prompt("cat:", 2)]),
+        ("(red cube:0.15), (green sphere:1.3)", [Prompt("(red cube:0.15), (green sphere:1.3)")]),
         (r"cat\:2", [Prompt("cat:2")]),
         (r"a\|b", [Prompt("a|b")]),
         (r"a\\:2", [Prompt("a\\", 2)]),
@@ -59,11 +74,63 @@ def test_forms(source: str, expected: list[Prompt]) -> None:
         ("a\\", 2),
         (r"\|a | b:1:2:3", 8),
         ("x:" + "9" * 400, 2),
+        ("x:1e999", 2),
+        ("a boat:1,5", 7),
+        ("a boat: 0.5.1", 7),
+        ("a boat:--1", 7),
+        ("a boat:1/2", 7),
+        ("a boat:½", 7),
+        ("a boat:50%", 7),
+        ("a boat:2x", 7),
+        ("a boat:1_000", 7),
+        ("a boat:٣", 7),
+        ("a boat:２", 7),
+        ("a boat:−1", 7),
+        ("fog | a boat:1,5", 13),
+        ("a boat: infinity", 7),
     ],
 )
 def test_errors_give_the_column(source: str, column: int) -> None:
     with pytest.raises(UsageError, match=f"column {column}:"):
         parse_prompts(source)
+
+
+@pytest.mark.parametrize("unit", [":1", "a:1 ", "a:", "|a", ":::", "a ://", "\\:", " ", "1", "1.", "a:1,", ": 1", "-"])
+def test_reading_takes_time_in_proportion_to_the_length(unit: str) -> None:
+    def seconds(length: int) -> float:
+        source = "a:1" + unit * (length // len(unit))
+        began = time.process_time()
+        with contextlib.suppress(UsageError):
+            foreign_weights(parse_prompts(source))
+        return time.process_time() - began
+
+    assert min(seconds(16_000) for _ in range(3)) < 2  # the pattern of old took 22 s for `:1`
+
+
+def test_a_prompt_is_not_longer_than_is_read_and_its_error_not_than_a_line() -> None:
+    with pytest.raises(UsageError, match="at most 20,000"):
+        parse_prompts("a" * 20_001)
+    with pytest.raises(UsageError, match="column 19997") as caught:
+        parse_prompts("a" * 19_996 + ":1,5")
+    assert len(str(caught.value)) < 300 and ":1,5" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "noted"),
+    [
+        ("(red cube:0.15), (green sphere:1.3)", True),
+        ("mountain:1 man:1", True),
+        ("cat::2 dog::1", True),
+        ("[fog:.5]", True),
+        ("a 16:9 photo at 10:30", False),
+        ("a red apple:2 | fog:-1", False),
+        ("a photo: 2 cats", False),
+        ("C3:PO", False),
+    ],
+)
+def test_weights_as_others_write_them_get_a_note(source: str, noted: bool) -> None:
+    notes = foreign_weights(parse_prompts(source))
+    assert bool(notes) == noted and all("red cube:0.15 | green sphere:1.3" in note for note in notes)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(

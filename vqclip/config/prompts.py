@@ -2,14 +2,27 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vqclip.common.errors import UsageError
 
 ESCAPABLE = "|:\\"
-TAIL = r":([+-]?\d+(?:\.\d+)?)"
-TAILS = re.compile(rf"(?:{TAIL})+$", re.ASCII)
-NOT_A_NUMBER = re.compile(r":[+-]?(?:nan|inf|infinity)(?::|$)", re.IGNORECASE)
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+TAIL = re.compile(rf"\s*({NUMBER})\s*", re.ASCII)
+ALMOST = re.compile(r"\s*(?:[+\-−.]*[\d½¼¾][\d.,_/%eE+\-−]*x?|[+\-−]?(?:nan|inf|infinity))\s*", re.IGNORECASE)
+"""What nobody writes behind a colon but as a number."""
+
+FOREIGN = re.compile(rf"(?<![\d:]):{{1,2}}{NUMBER}(?=[\s,)\]])", re.ASCII)
+"""Weights as other tools write them: `(red cube:0.15), …` and `mountain:1 man:1`."""
+
+WHITESPACE = " \t\n\r\f\v"
+LONGEST = 20_000
+"""Characters of a prompt that are read; CLIP reads some 300 of a text."""
+
+AROUND = 60
+"""Characters before and behind a mistake that its sentence repeats."""
+
 HIDDEN = "\0"  # stands for an escaped character while the structure is read
 
 
@@ -38,14 +51,17 @@ class Prompt:
 def parse_prompts(source: str) -> list[Prompt]:
     r"""Read a combination such as `a red apple:2 | blurry:-0.5:-0.9`.
 
-    `|` joins prompts, `:weight` and `:weight:stop` are numeric tails, and `\|`, `\:`, `\\` are
-    plain characters. A tail is text when the character before the first one is a digit (`10:30`)
-    or when its word holds `://`; a space before the tail makes it a tail again.
+    `|` joins prompts, `:weight` and `:weight:stop` are numeric tails (`2`, `-.5`, `1e-1`, with blanks around them),
+    and `\|`, `\:`, `\\` are plain characters. A tail is text when the character before the first one is a digit
+    (`10:30`) or when its word holds `://`; a space before the tail makes it a tail again. Takes time in proportion to
+    the length.
 
     Raises:
-        UsageError: nothing between two `|`, a third tail, `:nan`, or a `\` at the end; the
-            message gives the column, counted from 1.
+        UsageError: longer than LONGEST, nothing between two `|`, a third tail, a tail that is almost a number (`:nan`,
+            `:1,5`, `:50%`), or a `\` at the end; the message gives the column, counted from 1.
     """
+    if len(source) > LONGEST:
+        raise UsageError(f"A prompt has {len(source):,} characters; at most {LONGEST:,} are read.")
     text, structure = _unescape(source)
     prompts, start = [], 0
     for end in [*(i for i, mark in enumerate(structure) if mark == "|"), len(structure)]:
@@ -77,37 +93,48 @@ def _unescape(source: str) -> tuple[list[str], str]:
 def _parse_part(source: str, characters: list[str], structure: str, offset: int) -> Prompt:
     """Read one prompt between two `|`; `offset` is where it starts among the read characters."""
     structure = structure.rstrip()
-    wrong = NOT_A_NUMBER.search(structure)
-    if wrong:
-        raise _error(source, _column(source, offset + wrong.start()), "a weight must be a finite number")
-    tails = _tails(structure)
-    body = structure[: tails.start()] if tails else structure
+    body, numbers = _part_tails(structure)
     text = "".join(characters[: len(body)]).strip()
+
+    def wrong(place: int, reason: str) -> UsageError:
+        return _error(source, _column(source, offset + place), reason)
+
     if not text:
-        raise _error(source, _column(source, offset), "the prompt is empty; write some text here")
-    if tails is None:
-        return Prompt(text)
-    numbers = [float(number) for number in re.findall(TAIL, tails.group(), re.ASCII)]
+        raise wrong(0, "the prompt is empty; write some text here")
+    last = body.rfind(":")
+    if last >= 0 and not _is_text(body[:last]) and ALMOST.fullmatch(body, last + 1):
+        raise wrong(last, "a weight is a number such as 2, -0.5 or 1e-1; write \\: for a plain colon")
     if len(numbers) > 2:
-        raise _error(
-            source,
-            _column(source, offset + tails.start()),
-            "at most two numbers may follow a prompt, weight and stop; write \\: for a plain colon",
-        )
+        reason = "at most two numbers may follow a prompt, weight and stop; write \\: for a plain colon"
+        raise wrong(len(body), reason)
     if not all(map(math.isfinite, numbers)):
-        raise _error(source, _column(source, offset + tails.start()), "a weight must be a finite number")
+        raise wrong(len(body), "a weight must be a finite number")
     return Prompt(text, *numbers)
 
 
-def _tails(structure: str) -> re.Match[str] | None:
-    """Find the numeric tails, unless they belong to the text (`16:9`, `http://host:80`)."""
-    tails = TAILS.search(structure)
-    if tails is None:
-        return None
-    body = structure[: tails.start()]
-    in_number = body[-1:].isdigit()
-    in_address = "://" in (re.split(r"\s", body)[-1])
-    return None if in_number or in_address else tails
+def _part_tails(structure: str) -> tuple[str, list[float]]:
+    """Part the numeric tails from the body before them."""
+    segments = structure.split(":")
+    first = len(segments)
+    while first > 1 and TAIL.fullmatch(segments[first - 1]):
+        first -= 1
+    body = ":".join(segments[:first])
+    return (structure, []) if _is_text(body) else (body, [float(number) for number in segments[first:]])
+
+
+def _is_text(body: str) -> bool:
+    """Whether a colon behind this belongs to the text (`16:9`, `http://host:80`)."""
+    return body[-1:].isdigit() or "://" in body[max(map(body.rfind, WHITESPACE)) + 1 :]
+
+
+def foreign_weights(prompts: Iterable[Prompt]) -> list[str]:
+    """Return a note for each text that holds weights as other tools write them, which are words here."""
+    return [
+        f"numbers inside {prompt.text!r} are read as words; a weight stands behind a prompt and | joins prompts, "
+        "e.g. red cube:0.15 | green sphere:1.3"
+        for prompt in prompts
+        if FOREIGN.search(prompt.text)
+    ]
 
 
 def _column(source: str, read_place: int) -> int:
@@ -120,7 +147,10 @@ def _column(source: str, read_place: int) -> int:
 
 
 def _error(source: str, place: int, reason: str) -> UsageError:
-    return UsageError(f"Prompt {source!r}, column {place + 1}: {reason}.")
+    start = max(0, place - AROUND) if len(source) > 2 * AROUND else 0
+    shown = source[start : start + 2 * AROUND]
+    cut = "…" if shown != source else ""
+    return UsageError(f"Prompt {shown!r}{cut}, column {place + 1}: {reason}.")
 
 
 def _decimal(number: float) -> str:

@@ -17,7 +17,7 @@ from vqclip.common.errors import UsageError
 from vqclip.common.paths import is_there
 from vqclip.common.registry import pick
 from vqclip.common.runtime import resolve_device, resolve_precision, resolve_threads
-from vqclip.config.prompts import Prompt, parse_prompts
+from vqclip.config.prompts import NUMBER, Prompt, foreign_weights, parse_prompts
 from vqclip.config.schema import Config, CutoutsConfig, PriorConfig, parse_size
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.losses import LOSSES
@@ -33,7 +33,7 @@ T = TypeVar("T")
 DRAWN_SEEDS = 2**32
 AUTO = "auto"
 LOW_MEMORY_VIEWS = 4  # cutouts scored at once where runtime.low_memory asks for it
-IMAGE_WEIGHT = re.compile(r"(.+):([+-]?\d+(?:\.\d+)?)", re.ASCII | re.DOTALL)
+IMAGE_WEIGHT = re.compile(rf"(.+?)\s*:\s*({NUMBER})", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ def make_plan(config: Config) -> Plan:
     pictures = [
         Picture(text, parsed, seed + number) for text, parsed in prompts or [("", [])] for number in range(config.count)
     ]
+    notes += foreign_weights(prompt for picture in pictures[:: config.count] for prompt in picture.prompts)
     return Plan(resolved, pictures, image_prompts, width, height, notes + _unknown_words(settled, pictures))
 
 
