@@ -1,13 +1,30 @@
 """The hint about unknown words: never for what training captions say, always for what they never say."""
 
 import random
+from pathlib import Path
 
 import pytest
+import torch
+from command import Command
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from vqclip.config.vocabulary import hint, known_words, unknown_words
+from scripts.data import scene_words, scenes
+from vqclip.config.loader import load_config
+from vqclip.config.vocabulary import as_caption, hint, known_words, unknown_words
+from vqclip.hub.clip_files import find_clip
+from vqclip.hub.prior_files import find_prior
+from vqclip.hub.vqgan_files import find_vqgan
+from vqclip.models.perceptor import load_perceptor
+from vqclip.models.rerank import load_proposer
+from vqclip.models.vqgan import load_vqgan
 from vqclip.tools.evaluate import read_prompts
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("name", ["heldout-single", "heldout-composed"])
@@ -37,22 +54,81 @@ def test_a_typo_gets_its_neighbour_and_the_open_world_a_way_out() -> None:
 
 
 def test_each_word_is_named_once_and_in_order() -> None:
-    assert list(unknown_words("zzz qqq zzz cat-qqq's", {"cat"})) == ["zzz", "qqq", "cat-qqq's"]
+    assert unknown_words("zzz qqq zzz cat-qqq's", {"cat"}) == ["zzz", "qqq", "cat-qqq's"]
 
 
 @given(st.text())
 def test_any_text_is_read_without_failing(text: str) -> None:
-    for word, near in unknown_words(text, {"cat", "dog"}).items():
-        assert word == word.lower() or (word and set(near) <= {"cat", "dog"})
+    caption = as_caption(text)
+    assert as_caption(caption) == caption and caption == caption.strip() and "  " not in caption
+    assert all(word == word.lower() for word in unknown_words(text, {"cat", "dog"}))
 
 
-def test_training_captions_hold_no_unknown_word() -> None:
-    scenes = pytest.importorskip("scenes")
-    scene_words = pytest.importorskip("scene_words")
-    scene_things = pytest.importorskip("scene_things")
-    if scene_things.font_path() is None:
-        pytest.skip("Noto Color Emoji is not installed")
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ("a red apple.", "a red apple"),
+        ("  A  Red\tApple!  ", "a red apple"),
+        ('"a red apple"', "a red apple"),
+        ("“a ‘red’ apple”…", "a red apple"),
+        ("a cat’s face", "a cat's face"),
+        ("a cat. A dog? yes", "a cat, a dog, yes"),
+        ("a cat , a dog,", "a cat, a dog"),
+        ("a (red) apple", "a red apple"),
+        ("🍎", "red apple"),
+        ("a 🐶️ on a 🚀.", "a dog face on a rocket"),
+        ("👩🏽‍🚒", "woman fire engine"),
+        ("up-to-date", "up-to-date"),
+        ("…!", ""),
+        ("３ cats", "3 cats"),
+    ],
+)
+def test_a_text_is_written_as_the_training_wrote(text: str, caption: str) -> None:
+    assert as_caption(text) == caption
+
+
+@pytest.mark.parametrize("text", ["🍎", "a red apple.", "'A RED APPLE!'"])
+def test_what_becomes_a_caption_needs_no_hint(text: str) -> None:
+    assert hint([text]) is None
+
+
+def test_a_text_without_a_word_is_named_and_a_hint_stays_short() -> None:
+    assert "'!!!', which holds no word" in (hint(["!!!"]) or "")
+    said = hint(f"zz{chr(97 + number % 26)}{chr(97 + number // 26)}" for number in range(400)) or ""
+    assert "and 392 more" in said and len(said) < 600
+
+
+def test_the_prior_and_the_embedded_clip_read_captions() -> None:
+    files = find_clip("embedded")
+    perceptor = load_perceptor(files, torch.device("cpu"))
+    assert torch.equal(*(perceptor.encode_text([text])[0] for text in ("A red apple.", "a red apple")))
+    proposer = load_proposer(find_prior("embedded"), load_vqgan(find_vqgan(load_config().vqgan).path))
+    assert torch.equal(*(proposer.tokenise([text]) for text in ("“A red apple”.", "a red apple")))
+
+
+def test_training_captions_hold_no_unknown_word_and_stay_as_they_are() -> None:
     known = known_words()
     for index in range(300):
         text, _ = scene_words.caption(scenes.training_scene(99, index), random.Random(index))
-        assert not unknown_words(text, known)
+        assert not unknown_words(text, known) and as_caption(text) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "a lighthouse", "--dry-run"],
+        ["sample", "a lighthouse", "--dry-run"],
+        ["score", "a.png", "-p", "a lighthouse"],
+        ["classify", "a.png", "-l", "cat,lighthouse"],
+        ["search", ".", "a lighthouse"],
+        ["batch", "jobs.txt", "-o", "out", "--limit", "1", "--steps", "0", "--set", "prior.candidates=1"],
+        ["evaluate", "jobs.txt", "--first", "1", "--set", "optimise.steps=0", "--set", "prior.candidates=1"],
+    ],
+    ids=lambda words: str(words[0]),
+)
+def test_every_command_that_reads_words_has_the_hint(run: Command, words: list[str]) -> None:
+    Image.new("RGB", (32, 32), "red").save("a.png")
+    Path("jobs.txt").write_text("a cat\na lighthouse\n")
+    done = run(*words)
+    assert done.code == 0 and done.stderr.count("'lighthouse'") == 1, done.stderr
+    assert "'lighthouse'" not in run(*words, "-q").stderr

@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,8 +17,9 @@ import yaml
 from vqclip.common.errors import UsageError, VqclipError
 from vqclip.common.images import SUFFIXES, check_side
 from vqclip.config.loader import ConfigReader
+from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.config.schema import SEED_LIMIT, Config, parse_size
-from vqclip.pipeline.plan import DRAWN_SEEDS
+from vqclip.pipeline.plan import DRAWN_SEEDS, reads_captions
 
 FIELDS = ("prompt", "seed", "size", "steps", "config", "count", "init_image", "image_prompts", "output", "set")
 """What a job may say; everything else in it is an error of that job."""
@@ -27,6 +29,9 @@ MOST = 1_000_000
 
 LONGEST = 200
 """Bytes of a picture's name; file systems allow 255, and we write beside it first."""
+
+LOOKED_AT = 1_000
+"""Jobs whose words are looked at for a hint."""
 
 NUMBER = re.compile(r"[+-]?\d{1,30}")
 
@@ -91,6 +96,19 @@ def shard(jobs: Sequence[Job], part: str) -> list[Job]:
     if not 1 <= index <= parts:
         raise UsageError(f"--shard {part!r} is not i/N with i from 1 to N, e.g. 2/8.")
     return list(jobs[index - 1 :: parts])
+
+
+def captions(jobs: Iterable[Job]) -> list[str]:
+    """Return the texts of the first jobs that an embedded model will read, at most LOOKED_AT of them."""
+    read = (job for job in jobs if job.config is not None and reads_captions(job.config))
+    return [prompt.text for job in islice(read, LOOKED_AT) for prompt in _prompts(job.prompt)]
+
+
+def _prompts(source: str) -> list[Prompt]:
+    try:
+        return parse_prompts(source)
+    except UsageError:
+        return []  # the job itself will say so
 
 
 # ---- formats

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqclip.cli.console import Console
+from vqclip.cli.hints import note_unknown_words
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.options import (
     Count,
@@ -77,7 +78,7 @@ def batch(
     deadline = _deadline(time_limit)
     with Interrupts("Stopped; what is finished is kept, and the same command goes on.") as interrupts:
         from vqclip.batch.driver import holding_batch, run_batch
-        from vqclip.batch.jobs import Base, decode, read_jobs
+        from vqclip.batch.jobs import Base, captions, decode, read_jobs
         from vqclip.batch.jobs import shard as part_of
         from vqclip.batch.results import ResultsFile
         from vqclip.batch.work import group_size
@@ -89,6 +90,7 @@ def batch(
         wanted = read_jobs(jobs, decode(_read(jobs), jobs), base, count or 1, seed)
         if shard:
             wanted = part_of(wanted, shard)
+        note_unknown_words(console, captions(wanted))
         with holding_batch(output, wait), interrupts.deferred():
             began, record = time.monotonic(), ResultsFile(output)
             doing = _engine(engine, workers, address, device, threads, access, output / STATES)

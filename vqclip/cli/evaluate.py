@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vqclip.cli.console import Console
+from vqclip.cli.hints import note_unknown_words
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.options import Device, Json, Layers, Overrides, Quiet, Threads, Verbose, read_settings
 from vqclip.common.errors import UsageError
@@ -50,6 +51,7 @@ def evaluate(
         chosen = [read_prompts(name) for name in lists or ["heldout-single", "heldout-composed"]]
         folder = _new_folder(output) if output else None
         judging = load_judge(judge, settings)
+        note_unknown_words(console, (text for prompts in chosen for text in prompts.prompts), judge)
         for prompts in chosen:
             total = seeds * len(prompts.prompts[:first])
             found = measure(

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqclip.cli.console import Console
+from vqclip.cli.hints import note_unknown_words
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import Exclude, Model, counting, load_clip, tell_skipped, telling_left_out
 from vqclip.cli.options import Device, Json, Offline, Overwrite, Preview, Pull, Quiet, Threads, Verbose
 from vqclip.common.errors import OutputError, UsageError
-from vqclip.common.paths import is_folder, is_there
+from vqclip.common.paths import is_file, is_folder, is_there
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def search(
 
         model, files = load_clip(perceptor, device, threads, access)
         vector = query_vector(model, query)
+        if not is_file(query):
+            note_unknown_words(console, [query], perceptor)
         with telling_left_out(console) as skip, counting(console, "indexing") as count:
             index = update_index(folder, model, files, count, exclude or (), skip)
         tell_skipped(console, [why for _, why in index.refused.values()])

@@ -1,12 +1,30 @@
-"""Words that the embedded models have never read, and known ones that look like them."""
+"""What the embedded models read: captions of a small vocabulary; how others are brought near, and what is said then."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 from vqclip.common.paths import embedded_dir
 
 WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
+SENTENCE_END = re.compile(r"\s*[.!?;:…]+(?=\s|$)")
+UNREAD = re.compile(r"(?<![^\W_])['’]|['’](?![^\W_])|[^\w\s,'’-]|_")
+"""Everything that no caption of the training holds: quotes, brackets, symbols."""
+
+NAMED = 8
+"""Unknown words that a hint names, with those that look like them."""
+
+
+def as_caption(text: str) -> str:
+    """Write a text as the training wrote its captions, and leave it alone if it is one.
+
+    Lower case, plain spaces, commas where sentences end and nothing at the end, no quotes; emoji by their names in
+    Unicode. Full stops and quotes are tokens that these models never read, and `a red apple.` drew no apple.
+    """
+    spelled = "".join(map(_spelled, unicodedata.normalize("NFKC", text).lower()))
+    plain = UNREAD.sub(" ", SENTENCE_END.sub(",", spelled)).replace("’", "'")
+    return re.sub(r"\s*,[\s,]*", ", ", " ".join(plain.split())).strip(" ,-")
 
 
 def known_words() -> frozenset[str]:
@@ -14,26 +32,42 @@ def known_words() -> frozenset[str]:
     return frozenset((embedded_dir() / "words.txt").read_text("utf-8").split())
 
 
-def unknown_words(text: str, known: Iterable[str]) -> dict[str, list[str]]:
-    """Return {word of `text` that is not known: up to three known ones spelled like it}, in order.
+def unknown_words(text: str, known: Iterable[str]) -> list[str]:
+    """Return the words of `text` that are not known, in order.
 
     A plural counts as known where its singular is, and a joined word where its parts are.
     """
     words = frozenset(known)
-    found = dict.fromkeys(word for word in WORD.findall(text.lower()) if not _is_known(word, words))
-    return {word: get_close_matches(word, words, n=3, cutoff=0.75) for word in found}
+    return list(dict.fromkeys(word for word in WORD.findall(as_caption(text)) if not _is_known(word, words)))
 
 
 def hint(texts: Iterable[str]) -> str | None:
-    """Say in one sentence which words of the texts the embedded models do not know; None if they know all."""
-    found = {word: near for text in texts for word, near in unknown_words(text, known_words()).items()}
-    if not found:
+    """Say in one sentence what in the texts the embedded models do not know; None if they know all."""
+    known, texts = known_words(), list(dict.fromkeys(texts))
+    found = list(dict.fromkeys(word for text in texts for word in unknown_words(text, known)))
+    empty = [text for text in texts if text.strip() and not as_caption(text)]
+    listed = [f"{text!r}, which holds no word" for text in empty[:NAMED]]
+    listed += [repr(word) + _nearest(word, known) for word in found[:NAMED]]
+    if not listed:
         return None
-    listed = [f"{word!r}" + (f" (nearest: {', '.join(near)})" if near else "") for word, near in found.items()]
+    more = len(found) + len(empty) - len(listed)
     return (
-        f"the embedded models never read {', '.join(listed)}; they know a small world of everyday things, "
-        "for anything else see the published models: vqclip config list"
+        f"the embedded models never read {', '.join(listed)}{f' and {more} more' if more else ''}; they know a small "
+        "world of everyday things, for anything else see the published models: vqclip config list"
     )
+
+
+def _spelled(character: str) -> str:
+    """An emoji's name; nothing for the marks that only change how one looks."""
+    kind = unicodedata.category(character)
+    if kind == "So":
+        return f" {unicodedata.name(character, '').lower()} "
+    return "" if kind in ("Mn", "Cf", "Sk") and ord(character) > 0x2000 else character
+
+
+def _nearest(word: str, known: frozenset[str]) -> str:
+    near = get_close_matches(word, known, n=3, cutoff=0.75)
+    return f" (nearest: {', '.join(near)})" if near else ""
 
 
 def _is_known(word: str, known: frozenset[str]) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vqclip.common.errors import ModelError
 from vqclip.common.runtime import autocast
+from vqclip.models.caption_tokeniser import caption_tokeniser
 from vqclip.models.files import ClipFiles, context_length
 
 log = logging.getLogger(__name__)
@@ -148,8 +149,7 @@ def _tokenizer(files: ClipFiles) -> Any:
 
     if files.merges is None:
         return open_clip.get_tokenizer(files.architecture)
-    length = context_length(files.merges.parent)
-    return open_clip.SimpleTokenizer(bpe_path=str(files.merges), context_length=length)
+    return caption_tokeniser(files.merges, context_length(files.merges.parent))
 
 
 def _check_folder_config(files: ClipFiles) -> None:

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from vqclip.common.errors import UsageError
 from vqclip.common.runtime import autocast
+from vqclip.models.caption_tokeniser import caption_tokeniser
 from vqclip.models.files import PriorFiles
 from vqclip.models.prior import Prior, Sampling, load_prior
 from vqclip.models.vqgan import VQGAN
@@ -57,15 +58,12 @@ def load_proposer(files: PriorFiles, vqgan: VQGAN, precision: str = "fp32") -> P
         ModelError: a file is missing or damaged.
         UsageError: the prior was trained on another VQGAN's codes.
     """
-    from open_clip import SimpleTokenizer
-
     prior = load_prior(files.path).to(vqgan.codebook.device)
     if prior.codebook.shape != vqgan.codebook.shape or not torch.allclose(prior.codebook, vqgan.codebook, atol=1e-3):
         raise UsageError(
             f"The prior {files.name!r} belongs to another VQGAN: set init.kind to codes, or prior.name to its own."
         )
-    tokeniser = SimpleTokenizer(bpe_path=str(files.merges), context_length=prior.sizes.context)
-    return Proposer(prior, tokeniser, vqgan, precision)
+    return Proposer(prior, caption_tokeniser(files.merges, prior.sizes.context), vqgan, precision)
 
 
 def best_proposals(

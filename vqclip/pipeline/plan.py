@@ -153,10 +153,15 @@ def _round_size(config: Config) -> tuple[int, int, list[str]]:
     return width, height, [f"size {config.size} is rounded to {width}x{height}, multiples of {factor}"]
 
 
+def reads_captions(config: Config) -> bool:
+    """Whether one of the embedded models reads the prompts of a config."""
+    return EMBEDDED in config.perceptors or (settle(config).init.kind == "prior" and config.prior.name == EMBEDDED)
+
+
 def _unknown_words(config: Config, pictures: Sequence[Picture]) -> list[str]:
     """A note about words that the embedded models do not know, where one of them reads the prompts."""
-    reads = EMBEDDED in config.perceptors or (config.init.kind == "prior" and config.prior.name == EMBEDDED)
-    said = hint(prompt.text for picture in pictures for prompt in picture.prompts) if reads else None
+    texts = (prompt.text for picture in pictures for prompt in picture.prompts)
+    said = hint(texts) if reads_captions(config) else None
     return [said] if said else []
 
 
