@@ -277,3 +277,17 @@ def test_damaged_files_never_raise_anything_else(tmp_path: Path, new_zip: bool) 
         except ModelError:
             refused += 1
     assert refused > 50
+
+
+@pytest.mark.parametrize(
+    "crafted",
+    [b"cbuiltins\nbytearray\n(\x8a\x06\x00\x00\x00\x00\x00\x10tR.", b"cbuiltins\nbytearray\n(I1000000000000000\ntR."],
+)
+def test_a_pickle_that_asks_for_all_memory_is_a_damaged_model(tmp_path: Path, crafted: bytes) -> None:
+    """`bytearray(10**15)` was taken for a machine that is too small."""
+    path = tmp_path / "a.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + crafted)
+        archive.writestr("archive/version", b"3")
+    with pytest.raises(ModelError):
+        read_tensors(path)

@@ -1,3 +1,5 @@
+import contextlib
+import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -5,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from tiny_vqgan import (
     GUMBEL,
@@ -23,8 +27,8 @@ from torch import Tensor
 
 from vqclip.common.errors import ModelError
 from vqclip.hub.vqgan_catalogue import VQGANS
-from vqclip.models.architecture import Architecture, infer_architecture
-from vqclip.models.vqgan import VQGAN, clamp_with_grad, load_vqgan, read_architecture
+from vqclip.models.architecture import Architecture, check_against_yaml, infer_architecture, read_yaml
+from vqclip.models.vqgan import VQGAN, clamp_with_grad, load_vqgan, read_architecture, save_vqgan
 
 # Encoder, decoder and whole model: tensors and numbers in the published files.
 PUBLISHED_LAYOUTS = {
@@ -381,3 +385,124 @@ def test_a_full_size_lightning_checkpoint_loads(tmp_path: Path, capfd: pytest.Ca
     finally:
         path.unlink()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("taken", "drawn"), [(1, 1), (182, 182), (3, 1), (4, 3)])
+def test_a_network_of_other_pictures_than_rgb_is_refused_wherever_it_is_met(
+    tmp_path: Path, taken: int, drawn: int
+) -> None:
+    """It was converted with "use it with…", and every use was called a bug."""
+    path = tmp_path / "grey.ckpt"
+    tensors = weights(replace(NARROW, in_channels=taken, out_ch=drawn))
+    torch.save(tensors, path)
+    for use in (load_vqgan, read_architecture, lambda path: save_vqgan(path, tmp_path / "slim.safetensors")):
+        with pytest.raises(ModelError, match=f"takes pictures of {taken} channels and draws {drawn}: .* RGB"):
+            use(path)
+    assert not (tmp_path / "slim.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "_orig_mod.module.",
+        "anything.",
+        "ema.",
+        "first_stage_model.",
+        "module.first_stage_model.",
+    ],
+)
+def test_what_a_wrapper_put_before_all_names_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    plain = weights(NARROW)
+    torch.save({"state_dict": {f"{prefix}{name}": value for name, value in plain.items()}}, tmp_path / "a.ckpt")
+    model = load_vqgan(tmp_path / "a.ckpt")
+    assert torch.equal(model.codebook, plain["quantize.embedding.weight"])
+
+
+def test_the_first_stage_is_told_from_the_other_models_beside_it(tmp_path: Path) -> None:
+    plain, other = weights(NARROW), weights(NARROW, seed=1)
+    named = {
+        f"{prefix}{name}": value
+        for prefix, tensors in (("cond_stage_model.", other), ("ema.", other), ("first_stage_model.", plain))
+        for name, value in tensors.items()
+    }
+    torch.save(named, tmp_path / "a.ckpt")
+    assert torch.equal(load_vqgan(tmp_path / "a.ckpt").codebook, plain["quantize.embedding.weight"])
+
+
+def test_averaged_weights_alone_are_used_or_named_as_such(tmp_path: Path) -> None:
+    plain = weights(NARROW)
+    torch.save({"ema": plain, "epoch": 3}, tmp_path / "a.ckpt")
+    assert torch.equal(load_vqgan(tmp_path / "a.ckpt").codebook, plain["quantize.embedding.weight"])
+    torch.save({f"model_ema.{name.replace('.', '')}": value for name, value in plain.items()}, tmp_path / "b.ckpt")
+    with pytest.raises(ModelError, match=r"averaged weights \(EMA\) only"):
+        load_vqgan(tmp_path / "b.ckpt")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_damage(tmp_path: Path, value: float) -> None:
+    for name in ("quantize.embedding.weight", "decoder.conv_out.bias"):
+        tensors = weights(NARROW)
+        tensors[name].view(-1)[0] = value
+        torch.save(tensors, tmp_path / "a.ckpt")
+        with pytest.raises(ModelError, match="holds NaN or infinity"):
+            save_vqgan(tmp_path / "a.ckpt", tmp_path / "b.safetensors")
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def ddconfig(**changed: object) -> str:
+    sizes = {name: list(v) if isinstance(v, tuple) else v for name, v in NARROW.ddconfig().items()}
+    return json.dumps({"model": {"params": {"embed_dim": 32, "n_embed": 64, "ddconfig": {**sizes, **changed}}}})
+
+
+HOSTILE = (
+    "",
+    "- a",
+    "model: 3",
+    "model: {params: []}",
+    "model: {params: {first_stage_config: 3}}",
+    "model: {params: {ddconfig: 3, embed_dim: 4, n_embed: 5}}",
+    "a: !!int ''",
+    "a: !!timestamp x",
+    "[" * 10_000,
+    "a: &x 1\nb: *x",
+    ddconfig(attn_resolutions=[[16]]),
+    ddconfig(attn_resolutions=[{"a": 1}]),
+    ddconfig(attn_resolutions={"a": 1}),
+    ddconfig(resolution=[1]),
+    ddconfig(resolution=True),
+    ddconfig(ch_mult="x" * 5000),
+    ddconfig(double_z=[[1]]),
+    ddconfig(attn_type={"a": 1}),
+    ddconfig(z_channels=float("nan")),
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:40]))
+def test_a_hostile_yaml_is_a_sentence_or_says_nothing(tmp_path: Path, text: str) -> None:
+    torch.save(weights(NARROW), tmp_path / "a.ckpt")
+    (tmp_path / "a.yaml").write_text(text)
+    with contextlib.suppress(ModelError):
+        assert read_architecture(tmp_path / "a.ckpt").n_embed == 64
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["ch", "ch_mult", "attn_resolutions", "resolution", "double_z", "attn_type", "n_embed"]),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=3)
+        | st.lists(st.lists(st.integers())),
+        max_size=3,
+    ).map(lambda changed: ddconfig(**changed))
+    | st.sampled_from(HOSTILE)
+    | st.text(max_size=12)
+)
+def test_any_yaml_is_read_as_data(text: str) -> None:
+    Path("a.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with contextlib.suppress(ModelError):
+        assert check_against_yaml(NARROW, read_yaml(Path("a.yaml")), Path("a.yaml")).n_embed == 64

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vqclip.common.errors import ModelError
+from vqclip.common.errors import ModelError, UsageError
+from vqclip.common.text import YAML_LIMIT, parse_yaml, read_text
 
 Shapes = Mapping[str, Sequence[int]]
 """Names of tensors and their shapes."""
@@ -76,6 +75,12 @@ def infer_architecture(shapes: Shapes, quantiser: str | None, where: str) -> Arc
     widths = [_shape(shapes, key, 4, where)[0] for key in _numbered(shapes, "decoder.up.{}.block.0.conv2.weight")]
     if not widths or any(width < ch or width % ch for width in widths) or ch % 32:
         raise ModelError(f"{where} is not a VQGAN that vqclip knows: its layers are {ch} and {widths} channels wide.")
+    out_ch = _shape(shapes, "decoder.conv_out.weight", 4, where)[0]
+    if (in_channels, out_ch) != (3, 3):
+        raise ModelError(
+            f"{where} takes pictures of {in_channels} channels and draws {out_ch}: vqclip works in RGB, 3 and 3, so it "
+            "cannot use a model of grey pictures or of label maps."
+        )
     attention = [n for n in range(len(widths)) if f"encoder.down.{n}.attn.0.q.weight" in shapes]
     return Architecture(
         ch=ch,
@@ -87,7 +92,7 @@ def infer_architecture(shapes: Shapes, quantiser: str | None, where: str) -> Arc
         n_embed=n_embed,
         quantiser=_quantiser(gumbel, quantiser, where),
         in_channels=in_channels,
-        out_ch=_shape(shapes, "decoder.conv_out.weight", 4, where)[0],
+        out_ch=out_ch,
     )
 
 
@@ -101,14 +106,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ModelError: the file cannot be read, or describes a network that vqclip cannot build.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = parse_yaml(read_text(path, "the model's YAML", YAML_LIMIT), f"The model's YAML {str(path)!r}")
         model = content["model"]
         model = model["params"].get("first_stage_config", model)
         params = model["params"]
         stated = {**params["ddconfig"], "embed_dim": params["embed_dim"], "n_embed": params["n_embed"]}
         target = str(model.get("target", "")).rpartition(".")[2]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"Cannot read the model's YAML {str(path)!r}: {_line(error)}.") from error
+    except UsageError as error:
+        raise ModelError(str(error)) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"The YAML {str(path)!r} does not describe a VQGAN: it needs embed_dim, n_embed and ddconfig "
@@ -129,7 +134,7 @@ def check_against_yaml(architecture: Architecture, stated: Mapping[str, Any], pa
         said, found = _plain(stated.get(name)), getattr(architecture, name)
         if said is not None and said != found:
             raise ModelError(
-                f"The YAML {str(path)!r} says {name} is {said}, but the weights have {found}: "
+                f"The YAML {str(path)!r} says {name} is {str(said)[:80]}, but the weights have {found}: "
                 "give the YAML that belongs to this file, or none."
             )
     resolution, places = stated.get("resolution"), _plain(stated.get("attn_resolutions"))
@@ -137,7 +142,7 @@ def check_against_yaml(architecture: Architecture, stated: Mapping[str, Any], pa
         return architecture
     if _levels(resolution, places, len(architecture.ch_mult)) != architecture.attention_levels:
         raise ModelError(
-            f"The YAML {str(path)!r} places attention at {list(places)} of {resolution} px, but the weights "
+            f"The YAML {str(path)!r} places attention at {str(list(places))[:80]} of {resolution} px, but the weights "
             f"have it at the levels {list(architecture.attention_levels)}: give the YAML that belongs to this "
             "file, or none."
         )
@@ -163,7 +168,7 @@ def _refuse_variants(stated: Mapping[str, Any], path: Path) -> None:
         raise ModelError(f"The YAML {str(path)!r} describes a KL autoencoder (double_z), which has no codebook.")
     if str(stated.get("attn_type", "vanilla")) != "vanilla":
         raise ModelError(
-            f"The YAML {str(path)!r} asks for `attn_type: {stated['attn_type']}`, and vqclip can build "
+            f"The YAML {str(path)!r} asks for `attn_type: {str(stated['attn_type'])[:80]}`, and vqclip can build "
             "`vanilla` only: use the variant with attention, such as vq-f4."
         )
 
@@ -190,13 +195,9 @@ def _numbered(keys: Iterable[str], pattern: str) -> list[str]:
     return found
 
 
-def _levels(resolution: int, places: Iterable[int], count: int) -> tuple[int, ...]:
-    return tuple(level for level in range(count) if resolution >> level in set(places))
+def _levels(resolution: int, places: Sequence[int], count: int) -> tuple[int, ...]:
+    return tuple(level for level in range(count) if resolution >> level in places)
 
 
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")

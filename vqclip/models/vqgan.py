@@ -27,6 +27,12 @@ from vqclip.models.weights.reader import read_metadata, read_tensors
 FIRST_STAGE = "first_stage_model."
 """Prefix of the VQGAN inside the checkpoints of a transformer (Net2Net) or a diffusion model (LDM)."""
 
+ANCHOR = "encoder.conv_in.weight"
+"""A tensor that every VQGAN has."""
+
+AVERAGED = "model_ema.encoderconv_inweight"
+"""The same one as latent diffusion's average of the weights calls it, where names have lost their dots."""
+
 BAGGAGE = ("loss.", "model_ema.", "discriminator.", "perceptual_loss.")
 """Prefixes of what only training needs."""
 
@@ -203,7 +209,7 @@ def clamp_with_grad(values: Tensor, low: float = 0.0, high: float = 1.0) -> Tens
 
 def read_architecture(path: Path, config: Path | None = None, quantiser: str | None = None) -> Architecture:
     """Return the sizes of the VQGAN in a file, without building it; the arguments are `load_vqgan`'s."""
-    return _architecture(path, _shapes(_network(read_tensors(path))), config, quantiser)
+    return _architecture(path, _shapes(_network(read_tensors(path), path)), config, quantiser)
 
 
 def load_vqgan(path: Path, config: Path | None = None, quantiser: str | None = None) -> VQGAN:
@@ -222,13 +228,14 @@ def load_vqgan(path: Path, config: Path | None = None, quantiser: str | None = N
     Raises:
         ModelError: the file is missing, damaged, refused, of another architecture, or contradicts its YAML.
     """
-    tensors = _network(read_tensors(path))
+    tensors = _network(read_tensors(path), path)
     shapes = _shapes(tensors)
     sizes = _architecture(path, shapes, config, quantiser)
     with torch.device("meta"):  # no memory and no time for weights that are replaced at once
         model = VQGAN(sizes)
     _check_keys(path, shapes, _shapes(model.state_dict()))
     model.set_weights({key: _weight(path, key, tensor) for key, tensor in tensors.items()})
+    _check_finite(path, {"its codebook": model.codebook})
     return model
 
 
@@ -254,6 +261,7 @@ def save_vqgan(
     sizes = model.architecture
     header = {"quantiser": sizes.quantiser, "architecture": json.dumps(asdict(sizes)), **(notes or {})}
     kept = {key: (t.half() if half else t).contiguous() for key, t in model.state_dict().items()}
+    _check_finite(source, kept)
     try:
         save_file(kept, target, header)
     except SafetensorError as error:  # what the system said, such as a full disk, wrapped
@@ -261,10 +269,32 @@ def save_vqgan(
     return sizes
 
 
-def _network(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _network(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Keep the VQGAN's own tensors, under taming's names."""
-    inside = {key.removeprefix(FIRST_STAGE): t for key, t in tensors.items() if key.startswith(FIRST_STAGE)}
-    return {key: t for key, t in (inside or tensors).items() if not key.startswith(BAGGAGE)}
+    prefix = _prefix(tensors)
+    if prefix is None and AVERAGED in tensors:
+        raise ModelError(
+            f"The checkpoint {str(path)!r} holds averaged weights (EMA) only, under `model_ema`, and these cannot be "
+            "told apart: give the file that they were averaged from."
+        )
+    inside = {key.removeprefix(prefix or ""): t for key, t in tensors.items() if key.startswith(prefix or "")}
+    return {key: t for key, t in inside.items() if not key.startswith(BAGGAGE)}
+
+
+def _prefix(names: Iterable[str]) -> str | None:
+    """What stands before the names of the network, None if it is not there.
+
+    A transformer's or a diffusion model's first stage has one, and torch.compile (`_orig_mod.`), parallel training
+    (`module.`) and other wrappers put theirs before all of it.
+    """
+    found = [name.removesuffix(ANCHOR) for name in names if name == ANCHOR or name.endswith(f".{ANCHOR}")]
+    return min(found, key=lambda prefix: (FIRST_STAGE not in prefix, "ema" in prefix, len(prefix)), default=None)
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"The checkpoint {str(path)!r} is damaged: {name} holds NaN or infinity.")
 
 
 def _architecture(

@@ -18,8 +18,8 @@ from vqclip.common.errors import ModelError
 from vqclip.models.weights.file_type import FORMATS, sniff
 from vqclip.models.weights.pickle_stubs import stand_ins
 
-WRAPPERS = ("state_dict", "model")
-"""Keys under which training programs put the tensors."""
+WRAPPERS = ("state_dict", "model", "params", "ema", "params_ema")
+"""Keys under which training programs put the tensors, the averaged ones last."""
 
 WAY_OUT = (
     "load it once with a program you trust and save its tensors as safetensors, or see `vqclip models convert "
@@ -51,7 +51,7 @@ DAMAGE = (
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return every tensor of a safetensors file or of a torch pickle (zip or legacy), by name, on the CPU.
 
-    Tensors of a training file are found under its `state_dict` or `model`. No code of the file is run
+    Tensors of a training file are found under one of WRAPPERS. No code of the file is run
     (see `pickle_stubs.py`). The tensors are mapped from the file where its format allows, so those that nobody
     touches cost no memory.
 
@@ -129,6 +129,11 @@ def _read_pickle(path: Path, mmap: bool = False) -> dict[str, Tensor]:
         raise _refused(path, str(error)) from error
     except DAMAGE as error:
         raise _damaged(path) from error
+    except MemoryError as error:
+        raise ModelError(
+            f"The checkpoint {str(path)!r} asks for more memory than this machine has, for a file of "
+            f"{path.stat().st_size:,} bytes; fetch it again."
+        ) from error
     tensors = named_tensors(content)
     if not tensors:
         raise ModelError(f"{str(path)!r} is not a checkpoint: it holds no named tensors.")
@@ -136,7 +141,7 @@ def _read_pickle(path: Path, mmap: bool = False) -> dict[str, Tensor]:
 
 
 def named_tensors(content: Any) -> dict[str, Tensor]:
-    """Return the tensors of what torch.save wrote, by name: those under its `state_dict` or `model`, if it has one."""
+    """Return the tensors of what torch.save wrote, by name: those under one of its WRAPPERS, if it has one."""
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
