@@ -91,6 +91,19 @@ def test_padding_and_box_are_shared_by_a_steps_cutouts_as_published():
     assert torch.equal(box, box[:, :1].expand_as(box))
 
 
+@pytest.mark.parametrize(("count", "whole"), [(1, 1), (2, 2), (4, 2), (8, 2), (16, 4)])
+def test_coherent_cutouts_are_whole_pictures_and_windows_and_count_by_what_they_show(count, whole):
+    """Without the gentle moves a quarter, at least two, show a square picture whole and count three times."""
+    looks = tuple(dataclasses.replace(look, warps=look.warps[:1]) for look in RECIPES["coherent"].looks)
+    draws = drawn(dataclasses.replace(RECIPES["coherent"], looks=looks), pictures(2), count=count, seeds=(0, 1))
+    assert draws.weight is not None
+    assert torch.equal(draws.zoom[:, :whole], torch.ones(2, whole))
+    assert (draws.zoom[:, whole:] < 1).all() and (draws.zoom[:, whole:] >= 0.5).all()  # never below 16 of 32 pixels
+    torch.testing.assert_close(draws.weight.mean(1), torch.ones(2))
+    shown = torch.cat([3 * draws.zoom[:, :whole], draws.zoom[:, whole:]], dim=1)
+    torch.testing.assert_close(draws.weight / draws.weight[:, :1], shown / shown[:, :1])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_part_of_the_draws_gives_that_part_of_the_cutouts(name):
     images = pictures(2)

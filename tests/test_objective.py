@@ -97,11 +97,12 @@ def test_every_picture_goes_to_its_own_prompt():
     assert images[1].mean((-2, -1)).argmax() == 2
 
 
-def test_the_loss_is_the_sum_over_prompts_and_guides_of_the_mean_over_cutouts():
+@pytest.mark.parametrize("recipe", ["vqclip", "coherent"])
+def test_the_loss_is_the_sum_over_prompts_and_guides_of_the_weighted_mean_over_cutouts(recipe):
     images = pictures(1)
-    objective = make(1, only=1)
+    objective = make(1, recipe=recipe, only=1)
     losses, _ = score(objective, images)
-    draws = draw(RECIPES["vqclip"], 7, rngs([11]), Canvas(16, 16, 12), images.device)
+    draws = draw(RECIPES[recipe], 7, rngs([11]), Canvas(16, 16, 12), images.device)
     noise_rngs = rngs([21])
     expected = 0.0
     for guide in objective.guides:
@@ -109,7 +110,9 @@ def test_the_loss_is_the_sum_over_prompts_and_guides_of_the_mean_over_cutouts():
         assert noise is not None
         seen = guide.encode((cut(images, draws, guide.size) + noise).flatten(0, 1))
         for embedding, weight in zip(guide.targets.embeddings, (2.0, -0.5), strict=True):
-            expected += weight * spherical_distance(seen, embedding).mean().item()
+            distance = spherical_distance(seen, embedding)
+            counts = [1.0] * 7 if draws.weight is None else draws.weight[0].tolist()
+            expected += weight * sum(w * d for w, d in zip(counts, distance.tolist(), strict=True)) / 7
     assert losses["prompt"].item() == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(losses["tv"], 0.5 * LOSSES["tv"](images))
     torch.testing.assert_close(losses["saturation"], LOSSES["saturation"](images))
@@ -145,7 +148,8 @@ def test_repeats_are_bit_equal_and_steps_differ():
     assert not torch.equal(score(make(3), pictures())[0]["prompt"], losses["prompt"])
 
 
-def test_the_gradient_is_that_of_the_summed_losses():
+@pytest.mark.parametrize("recipe", ["crowson", "coherent"])
+def test_the_gradient_is_that_of_the_summed_losses(recipe):
     """Against finite differences of what the objective itself reports, in double precision."""
     words = torch.randn(2, 16, generator=torch.Generator().manual_seed(8)).double()
     never = torch.full((2,), -math.inf)
@@ -156,7 +160,7 @@ def test_the_gradient_is_that_of_the_summed_losses():
     def total(images: Tensor) -> tuple[float, Tensor]:
         objective = Objective(
             [guide],
-            RECIPES["crowson"],
+            RECIPES[recipe],
             3,
             rngs([0, 1]),
             rngs([2, 3]),

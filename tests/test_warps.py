@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.guidance.warps import Affine, Canvas, Flip, Letterbox, Perspective, ResizedCrop, Square
+from vqclip.guidance.warps import Affine, Canvas, Flip, Letterbox, Perspective, ResizedCrop, Square, one_per_cell
 
 SQUARE = Canvas(64, 64, 32)
 WIDE = Canvas(64, 128, 32)
@@ -142,3 +142,24 @@ def test_probability_is_how_often_something_moves(make):
     assert moved.double().mean().item() == pytest.approx(0.7, abs=0.03)
     never = make(0.0).homography(uniform(1, 10, make(0.0).randoms), SQUARE)
     assert torch.equal(never, eye.expand(1, 10, 3, 3))
+
+
+@pytest.mark.parametrize("aspect", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 16, 31])
+def test_every_cell_of_a_grid_gets_one_point_and_all_cells_are_as_large(count: int, aspect: float):
+    """The cells, from their corners: any place lies in just one, so they cover the square; and each has area 1 / K."""
+    low, high = (one_per_cell(torch.full((1, count, 2), at, dtype=torch.float64), aspect)[0] for at in (0.0, 1.0))
+    torch.testing.assert_close((high - low).prod(1), torch.full((count,), 1 / count, dtype=torch.float64))
+    places = uniform(500, 1, 2)
+    assert ((places >= low) & (places < high)).all(2).sum(1).eq(1).all()
+    u = uniform(1, count, 2)
+    torch.testing.assert_close(one_per_cell(u, aspect)[0], low + u[0] * (high - low))
+
+
+def test_stratified_squares_look_everywhere_and_have_the_same_sizes():
+    u = uniform(1, 9, 3)
+    free, spread = (Square(least=0.2, most=0.2, stratified=on).homography(u, SQUARE)[0] for on in (False, True))
+    assert torch.equal(free[:, :2, :2], spread[:, :2, :2])
+    x, y = spread[:, 0, 2], spread[:, 1, 2]  # centres between -0.8 and 0.8, in thirds
+    assert sorted(((x + 0.8) / 1.6 * 3).long().tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert sorted(((y + 0.8) / 1.6 * 3).long().tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]

@@ -34,7 +34,8 @@ class Draws:
     lies its border, its mirror image where `mirror` (N, K, F), or level `ground` (N, K) where `fill`.
     `colour` (N, K, 3, 4) is a matrix for RGB and an offset. `sharpness` (N, K) is the f of
     `recipes.Sharpen`. `erased` (N, K, 4) is a box: left, top, right, bottom in [0, 1]. `noise` (N, K)
-    is a standard deviation. `pooled` is the recipe's.
+    is a standard deviation. `weight` (N, K), of mean 1 over a picture's cutouts, is how much each counts. `pooled` is
+    the recipe's.
     """
 
     frames: Tensor
@@ -46,6 +47,7 @@ class Draws:
     sharpness: Tensor | None
     erased: Tensor | None
     noise: Tensor | None
+    weight: Tensor | None
     pooled: bool
 
     def __getitem__(self, part: slice) -> "Draws":
@@ -85,9 +87,10 @@ def draw(
     looks = [_geometry(look, places[:, part], coin, grey, canvas, depth) for look, part in _shares(recipe.looks, count)]
     frames, mirror, fill, ground = (torch.cat(parts, dim=1) for parts in zip(*looks, strict=True))
     paddings = {warp.padding for look in recipe.looks for warp in look.warps}
+    zoom = _zoom(frames)
     return Draws(
         frames=frames,
-        zoom=_zoom(frames),
+        zoom=zoom,
         mirror=mirror if paddings & REFLECTS.keys() else None,
         fill=fill if paddings & set(FILLS) else None,
         ground=ground,
@@ -95,6 +98,7 @@ def draw(
         sharpness=recipe.sharpen.factor(sharpness) if recipe.sharpen else None,
         erased=recipe.erase.box(erased).expand(-1, count, -1) if recipe.erase else None,
         noise=noise[..., 0] * recipe.noise if recipe.noise else None,
+        weight=_weight(recipe, zoom),
         pooled=recipe.pooled,
     ).to(device, dtype)
 
@@ -142,6 +146,7 @@ def cut(images: Tensor, draws: Draws, size: int) -> Tensor:
 def _shares(looks: Sequence[Look], count: int) -> list[tuple[Look, slice]]:
     """Give each look its part of the cutouts; shares are rounded down, the last look takes the rest."""
     ends = [int(sum(look.share for look in looks[: i + 1]) * count) for i in range(len(looks) - 1)] + [count]
+    ends = [min(count, max(end, sum(look.least for look in looks[: i + 1]))) for i, end in enumerate(ends)]
     return [(look, slice(start, end)) for look, start, end in zip(looks, [0, *ends], ends, strict=False)]
 
 
@@ -184,6 +189,18 @@ def _zoom(frames: Tensor) -> Tensor:
     for i in range(1, frames.shape[2]):
         whole = frames[:, :, i] @ whole
     return (torch.linalg.det(whole) / whole[..., 2, 2] ** 3).abs().sqrt()
+
+
+def _weight(recipe: Recipe, zoom: Tensor) -> Tensor | None:
+    """Return how much each cutout (N, K) counts, of mean 1 over K; None where all count the same."""
+    if not recipe.by_size and len({look.weight for look in recipe.looks}) == 1:
+        return None
+    by_look = [
+        zoom.new_full((), look.weight).expand(end.stop - end.start)
+        for look, end in _shares(recipe.looks, zoom.shape[1])
+    ]
+    weight = torch.cat(by_look) * (zoom.clamp(max=1) if recipe.by_size else torch.ones_like(zoom))
+    return weight / weight.mean(1, keepdim=True)
 
 
 # ---- from pictures to cutouts, on the device

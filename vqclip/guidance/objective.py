@@ -62,7 +62,7 @@ class Views:
 class Objective:
     """Loss of N pictures: prompts seen through cutouts, properties of the picture, pull to the start.
 
-    A picture's loss is the sum over its prompts and the guides of the mean over cutouts, plus each
+    A picture's loss is the sum over its prompts and the guides of the weighted mean over cutouts, plus each
     named loss and the pull times its weight. Pictures do not mix: a picture's losses, gradient and
     random numbers are the same alone and in a batch, up to rounding.
 
@@ -167,14 +167,15 @@ def similarity(features: Tensor, targets: Targets) -> Tensor:
 
 
 def _sum_over_cutouts(guide: Guide, images: Tensor, draws: Draws, noise: Tensor | None) -> Tensor:
-    """Score some cutouts of each picture with its prompts; returns the sum over both, (N,)."""
+    """Score some cutouts of each picture with its prompts; returns the weighted sum over both, (N,)."""
     views = cut(images, draws, guide.size)
     if noise is not None:
         views = views + noise
     targets = guide.targets
     embeddings = guide.encode(views.flatten(0, 1)).to(targets.embeddings.dtype).unflatten(0, views.shape[:2])
     distance = spherical_distance(embeddings[targets.picture], targets.embeddings[:, None])
-    loss = prompt_loss(distance, targets.weights, targets.stops).sum(1)
+    loss = prompt_loss(distance, targets.weights, targets.stops)
+    loss = (loss if draws.weight is None else loss * draws.weight[targets.picture]).sum(1)
     return loss.new_zeros(len(images)).index_add(0, targets.picture, loss)
 
 

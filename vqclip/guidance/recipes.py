@@ -7,6 +7,7 @@ kornia.augmentation, which those use.
 Shapes: N pictures, K cutouts. Random numbers are (N, K, randoms) in [0, 1).
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,10 +95,12 @@ class Erase:
 
 @dataclass(frozen=True)
 class Look:
-    """One way of seeing the picture, used by a `share` of the cutouts."""
+    """One way of seeing the picture, used by a `share` of the cutouts and by `least` of them; each counts `weight`."""
 
     warps: tuple[Warp, ...]
     share: float = 1.0
+    least: int = 0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class Recipe:
     """How cutouts are made.
 
     `pooled`: the views are taken of (average + maximum) / 2 of the picture pooled to the cut size,
-    instead of the picture itself. `noise`: each cutout gets u * N(0, 1), u from [0, noise].
+    instead of the picture itself. `noise`: each cutout gets u * N(0, 1), u from [0, noise]. `by_size`: a cutout
+    counts, besides its look's weight, as much of the picture's side as it shows.
     The sum of the looks' shares is 1.
     """
 
@@ -115,20 +119,15 @@ class Recipe:
     jitter: Jitter | None = None
     erase: Erase | None = None
     noise: float = 0.0
+    by_size: bool = False
 
+
+GENTLE = (Affine(degrees=10, translate=0.05, scale=(0.9, 1.1), p=0.8), Perspective(0.2, p=0.5))
 
 # Ours: large square windows, gently moved. No flip, as prompts say "to the left of", and little hue,
 # as they name colours. All warps see the picture itself beyond their frames, mirrored at its edge.
 VQCLIP = Recipe(
-    looks=(
-        Look(
-            (
-                Square(least=0.7, power=0.5, padding="reflection"),
-                Affine(degrees=10, translate=0.05, scale=(0.9, 1.1), p=0.8),
-                Perspective(0.2, p=0.5),
-            )
-        ),
-    ),
+    looks=(Look((Square(least=0.7, power=0.5, padding="reflection"), *GENTLE)),),
     jitter=Jitter(p=0.7, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.01),
     noise=0.1,
 )
@@ -191,8 +190,21 @@ PIXRAY = Recipe(
     noise=0.1,
 )
 
+# Views that agree on one picture: a quarter show it whole and count three times, the others cover it evenly and count
+# by their size, so that not every corner draws the whole prompt. After the `smart` cutouts and coherence weights of
+# somnai-dreams/pytti-core (2026), whose windows are smaller; here they are large, and of what `vqclip` sees.
+COHERENT = dataclasses.replace(
+    VQCLIP,
+    looks=(
+        Look((Square(least=1.0, padding="reflection"), *GENTLE), share=0.25, least=2, weight=3.0),
+        Look((Square(power=0.5, stratified=True, padding="reflection"), *GENTLE), share=0.75),
+    ),
+    by_size=True,
+)
+
 RECIPES: Mapping[str, Recipe] = {
     "vqclip": VQCLIP,
+    "coherent": COHERENT,
     "crowson": CROWSON,
     "nerdyrodent": NERDYRODENT,
     "pixray": PIXRAY,

@@ -47,13 +47,15 @@ class Square:
     """A random square of the picture; its side is rand**power * (most - least) + least.
 
     `most` and `least` are fractions of the picture's short side; `least=None` is the cut size (or the
-    short side where that is smaller). From Katherine Crowson's notebooks, where least is None.
+    short side where that is smaller). From Katherine Crowson's notebooks, where least is None. `stratified` lays the
+    K squares of a step over the picture evenly, one in each of K cells of the same area, as `one_per_cell` has it.
     """
 
     least: float | None = None
     most: float = 1.0
     power: float = 1.0
     padding: Padding = "open"
+    stratified: bool = False
     randoms: ClassVar[int] = 3
 
     def homography(self, u: Tensor, canvas: Canvas) -> Tensor:
@@ -61,7 +63,8 @@ class Square:
         short = min(canvas.height, canvas.width)
         least = min(short, canvas.cut) if self.least is None else self.least * short
         side = u[..., 0] ** self.power * (self.most * short - least) + least
-        return _window(side / canvas.width, side / canvas.height, u[..., 1:])
+        places = one_per_cell(u[..., 1:], canvas.width / canvas.height) if self.stratified else u[..., 1:]
+        return _window(side / canvas.width, side / canvas.height, places)
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,21 @@ class Perspective:
         pushed = corners * (1 - self.strength * u[..., :8].unflatten(-1, (4, 2)))
         back = _basis(corners) @ torch.linalg.inv(_basis(pushed))
         return _sometimes(u[..., 8] < self.p, back / back[..., 2:, 2:])
+
+
+def one_per_cell(u: Tensor, aspect: float) -> Tensor:
+    """Move K points (N, K, 2) of the unit square, across and down, each into a cell of its own of the same area.
+
+    The K cells lie in rows as high as they have cells, so that they are about square where width is `aspect` times
+    height (stratified sampling: the mean over places stays what it was, its variance shrinks).
+    """
+    count = u.shape[1]
+    rows = min(count, max(1, round(math.sqrt(count / aspect))))
+    sizes = [count // rows + (row < count % rows) for row in range(rows)]
+    cells = [(column, size, row) for row, size in enumerate(sizes) for column in range(size)]
+    left, above = [column / size for column, size, _ in cells], [sum(sizes[:row]) / count for *_, row in cells]
+    wide, high = [1 / size for _, size, _ in cells], [size / count for _, size, _ in cells]
+    return u.new_tensor([left, above]).T + u * u.new_tensor([wide, high]).T
 
 
 def _between(u: Tensor, bounds: tuple[float, float]) -> Tensor:
