@@ -20,7 +20,8 @@ from vqclip.guidance.objective import Guide, Objective, Targets
 from vqclip.guidance.recipes import RECIPES
 from vqclip.hub.model_files import find_models
 from vqclip.optimisation.cuda_graphs import ReplayedGradient
-from vqclip.optimisation.loop import Descent, differentiate, optimise
+from vqclip.optimisation.descent import Descent, Space, differentiate
+from vqclip.optimisation.loop import optimise
 from vqclip.optimisation.optimisers import SCHEDULES, Ema
 from vqclip.pipeline.build import build
 from vqclip.pipeline.plan import make_plan
@@ -81,7 +82,7 @@ def descent(how: Callable[..., Any], device: str = "cpu", micro_batch: int | Non
     def encode(views: Tensor) -> Tensor:
         return torch.nn.functional.normalize(torch.tanh(views.flatten(1) @ eye.T), dim=-1)
 
-    latent = start.requires_grad_()
+    latent, limit = start.requires_grad_(), torch.tensor(9.0, device=device)
     return Descent(
         latent=latent,
         render=lambda leaf: torch.sigmoid(torch.nn.functional.conv2d(leaf, kernel, padding=1)),
@@ -95,11 +96,11 @@ def descent(how: Callable[..., Any], device: str = "cpu", micro_batch: int | Non
             losses={"tv": 0.1},
             init=(start.detach().clone(), 0.1),
         ),
-        optimiser=Adam([latent], 0.05),
+        make_optimiser=lambda leaf: Adam([leaf], 0.05),
         lr=0.05,
         schedule=SCHEDULES["constant"],
         average=Ema(0.0),
-        bounds=(torch.full((1, 4, 1, 1), -9.0, device=device), torch.full((1, 4, 1, 1), 9.0, device=device)),
+        space=Space((-limit, limit), limit),
         streams=streams,
         differentiate=how,
     )

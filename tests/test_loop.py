@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from vqclip.common.runtime import Generators
-from vqclip.optimisation.loop import Descent, optimise
+from vqclip.optimisation.descent import Descent, Space
+from vqclip.optimisation.loop import optimise
 from vqclip.optimisation.optimisers import SCHEDULES, Ema, make_optimiser
 from vqclip.optimisation.step import Step
 
@@ -26,6 +27,9 @@ class Towards:
         loss = (images - self.goal - self.noise * jitter).square().flatten(1).sum(1) / 2
         loss.sum().backward()
         return {"prompt": loss.detach()}
+
+    def grow(self, change: Callable[[Tensor], Tensor]) -> None:
+        pass
 
     def reduce_memory(self) -> bool:
         return False
@@ -54,11 +58,11 @@ def make_descent(
         latent=latent,
         render=render,
         objective=Towards(goal, streams, noise),
-        optimiser=torch.optim.SGD([latent], lr) if name == "plain" else make_optimiser(name, latent, lr),
+        make_optimiser=lambda leaf: torch.optim.SGD([leaf], lr) if name == "plain" else make_optimiser(name, leaf, lr),
         lr=lr,
         schedule=SCHEDULES[schedule],
         average=Ema(ema),
-        bounds=(low, high),
+        space=Space((low, high), torch.ones(())),
         streams=streams,
     )
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.guidance.losses import LOSSES, init_loss, prompt_loss, replace_grad, spherical_distance
+from vqclip.guidance.losses import LOSSES, commitment_loss, init_loss, prompt_loss, replace_grad, spherical_distance
 
 FOREVER = -math.inf
 
@@ -144,3 +144,11 @@ def test_symmetry_is_zero_for_a_mirrored_picture_only():
     mirrored = torch.cat([images, images.flip(-1)], dim=-1)
     assert LOSSES["symmetry"](mirrored).item() == 0
     torch.testing.assert_close(LOSSES["symmetry"](images)[0], F.mse_loss(images, images.flip(-1)))
+
+
+def test_commitment_is_the_mse_to_the_entries_and_pulls_there():
+    latent = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1).requires_grad_()
+    loss = commitment_loss(latent, torch.tensor([0.0, 1.0]).view(1, 2, 1, 1))
+    assert loss.tolist() == [(1 + 4) / 2]
+    loss.sum().backward()
+    assert latent.grad is not None and latent.grad.flatten().tolist() == [1.0, 2.0]

@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
-from vqclip.optimisation.optimisers import OPTIMISERS, SCHEDULES, Ema, make_optimiser
+from vqclip.optimisation.optimisers import GRADIENTS, OPTIMISERS, SCHEDULES, Ema, make_optimiser
 
 
 def latents(n: int = 3) -> Tensor:
@@ -126,3 +127,14 @@ def test_a_saved_average_goes_on_bit_for_bit_and_is_a_copy():
 def test_a_decay_outside_its_range_is_refused(decay):
     with pytest.raises(UsageError, match="decay"):
         Ema(decay)
+
+
+def test_a_unit_gradient_has_a_mean_square_of_one_for_each_picture_and_its_direction():
+    gradient = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    gradient *= torch.tensor([1e-6, 30.0]).view(2, 1, 1, 1)
+    unit = GRADIENTS["unit"](gradient)
+    torch.testing.assert_close(unit.square().mean((1, 2, 3)), torch.ones(2))
+    torch.testing.assert_close(F.cosine_similarity(unit.flatten(1), gradient.flatten(1)), torch.ones(2))
+    assert GRADIENTS["unit"](torch.zeros(1, 2, 2, 2)).eq(0).all()
+    assert torch.equal(GRADIENTS["plain"](gradient), gradient)
+    assert torch.equal(GRADIENTS["sign"](gradient), gradient.sign())

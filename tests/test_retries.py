@@ -6,7 +6,8 @@ from test_loop import SHAPE, Towards, make_descent
 from torch import Tensor
 
 from vqclip.common.errors import NumericsError
-from vqclip.optimisation.loop import Descent, optimise
+from vqclip.optimisation.descent import Descent
+from vqclip.optimisation.loop import optimise
 
 
 class Breaking(Towards):

@@ -50,8 +50,10 @@ from vqclip.models.fused_vqgan import fuse_vqgan
 from vqclip.models.perceptor import Perceptor, load_perceptor
 from vqclip.models.renderer import Renderer
 from vqclip.models.vqgan import VQGAN, clamp_with_grad, load_vqgan
-from vqclip.optimisation.loop import Descent, optimise
+from vqclip.optimisation.descent import Descent
+from vqclip.optimisation.loop import optimise
 from vqclip.optimisation.optimisers import SCHEDULES, Ema, make_optimiser
+from vqclip.optimisation.space import latent_space
 
 F16 = VQGANS["imagenet-16384"].architecture
 TOWER = "ViT-B-32-quickgelu"
@@ -161,11 +163,11 @@ def make_ours(work: Workload, vqgan: VQGAN, tower: Perceptor, target: Tensor, li
         latent=latent,
         render=Renderer(vqgan, device, tower.precision, light),
         objective=objective,
-        optimiser=make_optimiser("adam", latent, RATE),
+        make_optimiser=lambda leaf: make_optimiser("adam", leaf, RATE),
         lr=RATE,
         schedule=SCHEDULES["constant"],
         average=Ema(0.0),
-        bounds=vqgan.bounds,
+        space=latent_space(vqgan)[0],
         streams=streams,
     )
 

@@ -43,6 +43,15 @@ def init_loss(latent: Tensor, start: Tensor) -> Tensor:
     return (latent - start).square().flatten(1).mean(1) / 2
 
 
+def commitment_loss(latent: Tensor, entries: Tensor) -> Tensor:
+    """Mean squared distance of latents (N, C, h, w) to their nearest entries, (N,).
+
+    The commitment term of van den Oord, Vinyals and Kavukcuoglu, "Neural Discrete Representation Learning" (2017),
+    equation 3, whose weight is 0.25.
+    """
+    return (latent - entries).square().flatten(1).mean(1)
+
+
 def tv(images: Tensor) -> Tensor:
     """Total variation of (N, 3, H, W): mean squared step to the right and lower neighbour, (N,).
 

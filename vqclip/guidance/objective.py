@@ -16,7 +16,7 @@ from torch import Tensor
 from vqclip.common.errors import UsageError
 from vqclip.common.registry import pick
 from vqclip.guidance.cutouts import Draws, cut, draw, draw_noise
-from vqclip.guidance.losses import LOSSES, init_loss, prompt_loss, spherical_distance
+from vqclip.guidance.losses import LOSSES, commitment_loss, init_loss, prompt_loss, spherical_distance
 from vqclip.guidance.recipes import Recipe
 from vqclip.guidance.warps import Canvas
 
@@ -68,7 +68,8 @@ class Objective:
 
     `cutouts` are scored per picture and step, `micro_batch` of them at a time (None: all); the draws
     are the same either way. `crop_rngs` are CPU generators and `noise_rngs` generators on the pictures'
-    device, one per picture. `init` is the latent to stay near, (N, C, h, w), and a weight.
+    device, one per picture. `init` is the latent to stay near, (N, C, h, w), and a weight; `commitment` what returns
+    the entries (N, C, h, w) nearest to a latent, and the weight of the pull to them.
 
     Raises:
         UsageError: an unknown loss, or fewer than one cutout.
@@ -84,6 +85,7 @@ class Objective:
         micro_batch: int | None = None,
         losses: Mapping[str, float] | None = None,
         init: tuple[Tensor, float] | None = None,
+        commitment: tuple[Callable[[Tensor], Tensor], float] | None = None,
     ) -> None:
         if cutouts < 1 or (micro_batch is not None and micro_batch < 1):
             raise UsageError(f"cutouts.count is {cutouts}, micro_batch {micro_batch}; both must be at least 1.")
@@ -95,13 +97,14 @@ class Objective:
         self.noise_rngs = noise_rngs
         self.losses = {name: (pick(LOSSES, name, "loss"), weight) for name, weight in (losses or {}).items()}
         self.init = init
+        self.commitment = commitment
 
     def __call__(self, images: Tensor, latent: Tensor) -> dict[str, Tensor]:
         """Score pictures (N, 3, H, W) in [0, 1] made of latents (N, C, h, w), both leaves.
 
         The gradient of the summed losses is added to `images.grad` and `latent.grad`; that of the
         pictures through the decoder is the caller's. Returns (N,) per term, weighted and detached:
-        "prompt" if there are guides, each named loss, and "init" if there is a pull.
+        "prompt" if there are guides, each named loss, and "init" and "commitment" if there are these pulls.
         """
         return self.score(images, latent, self.draw(images))
 
@@ -124,7 +127,14 @@ class Objective:
         if self.init is not None:
             start, weight = self.init
             terms["init"] = _pull_back(weight * init_loss(latent, start), latent)
+        if self.commitment is not None:
+            nearest, weight = self.commitment
+            terms["commitment"] = _pull_back(weight * commitment_loss(latent, nearest(latent).detach()), latent)
         return terms
+
+    def grow(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Stay near what `change` makes of the latent to stay near: one of another size."""
+        self.init = self.init and (change(self.init[0]), self.init[1])
 
     def reduce_memory(self) -> bool:
         """Score half as many cutouts at once from now on; return False where it is one already."""

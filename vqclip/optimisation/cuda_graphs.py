@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqclip.optimisation.loop import Objective, differentiate
+from vqclip.optimisation.descent import Objective, differentiate
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ def _aside(plain: Callable[[], Outcome], latent: Tensor) -> Tensor:
 
 
 class ReplayedGradient:
-    """`loop.differentiate` by a graph, recorded at the first step and again when the objective's parts change.
+    """`loop.differentiate` by a graph, recorded at the first step, and again when the latent is another or the
+    objective's parts change.
 
     The first replay is compared with the plain gradient. Where recording fails or differs, the steps stay plain, and a
     warning says so.
@@ -73,6 +74,7 @@ class ReplayedGradient:
     def __init__(self, record: Callable[[Tensor, Render, Objective, list[Any]], GradientGraph] = GradientGraph) -> None:
         self._record = record
         self._graph: GradientGraph | None = None
+        self._latent: Tensor | None = None
         self._parts: dict[str, Any] = {}
         self._plain = False
 
@@ -81,7 +83,7 @@ class ReplayedGradient:
         if self._plain:
             return differentiate(latent, render, objective)
         graph = self._graph
-        if graph is None or self._parts != objective.state_dict():
+        if graph is None or self._latent is not latent or self._parts != objective.state_dict():
             with torch.no_grad():
                 views = objective.draw(render(latent))
             graph = self._try(latent, render, objective, views)
@@ -109,5 +111,5 @@ class ReplayedGradient:
             self._plain = True
             log.warning("The step cannot be recorded as a CUDA graph (%s); it runs as it is, slower.", reason)
             return None
-        self._graph, self._parts = graph, objective.state_dict()
+        self._graph, self._latent, self._parts = graph, latent, objective.state_dict()
         return graph

@@ -1,4 +1,4 @@
-"""How the latent moves: optimisers and learning-rate schedules by name, and an average of the latent.
+"""How the latent moves: optimisers, learning-rate schedules and changes of the gradient by name, and an average.
 
 All of it is elementwise, so that a picture of a batch moves as it would alone. Optimisers that mix
 elements (Adafactor, LBFGS, Muon) would break that and are left out.
@@ -60,6 +60,24 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = {
 """Factor of the learning rate by progress, the fraction of updates already made, in [0, 1)."""
 
 
+def _plain(gradient: Tensor) -> Tensor:
+    return gradient
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """Each picture's gradient at a root mean square of 1: every step counts the same, however steep it is."""
+    over = tuple(range(1, gradient.dim()))
+    return gradient / gradient.square().mean(over, keepdim=True).sqrt().clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+GRADIENTS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "plain": _plain,
+    "unit": _unit,
+    "sign": torch.sign,
+}
+"""What becomes of the gradient (N, …) before the optimiser takes it, each picture on its own."""
+
+
 def make_optimiser(name: str, latent: Tensor, lr: float) -> Optimizer:
     """Make the optimiser `name` for one leaf tensor.
 
@@ -96,6 +114,10 @@ class Ema:
     def value(self, latent: Tensor) -> Tensor:
         """Return the average; the latent itself before the first update, and with averaging off."""
         return latent if self._sum is None else self._sum / self._weight
+
+    def reset(self) -> None:
+        """Forget every latent."""
+        self._sum, self._weight = None, 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Copy what `load_state_dict` needs to go on bit for bit."""

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from vqclip.common.registry import pick
 from vqclip.models.vqgan import VQGAN
+from vqclip.optimisation.pyramid import resized
 
 CPU = torch.device("cpu")
 
@@ -49,12 +50,8 @@ def _from_prior(start: Start) -> Tensor:
     """The prior's best proposal; where the picture has another size, the proposal enlarged and encoded again."""
     assert start.propose is not None, "the pipeline gives a proposer for init.kind=prior"
     latent = start.vqgan.lookup(start.propose(start.rngs))
-    if latent.shape[-2:] == (start.height // start.vqgan.factor, start.width // start.vqgan.factor):
-        return latent
-    with torch.no_grad():
-        images = start.vqgan.render(latent)
-    size = (start.height, start.width)
-    return _encode(start.vqgan, F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1))
+    grid = (start.height // start.vqgan.factor, start.width // start.vqgan.factor)
+    return latent if latent.shape[-2:] == grid else resized(start.vqgan, latent, grid)
 
 
 def _from_image(start: Start) -> Tensor:

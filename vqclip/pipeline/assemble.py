@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,9 +16,13 @@ from vqclip.models.prior import Sampling
 from vqclip.models.provenance import ModelHashes
 from vqclip.models.renderer import Renderer
 from vqclip.models.rerank import Proposer, best_proposals
+from vqclip.models.vqgan import VQGAN
 from vqclip.optimisation.cuda_graphs import ReplayedGradient
-from vqclip.optimisation.loop import Descent, differentiate
-from vqclip.optimisation.optimisers import SCHEDULES, Ema, make_optimiser
+from vqclip.optimisation.descent import Descent, differentiate
+from vqclip.optimisation.latent_noise import LatentNoise
+from vqclip.optimisation.optimisers import GRADIENTS, SCHEDULES, Ema, make_optimiser
+from vqclip.optimisation.pyramid import grids, growths, in_size, resized
+from vqclip.optimisation.space import SPACES
 from vqclip.optimisation.start import Start, first_latent
 from vqclip.pipeline.inputs import Inputs, read_inputs
 from vqclip.pipeline.load import Models
@@ -61,14 +66,23 @@ def assemble(plan: Plan, models: Models) -> Parts:
 
 
 def _start(plan: Plan, models: Models, inputs: Inputs, targets: Sequence[Targets], streams: Generators) -> Tensor:
-    init = plan.config.init
-    image = fit(inputs.images[init.image], (plan.width, plan.height)) if init.image else None
+    """The first latent, of the size of the first stage."""
+    init, vqgan = plan.config.init, models.vqgan
+    height, width = (cells * vqgan.factor for cells in grids(plan.config.optimise.pyramid, _grid(plan, vqgan))[0])
+    image = fit(inputs.images[init.image], (width, height)) if init.image else None
     propose = _propose(models.proposer, plan, models.perceptors, targets) if models.proposer else None
-    return first_latent(init.kind, Start(models.vqgan, plan.width, plan.height, streams.start, image, propose))
+    return first_latent(init.kind, Start(vqgan, width, height, streams.start, image, propose))
+
+
+def _grid(plan: Plan, vqgan: VQGAN) -> tuple[int, int]:
+    return plan.height // vqgan.factor, plan.width // vqgan.factor
 
 
 def _descent(plan: Plan, models: Models, start: Tensor, targets: Sequence[Targets], streams: Generators) -> Descent:
-    config, device = plan.config, torch.device(plan.config.runtime.device)
+    config, settings, vqgan = plan.config, plan.config.optimise, models.vqgan
+    device = torch.device(config.runtime.device)
+    space, quantise = SPACES[settings.space](vqgan)
+    numbers = space.enter(start)
     objective = Objective(
         guides=[
             Guide(perceptor.encode_image, perceptor.size, target)
@@ -80,20 +94,25 @@ def _descent(plan: Plan, models: Models, start: Tensor, targets: Sequence[Target
         crop_rngs=streams.cutouts,
         noise_rngs=streams.noise,
         losses=config.losses,
-        init=(start.clone(), config.init.weight) if config.init.weight else None,
+        init=(numbers.clone(), config.init.weight) if config.init.weight else None,
+        commitment=(vqgan.quantise, settings.commitment) if settings.commitment else None,
     )
-    latent = start.clone().requires_grad_()
-    renderer = Renderer(models.vqgan, device, config.runtime.precision, config.runtime.low_memory)
+    renderer = Renderer(vqgan, device, config.runtime.precision, config.runtime.low_memory, quantise)
     return Descent(
-        latent=latent,
+        latent=numbers.clone().requires_grad_(),
         render=renderer,
         objective=objective,
-        optimiser=make_optimiser(config.optimise.name, latent, config.optimise.lr),
-        lr=config.optimise.lr,
-        schedule=SCHEDULES[config.optimise.schedule],
-        average=Ema(config.optimise.ema),
-        bounds=models.vqgan.bounds,
+        make_optimiser=lambda numbers: make_optimiser(settings.name, numbers, settings.lr),
+        lr=settings.lr,
+        schedule=SCHEDULES[settings.schedule],
+        average=Ema(settings.ema),
+        space=space,
         streams=streams,
+        show=partial(in_size, size=(plan.height, plan.width)),
+        growth=growths(settings.pyramid, _grid(plan, vqgan)),
+        enlarge=partial(resized, vqgan),
+        disturb=LatentNoise(settings.noise * space.spread, streams.noise) if settings.noise else None,
+        shape_gradient=GRADIENTS[settings.gradient],
         reduce_render_memory=renderer.reduce_memory,
         differentiate=ReplayedGradient() if device.type == "cuda" and config.runtime.accelerate else differentiate,
     )

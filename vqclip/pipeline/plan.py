@@ -25,7 +25,8 @@ from vqclip.guidance.recipes import RECIPES
 from vqclip.hub.prior_files import has_embedded_prior
 from vqclip.hub.vqgan_files import vqgan_sizes
 from vqclip.models.files import EMBEDDED
-from vqclip.optimisation.optimisers import OPTIMISERS, SCHEDULES
+from vqclip.optimisation.optimisers import GRADIENTS, OPTIMISERS, SCHEDULES
+from vqclip.optimisation.space import SPACES
 from vqclip.optimisation.start import INITS
 
 T = TypeVar("T")
@@ -131,6 +132,8 @@ def check(config: Config) -> None:
     pick(RECIPES, config.cutouts.recipe, "cutouts.recipe")
     pick(OPTIMISERS, config.optimise.name, "optimise.name")
     pick(SCHEDULES, config.optimise.schedule, "optimise.schedule")
+    pick(GRADIENTS, config.optimise.gradient, "optimise.gradient")
+    pick(SPACES, config.optimise.space, "optimise.space")
     pick({AUTO: None, **INITS}, config.init.kind, "init.kind")
     for name in config.losses:
         pick(LOSSES, name, "loss")

@@ -40,7 +40,7 @@ def run(parts: Parts, sinks: Sequence[Sink] = (), interrupted: Callable[[], bool
 @torch.no_grad()
 def _finish(parts: Parts, seconds: float) -> Finished:
     latent = parts.descent.result()
-    images = parts.descent.render(latent)
+    images = parts.descent.pictures()
     scores: list[dict[str, float]] = [{} for _ in parts.plan.pictures]
     for perceptor, targets in zip(parts.perceptors, parts.targets, strict=True):
         features = perceptor.encode_image(perceptor.view(images))

@@ -149,9 +149,12 @@ def extend(
     plan = Budget().fit(plan)
     with holding(folder):
         parts = build(plan, files)
-        if latent.shape != parts.descent.latent.shape:
-            raise UsageError(f"The latent in {str(folder.latent)!r} does not fit this config; start the run anew.")
-        parts.descent.start_from(latent, done)
+        try:
+            parts.descent.start_from(latent, done)
+        except ValueError as error:
+            raise UsageError(
+                f"The latent in {str(folder.latent)!r} does not fit this config ({error}); start the run anew."
+            ) from error
         set_aside(folder, done)
         write_text(folder.config, to_yaml(_repeatable(plan.config)))
         return _go(parts, folder, watchers, interruption)

@@ -1,0 +1,136 @@
+"""What the loop itself can do: settings in a table, from random codes, at equal time, by two judges.
+
+    python scripts/measure/guidance.py                          # every setting of SETTINGS
+    python scripts/measure/guidance.py --only start coherent --seconds 20 --first 12 --sheets sheets
+    python scripts/measure/guidance.py --only start --add "slow: optimise.lr=0.05" --list heldout-composed
+
+Each setting draws one picture for the list's first captions by `vqclip generate -c codes` with its words. It gets as
+many steps as fit into so many seconds of the processor's time (the command's own, whatever else the machine does), by
+a run of a few steps before. The judges, which never guide, rank the captions of the whole list for each picture:
+
+judge   the embedded judge, a RegNet trained as CLIP: R-precision at 1, and the mean cosine to the own caption
+prior   the embedded prior, as a judge of another family: which caption makes the picture's codes likeliest, and by how
+        much, in nats per code, the own caption does more than none
+
+The last line is JSON.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqclip.common.images import to_image
+from vqclip.config.loader import load_config
+from vqclip.config.schema import Config
+from vqclip.hub.model_files import find_models
+from vqclip.models.rerank import Proposer
+from vqclip.outputs.sheet import make_sheet, save_sheet
+from vqclip.pipeline.assemble import assemble
+from vqclip.pipeline.load import Models, load_models
+from vqclip.pipeline.plan import make_plan
+from vqclip.pipeline.run import run
+from vqclip.tools.evaluate import embed, give_verdict, load_judge, read_prompts
+
+TRIAL = 8  # steps of the run that tells the time of a step
+
+SETTINGS: dict[str, list[str]] = {
+    "start": [],
+    "coherent": ["cutouts.recipe=coherent"],
+    "8 cutouts": ["cutouts.count=8"],
+    "coherent, 8": ["cutouts.recipe=coherent", "cutouts.count=8"],
+}
+"""What each setting changes of `-c codes`; one change at a time, then together."""
+
+
+def settings(words: Sequence[str], prompts: Sequence[str], seed: int, steps: int) -> Config:
+    """The config of a setting for these captions."""
+    return load_config(["codes"], [*words, f"optimise.steps={steps}"], {"prompts": list(prompts), "seed": seed})
+
+
+def draw(config: Config, models: Models) -> tuple[Tensor, float]:
+    """The pictures (N, 3, H, W), and the seconds of the processor's time."""
+    began = time.process_time()
+    finished = run(assemble(make_plan(config), models))
+    assert finished is not None, "nothing interrupts this run"
+    return finished.images, time.process_time() - began
+
+
+def steps_in(seconds: float, words: Sequence[str], caption: str, models: Models) -> int:
+    """How many steps take so many seconds."""
+    draw(settings(words, [caption], 0, 1), models)  # what is done once
+    (_, none), (_, some) = (draw(settings(words, [caption], 0, steps), models) for steps in (0, TRIAL))
+    return max(1, round((seconds - none) / (some - none) * TRIAL))
+
+
+@torch.no_grad()
+def likelihoods(images: Tensor, captions: Sequence[str], proposer: Proposer) -> tuple[Tensor, Tensor]:
+    """Mean log-likelihood of each picture's codes given each caption (N, Q), and given none (N,), in nats per code."""
+    tokens = torch.cat(
+        [proposer.tokenise(list(captions)), torch.zeros(1, proposer.prior.sizes.context, dtype=torch.long)]
+    )
+    vqgan, rows = proposer.vqgan, []
+    for codes in vqgan.codes(vqgan.encode(images)):
+        logits = torch.cat([proposer.prior(part, codes.expand(len(part), -1, -1)) for part in tokens.split(10)])
+        rows.append(logits.log_softmax(-1).gather(-1, codes.expand(len(tokens), -1, -1)[..., None]).mean((1, 2, 3)))
+    return torch.stack(rows)[:, :-1], torch.stack(rows)[:, -1]
+
+
+def judged(images: Tensor, captions: Sequence[str], judge: Any, proposer: Proposer) -> dict[str, float]:
+    """The figures of both judges for pictures of the first captions."""
+    verdict = give_verdict(embed(judge, images), judge.encode_text(captions), captions)
+    given, none = likelihoods(images, captions, proposer)
+    own = torch.arange(len(images))
+    right = [captions[place] == captions[number] for number, place in enumerate(given.argmax(1).tolist())]
+    gain = float((given[own, own] - none).mean())
+    return {"judge": verdict.precision, "score": verdict.score, "prior": sum(right) / len(right), "nats": gain}
+
+
+def main() -> None:
+    """Draws, judges and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="SETTING")
+    parser.add_argument("--add", action="append", default=[], metavar="NAME: KEY=VALUE …", help="a further setting")
+    parser.add_argument("--list", default="heldout-single")
+    parser.add_argument("--first", type=int, default=24, help="how many of its captions get a picture")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of the processor's time for each picture")
+    parser.add_argument("--sheets", type=Path, help="a folder for a sheet of pictures per setting")
+    options = parser.parse_args()
+    table = {name: SETTINGS[name] for name in options.only}
+    table |= {name: words.split() for name, _, words in (each.partition(":") for each in options.add)}
+    captions = read_prompts(options.list).prompts
+    judge = load_judge("embedded-judge", load_config([], [], {}))
+    prior = make_plan(load_config([], [], {"prompts": captions[:1], "seed": 0}))
+    proposer = load_models(prior, find_models(prior.config)).proposer
+    assert proposer is not None, "the embedded models have a prior"
+    rows = {}
+    print(f"{'setting':32}{'steps':>6}{'seconds':>9}{'judge':>7}{'score':>7}{'prior':>7}{'nats':>7}")
+    for name, words in table.items():
+        plan = make_plan(settings(words, captions[:1], 0, 1))
+        models = load_models(plan, find_models(plan.config))
+        steps = steps_in(options.seconds, words, captions[0], models)
+        drawn = [draw(settings(words, [caption], options.seed, steps), models) for caption in captions[: options.first]]
+        images, seconds = torch.cat([image for image, _ in drawn]), sum(took for _, took in drawn) / len(drawn)
+        row = {"steps": steps, "seconds": seconds, **judged(images, captions, judge, proposer)}
+        print(
+            f"{name:32}{steps:6}{seconds:9.1f}{row['judge']:7.0%}{row['score']:7.3f}{row['prior']:7.0%}{row['nats']:7.3f}",
+            flush=True,
+        )
+        rows[name] = row
+        if options.sheets:
+            options.sheets.mkdir(parents=True, exist_ok=True)
+            save_sheet(
+                options.sheets / f"{name}.png",
+                make_sheet([to_image(each) for each in images], captions[: len(images)], 8),
+            )
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()
