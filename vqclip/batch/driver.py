@@ -15,6 +15,7 @@ from vqclip.batch.results import DONE, FAILED, ResultRow, ResultsFile
 from vqclip.batch.work import JobResult, groups
 from vqclip.common.errors import BusyError, OutputError
 from vqclip.common.files import write_bytes, writing
+from vqclip.common.paths import is_file, is_there
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """Failures of the folder rather than of one name in it."""
@@ -119,10 +120,10 @@ def _is_ours(place: Path, job: Job, made: JobResult, before: ResultRow | None) -
     """Whether the picture's place is free or holds this job's own: recorded, named by its id, or the same bytes, as a
     process leaves it that was killed before it could record it."""
     return (
-        not place.exists()
+        not is_there(place)
         or (before is not None and before.path == job.output)
         or place.stem == job.id
-        or (place.is_file() and place.read_bytes() == made.picture)
+        or (is_file(place) and place.read_bytes() == made.picture)
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from vqclip.batch.jobs import Job
 from vqclip.common.files import writing
+from vqclip.common.paths import is_file
 
 DONE, FAILED = "done", "failed"
 
@@ -61,7 +62,7 @@ class ResultsFile:
     def is_done(self, job: Job) -> bool:
         """Whether the job's picture was made and is still there."""
         result = self.results.get(job.id)
-        return result is not None and result.status == DONE and (self.folder / (result.path or job.output)).is_file()
+        return result is not None and result.status == DONE and is_file(self.folder / (result.path or job.output))
 
     def left(self, jobs: Iterable[Job], only_failed: bool = False) -> list[Job]:
         """The jobs still to do: those that failed too, or `only_failed` ones."""
@@ -71,7 +72,7 @@ class ResultsFile:
 def read_results(path: Path) -> dict[str, ResultRow]:
     """Return the last result of every job; lines that are not whole are passed over."""
     found: dict[str, ResultRow] = {}
-    if not path.is_file():
+    if not is_file(path):
         return found
     for line in path.read_text("utf-8", errors="replace").split("\n"):
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):

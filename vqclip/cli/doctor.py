@@ -12,6 +12,7 @@ import typer
 
 from vqclip import __version__
 from vqclip.cli.console import Console
+from vqclip.common.paths import is_file, is_there
 
 PROBE = 512
 """Side of the matrices whose product is timed: small, as some CPUs only emulate bf16."""
@@ -71,7 +72,7 @@ def _memory() -> dict[str, str]:
     from vqclip.common.paths import cache_dir
 
     cache = cache_dir()
-    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    existing = next(folder for folder in (cache, *cache.parents) if is_there(folder))
     return {
         "cores": str(os.cpu_count()),
         "free memory": _free_memory(),
@@ -115,7 +116,7 @@ def _models() -> dict[str, str]:
     from vqclip.hub.vqgan_catalogue import VQGANS
 
     embedded = [embedded_dir() / name for name in ("vqgan.safetensors", "clip/open_clip_model.safetensors")]
-    found = {"embedded": "ready" if all(path.is_file() for path in embedded) else "damaged: install vqclip again"}
+    found = {"embedded": "ready" if all(is_file(path) for path in embedded) else "damaged: install vqclip again"}
     for name, published in VQGANS.items():
         path = stored_file(name)
         found[name] = str(path) if path else f"not on this machine ({published.size_text})"

@@ -11,6 +11,7 @@ from vqclip.cli.hints import note_unknown_words
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.options import Device, Json, Layers, Overrides, Quiet, Threads, Verbose, read_settings
 from vqclip.common.errors import UsageError
+from vqclip.common.paths import is_folder, is_there
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def evaluate(
 
 def _new_folder(output: str) -> Path:
     folder = Path(output)
-    if folder.exists() and not folder.is_dir():
+    if is_there(folder) and not is_folder(folder):
         raise UsageError(f"--output {output!r} is a file; give a folder for the sheets.")
     return folder
 

@@ -9,6 +9,7 @@ from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.options import Json, Overwrite, Quiet
 from vqclip.common.errors import UsageError
+from vqclip.common.paths import is_folder
 
 
 def gallery(
@@ -21,7 +22,7 @@ def gallery(
     from vqclip.tools.gallery import write_gallery
 
     console = Console(as_json=as_json, quiet=quiet)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UsageError(f"{str(folder)!r} is not a folder.")
     with Interrupts("Stopped; the page is as it was."):
         page = write_gallery(folder, overwrite=overwrite)

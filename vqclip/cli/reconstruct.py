@@ -22,6 +22,7 @@ from vqclip.cli.options import (
     read_settings,
 )
 from vqclip.common.errors import OutputError, PartialError, UsageError, VqclipError
+from vqclip.common.paths import is_folder, is_there
 from vqclip.hub.access import choose_access
 
 
@@ -96,7 +97,7 @@ def _targets(images: list[str], output: str | None, overwrite: bool) -> list[Pat
     from vqclip.common.images import SUFFIXES
 
     place = Path(output or "outputs")
-    is_file = output is not None and not output.endswith(("/", "\\")) and not place.is_dir()
+    is_file = output is not None and not output.endswith(("/", "\\")) and not is_folder(place)
     if is_file and place.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--output {output!r} is neither a picture ({', '.join(SUFFIXES)}) nor a folder ending in /.")
     if is_file and len(images) > 1:
@@ -105,7 +106,7 @@ def _targets(images: list[str], output: str | None, overwrite: bool) -> list[Pat
     doubles = [target for target in targets if targets.count(target) > 1]
     if doubles:
         raise UsageError(f"Two pictures would be written to {str(doubles[0])!r}; reconstruct them one at a time.")
-    taken = next((target for target in targets if target.exists() and not overwrite), None)
+    taken = next((target for target in targets if is_there(target) and not overwrite), None)
     if taken:
         raise OutputError(f"{str(taken)!r} is there already: choose another --output, or add --overwrite.")
     return targets

@@ -26,6 +26,7 @@ from vqclip.cli.options import (
     given_options,
 )
 from vqclip.common.errors import UsageError
+from vqclip.common.paths import is_file, is_folder, is_there
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def info(
 ) -> None:
     """Show how a picture was made, or how a run stands."""
     console = Console(as_json=as_json)
-    facts = _run_facts(Path(path)) if (Path(path) / "run.yaml").is_file() else _picture_facts(Path(path))
+    facts = _run_facts(Path(path)) if is_file(Path(path) / "run.yaml") else _picture_facts(Path(path))
     if as_json:
         return console.result("", {"event": "info", "path": path, **facts})
     console.text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
@@ -141,7 +142,7 @@ def info(
 def _picture_facts(path: Path) -> dict[str, Any]:
     from vqclip.outputs.picture import read_metadata
 
-    if path.is_dir():
+    if is_folder(path):
         raise UsageError(f"{str(path)!r} is a folder without a run.yaml; give a picture or a run.")
     return read_metadata(path).to_json()
 
@@ -153,16 +154,16 @@ def _run_facts(home: Path) -> dict[str, Any]:
     config = load_config([str(home / "run.yaml")])
     folder = existing_run(str(home), max(1, len(config.prompts)) * config.count)
     return {
-        "state": "unfinished" if folder.state.exists() else "finished",
+        "state": "unfinished" if is_there(folder.state) else "finished",
         "step": _last_step(folder.metrics),
-        "pictures": [str(image) for image in folder.images if image.is_file()],
+        "pictures": [str(image) for image in folder.images if is_file(image)],
         "config": to_dict(config),
     }
 
 
 def _last_step(metrics: Path) -> int:
     """Return the step of the last whole line, 0 when there is none."""
-    lines = metrics.read_text("utf-8").splitlines() if metrics.is_file() else []
+    lines = metrics.read_text("utf-8").splitlines() if is_file(metrics) else []
     for line in reversed(lines):
         try:
             return int(json.loads(line)["step"])

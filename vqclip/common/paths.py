@@ -26,6 +26,14 @@ def is_folder(path: Path | str) -> bool:
     return (kind := _kind(path)) is not None and stat.S_ISDIR(kind)
 
 
+def listing(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return what lies in a folder and fits a pattern, sorted; nothing where there is no folder to look into."""
+    try:
+        return sorted(folder.glob(pattern))
+    except (OSError, ValueError):
+        return []
+
+
 def _kind(path: Path | str) -> int | None:
     """The mode of what is at `path`; None for a path that is too long, forbidden, circular or holds a NUL."""
     try:

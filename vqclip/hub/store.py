@@ -15,7 +15,7 @@ from vqclip.common.errors import ModelError, OutputError, UsageError
 from vqclip.common.files import replacing
 from vqclip.common.hashes import Stamp, sha256, stamp_of
 from vqclip.common.locks import waiting_for
-from vqclip.common.paths import is_file, is_there
+from vqclip.common.paths import is_file, is_there, listing
 from vqclip.common.registry import did_you_mean
 from vqclip.hub.access import Access
 from vqclip.hub.download import Wanted, fetch, is_published
@@ -231,7 +231,7 @@ def remove(name: str) -> int:
     """
     found = [model_path(name, suffix) for suffix in (*SUFFIXES, ".json")]
     leftovers = re.compile(re.escape(name) + LEFTOVER)
-    found += [path for path in (store_dir() / "originals").glob("*") if leftovers.fullmatch(path.name)]
+    found += [path for path in listing(store_dir() / "originals") if leftovers.fullmatch(path.name)]
     found = [path for path in found if is_there(path)]
     if not found:
         raise UsageError(f"The store has no model {name!r}: {did_you_mean(name, stored_names())}")

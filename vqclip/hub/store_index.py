@@ -5,7 +5,6 @@ A model is one file `vqgan/NAME.safetensors` (slim: the network alone, its archi
 the user's own live side by side and are named alike.
 """
 
-import contextlib
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import get_type_hints
 from vqclip.common.checksum import with_check, without_check
 from vqclip.common.files import write_json
 from vqclip.common.names import is_name, named
-from vqclip.common.paths import cache_dir, is_file
+from vqclip.common.paths import cache_dir, is_file, listing
 from vqclip.common.text import parse_json
 
 log = logging.getLogger(__name__)
@@ -103,6 +102,4 @@ def _record(facts: dict[str, object]) -> Record:
 
 def stored_names() -> list[str]:
     """Return the names of all models in the store."""
-    with contextlib.suppress(OSError):
-        return sorted({path.stem for path in store_dir().iterdir() if path.suffix in SUFFIXES and is_name(path.stem)})
-    return []
+    return sorted({path.stem for path in listing(store_dir()) if path.suffix in SUFFIXES and is_name(path.stem)})

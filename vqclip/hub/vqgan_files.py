@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vqclip.common.errors import UsageError
-from vqclip.common.paths import embedded_dir
+from vqclip.common.paths import embedded_dir, is_file
 from vqclip.common.registry import did_you_mean
 from vqclip.config.schema import VqganConfig
 from vqclip.hub.access import Access
@@ -48,7 +48,7 @@ def vqgan_sizes(choice: VqganConfig) -> Architecture:
 def _local(choice: VqganConfig) -> VqganFiles | None:
     if choice.file is not None:
         config = Path(choice.config) if choice.config else None
-        if config is not None and not config.is_file():
+        if config is not None and not is_file(config):
             raise UsageError(f"vqgan.config {str(config)!r} is not a file; leave it null to infer the architecture.")
         return VqganFiles(choice.file, Path(choice.file), config)
     if choice.name == EMBEDDED:

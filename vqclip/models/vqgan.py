@@ -20,6 +20,7 @@ from taming.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
 
 from vqclip.common.errors import ModelError
+from vqclip.common.paths import is_file
 from vqclip.common.registry import pick
 from vqclip.models.architecture import Architecture, check_against_yaml, infer_architecture, read_yaml
 from vqclip.models.weights.reader import read_metadata, read_tensors
@@ -300,7 +301,7 @@ def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _architecture(
     path: Path, shapes: Mapping[str, tuple[int, ...]], config: Path | None, quantiser: str | None
 ) -> Architecture:
-    config = config or next((beside for beside in _beside(path) if beside.is_file()), None)
+    config = config or next((beside for beside in _beside(path) if is_file(beside)), None)
     stated = read_yaml(config) if config else {}
     said = quantiser or stated.get("quantiser") or read_metadata(path).get("quantiser")
     sizes = infer_architecture(shapes, said, f"The checkpoint {str(path)!r}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vqclip.common.errors import UsageError
-from vqclip.common.paths import is_there
+from vqclip.common.paths import is_file, is_there
 from vqclip.common.registry import pick
 from vqclip.common.runtime import resolve_device, resolve_precision, resolve_threads
 from vqclip.config.prompts import NUMBER, Prompt, foreign_weights, parse_prompts
@@ -182,7 +182,7 @@ def _absolute_perceptor(spec: str) -> str:
     name, colon, tag = spec.partition(":")
     if spec != EMBEDDED and is_there(spec):
         return str(Path(spec).absolute())
-    return f"{name}:{Path(tag).absolute()}" if colon and Path(tag).is_file() else spec
+    return f"{name}:{Path(tag).absolute()}" if colon and is_file(tag) else spec
 
 
 def _absolute_prior(prior: PriorConfig) -> PriorConfig:

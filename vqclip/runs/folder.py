@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from vqclip.common.errors import BusyError, OutputError, UsageError
 from vqclip.common.files import writing
 from vqclip.common.images import SUFFIXES
+from vqclip.common.paths import is_folder
 
 OUTPUTS = Path("outputs")
 DIGIT = "[0-9]"
@@ -110,7 +111,7 @@ def locate_run(path: str | None, count: int, slug: str) -> RunFolder:
 def existing_run(path: str, count: int) -> RunFolder:
     """Find the run that the user names by its folder, its `F.png.run` or its `F.png`."""
     home = Path(path)
-    if home.suffix.lower() in SUFFIXES and not home.is_dir():
+    if home.suffix.lower() in SUFFIXES and not is_folder(home):
         home = home.with_name(home.name + ".run")
     if home.suffix == ".run" and Path(home.stem).suffix.lower() in SUFFIXES:
         return RunFolder(home, home.with_suffix(""), count)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vqclip.common.errors import UsageError
 from vqclip.common.hashes import known_sha256
-from vqclip.common.paths import is_there
+from vqclip.common.paths import is_file
 from vqclip.config.loader import config_from_dict
 from vqclip.config.schema import Config, parse_size
 from vqclip.models.provenance import ModelHash, ModelHashes
@@ -96,7 +96,7 @@ def _found(file: str, inputs: Mapping[str, str], files: Mapping[str, str]) -> st
     if file not in inputs:
         return file
     place = files.get(file, file)
-    if not is_there(place) or not Path(place).is_file():
+    if not is_file(place):
         raise UsageError(
             f"The picture was made from {file!r}, which is not there: say where it is with --file OLD=NEW."
         )

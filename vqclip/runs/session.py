@@ -8,6 +8,7 @@ from pathlib import Path
 from vqclip.common.errors import UsageError, VqclipError
 from vqclip.common.files import write_text, writing
 from vqclip.common.images import check_side
+from vqclip.common.paths import is_file, is_there
 from vqclip.config.loader import load_config, to_yaml
 from vqclip.config.schema import Config, parse_size
 from vqclip.models.files import ModelFiles
@@ -88,7 +89,7 @@ def unfinished(path: str) -> tuple[RunFolder, Config]:
         UsageError: there is no run.
     """
     folder = existing_run(path, 1)
-    if not folder.config.is_file():
+    if not is_file(folder.config):
         raise UsageError(f"{path!r} is not a run: it has no run.yaml; give a run's folder or its picture file.")
     config = load_config([str(folder.config)])
     return dataclasses.replace(folder, count=max(1, len(config.prompts)) * config.count), config
@@ -97,12 +98,12 @@ def unfinished(path: str) -> tuple[RunFolder, Config]:
 def finished_pictures(path: str) -> list[Path]:
     """Return the pictures of the run that the user names if it is finished, else an empty list."""
     folder = existing_run(path, 1)
-    if folder.is_file and not folder.home.exists():
-        return [folder.target] if folder.target.is_file() else []
-    if folder.state.exists() or not folder.config.is_file():
+    if folder.is_file and not is_there(folder.home):
+        return [folder.target] if is_file(folder.target) else []
+    if is_there(folder.state) or not is_file(folder.config):
         return []
     folder, _ = unfinished(path)
-    return folder.images if all(image.is_file() for image in folder.images) else []
+    return folder.images if all(is_file(image) for image in folder.images) else []
 
 
 def go_on(
@@ -141,7 +142,7 @@ def extend(
         ModelError: the models are others than the run's.
         VqclipError: as `start`.
     """
-    if folder.latent is None or not folder.latent.is_file():
+    if folder.latent is None or not is_file(folder.latent):
         raise UsageError(f"{str(folder.target)!r} kept no latent to go on from; only a run folder keeps one.")
     latent, done = read_latent(folder.latent)
     if plan.config.optimise.steps <= done:
@@ -206,7 +207,7 @@ def _repeatable(config: Config) -> Config:
 @contextlib.contextmanager
 def _unless_started(folder: RunFolder) -> Iterator[None]:
     """Put the folder back as it was when the run fails before its first step."""
-    before = folder.config.read_text("utf-8") if folder.config.is_file() else None
+    before = folder.config.read_text("utf-8") if is_file(folder.config) else None
     try:
         yield
     except BaseException:

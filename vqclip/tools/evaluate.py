@@ -17,7 +17,7 @@ from torch import Tensor
 from vqclip.common.errors import UsageError
 from vqclip.common.hashes import known_sha256
 from vqclip.common.images import open_image, to_tensor
-from vqclip.common.paths import is_there
+from vqclip.common.paths import is_file, is_there
 from vqclip.common.registry import did_you_mean
 from vqclip.common.runtime import resolve_device
 from vqclip.config.loader import available_prompts
@@ -91,7 +91,7 @@ def read_prompts(name: str) -> PromptList:
     if len(set(prompts)) < 2:
         raise UsageError(f"The prompt list {str(path)!r} has fewer than two different prompts; ranking needs more.")
     scenes = path.with_suffix(".webp")
-    return PromptList(name, prompts, scenes if name in known and scenes.is_file() else None)
+    return PromptList(name, prompts, scenes if name in known and is_file(scenes) else None)
 
 
 def load_judge(spec: str, config: Config) -> Perceptor:

@@ -88,7 +88,7 @@ def _batch_results(folder: Path) -> list[Entry]:
 def _result_entry(folder: Path, row: dict[str, Any]) -> Entry | None:
     path, seed, scores, losses = (row.get(key) for key in ("path", "seed", "scores", "losses"))
     inside = isinstance(path, str) and not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts
-    if row.get("status") == "done" and not (inside and (folder / str(path)).is_file()):
+    if row.get("status") == "done" and not (inside and is_file(folder / str(path))):
         return None
     return Entry(
         prompt=str(row.get("prompt", "")),
@@ -128,7 +128,7 @@ def _thumbnail(folder: Path, path: str) -> str:
     source = folder / path
     small = folder / THUMBS / f"{path}.webp"
     try:
-        if small.is_file() and small.stat().st_mtime_ns >= source.stat().st_mtime_ns:
+        if is_file(small) and small.stat().st_mtime_ns >= source.stat().st_mtime_ns:
             return small.relative_to(folder).as_posix()
         image = open_image(source)
     except (UsageError, OSError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqclip.common.files import writing
-from vqclip.common.paths import is_file
+from vqclip.common.paths import is_file, listing
 from vqclip.tools.search_index import read_index, search_dir
 
 
@@ -25,7 +25,7 @@ class StoredIndex:
 
 def stored_indexes() -> Iterator[StoredIndex]:
     """Yield every index in the cache, by name."""
-    for path in sorted(search_dir().glob("*.npz")):
+    for path in listing(search_dir(), "*.npz"):
         if is_file(path):
             index = read_index(path)
             yield StoredIndex(path, path.stat().st_size, index.folder, index.model, len(index.names))
