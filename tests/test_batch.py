@@ -1,5 +1,6 @@
 """Batches: jobs from files, pictures that are those of single runs, and nothing lost whatever dies."""
 
+import errno
 import json
 import os
 import signal
@@ -7,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from command import Command
 from conftest import TinyModels
 from hypothesis import given, settings
@@ -20,13 +23,15 @@ from PIL import Image
 
 from vqclip.batch import work
 from vqclip.batch.driver import Summary, run_batch
-from vqclip.batch.jobs import Base, Job, read_jobs, shard
+from vqclip.batch.jobs import FIELDS, Base, Job, read_jobs, shard
 from vqclip.batch.local import InProcess, Processes
 from vqclip.batch.results import DONE, FAILED, ResultRow, ResultsFile, read_results
 from vqclip.batch.work import CURVE, Curve, JobResult, Worker, groups
-from vqclip.common.errors import UsageError
+from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.files import writing
 from vqclip.common.images import open_image, to_tensor
 from vqclip.outputs.picture import read_metadata
+from vqclip.tools.gallery import write_gallery
 
 
 @pytest.fixture
@@ -345,6 +350,203 @@ def test_a_batch_killed_between_a_picture_and_its_line_goes_on(base: Base, tmp_p
     for job in jobs:
         (tmp_path / job.output).write_bytes(b"picture")
     assert run_batch(jobs, ResultsFile(tmp_path), Given(), 2) == Summary(done=2)
+
+
+def test_the_contents_of_configs_and_pictures_decide_and_not_their_names(tiny: TinyModels) -> None:
+    def read(threads: int | None = None, **row: Any) -> Job:
+        base = Base([str(tiny.config), "my.yaml"], options={"runtime.threads": threads} if threads else {})
+        (job,) = read_jobs("a.jsonl", json.dumps({"prompt": "a", "seed": 1, **row}), base)
+        return job
+
+    Path("my.yaml").write_text("optimise: {lr: 0.2}")
+    Image.new("RGB", (16, 16), "red").save("a.png")
+    Image.new("RGB", (16, 16), "red").save("b.png")
+    first, start, like = read(), read(init_image="a.png"), read(image_prompts="a.png:2")
+    assert read(threads=3).id == first.id == read(steps=6).id  # 6 steps are what the config says
+    assert read(init_image="b.png").id == start.id and read(image_prompts=["b.png:2"]).id == like.id
+    assert len({first.id, start.id, like.id, read(image_prompts="a.png:3").id, read(size="32x32").id}) == 5
+    Image.new("RGB", (16, 16), "blue").save("a.png")
+    assert read(init_image="a.png").id != start.id and read(image_prompts="a.png:2").id != like.id
+    Path("my.yaml").write_text("optimise: {lr: 0.3}")
+    assert read().id != first.id
+
+
+def test_jobs_that_are_there_twice_are_said(base: Base) -> None:
+    said: list[str] = []
+    assert len(read_jobs("a.txt", "a cat\na dog\na cat\na cat\n", base, tell=said.append)) == 2
+    assert len(said) == 1 and said[0].startswith("2 of the jobs") and "--count" in said[0]
+
+
+def test_results_of_an_earlier_version_count(base: Base, tmp_path: Path) -> None:
+    """Rows with the ids of 0.1.0, and without sizes; these ids are what it computed."""
+    text = '{"prompt": "a cat", "seed": 1}\n{"prompt": "b", "seed": 2, "output": "b.png"}\n'
+    jobs = read_jobs("a.jsonl", text, Base(["codes"], ["optimise.lr=0.3"], {"size": "16x16"}))
+    assert [job.former for job in jobs] == ["a18b5858463e", "c59cccda3705"]
+    (tmp_path / "results.jsonl").write_text(
+        "".join(
+            json.dumps({"id": job.former, "prompt": "", "seed": 1, "status": DONE, "path": path}) + "\n"
+            for job, path in zip(jobs, [f"{jobs[0].former}.png", "b.png"], strict=True)
+        )
+    )
+    record = ResultsFile(tmp_path)
+    assert [record.is_done(job) for job in jobs] == [False, False]
+    for name in (f"{jobs[0].former}.png", "b.png"):
+        (tmp_path / name).write_bytes(b"picture")
+    assert [record.is_done(job) for job in jobs] == [True, True]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../j.txt", "j.txt", "link.png", 7, None, "sub/../../j.txt"])
+def test_a_path_in_a_result_is_only_a_record_of_the_jobs_own(base: Base, tmp_path: Path, path: object) -> None:
+    (job,) = read_jobs("a.txt", "a cat", base)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (tmp_path / "j.txt").write_text("x")
+    (folder / "link.png").symlink_to(tmp_path / "j.txt")
+    row = {"id": job.id, "prompt": "a cat", "seed": 1, "status": DONE, "path": path}
+    (folder / "results.jsonl").write_text(json.dumps(row) + "\n")
+    assert not ResultsFile(folder).is_done(job)
+
+
+def test_a_picture_that_lost_bytes_is_to_do_again(base: Base, tmp_path: Path) -> None:
+    jobs = read_jobs("a.jsonl", '{"prompt": "a", "output": "cat.png"}\n{"prompt": "b"}\n', base)
+    assert run_batch(jobs, ResultsFile(tmp_path), Given(), 2) == Summary(done=2)
+    for job in jobs:
+        (tmp_path / job.output).write_bytes(b"")
+    assert run_batch(jobs, ResultsFile(tmp_path), Given(), 2) == Summary(done=2)
+    assert all((tmp_path / job.output).read_bytes() == b"picture" for job in jobs)
+
+
+@pytest.mark.parametrize("name", ["sub", "results.jsonl", ".lock", ".states", "x.png"])
+def test_a_link_leads_nothing_out_of_the_folder(
+    base: Base, tmp_path: Path, name: str, run: Command, tiny: TinyModels
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("mine")
+    Path("out").mkdir()
+    Path("out", name).symlink_to(outside if name in ("sub", ".states") else outside / "file")
+    rows = [{"prompt": "a", "output": "sub/x.png"}, {"prompt": "b", "output": "x.png"}]
+    Path("jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("batch", "jobs.jsonl", "-o", "out", "-c", str(tiny.config), "--steps", "1")
+    assert done.code in (5, 6) and "a link that leads elsewhere" in done.stderr
+    assert [file.name for file in outside.iterdir()] == ["file"] and (outside / "file").read_text() == "mine"
+    assert Path("out", name).is_symlink()
+
+
+class DiskIsFull:
+    """An engine whose states cannot be written after the first group."""
+
+    def results(self, groups: Iterator[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[JobResult]:
+        yield from (JobResult(job.id, b"picture") for job in next(iter(groups)))
+        raise OutputError("Cannot write '.states': No space left on device.")
+
+
+def test_a_full_disk_stops_the_batch_and_says_what_is_left(base: Base, tmp_path: Path) -> None:
+    jobs = read_jobs("a.txt", "\n".join("abcde"), base)
+    with pytest.raises(OutputError, match=r"No space left on device\. 3 jobs are left; the same command goes on"):
+        run_batch(jobs, ResultsFile(tmp_path), DiskIsFull(), 2)
+    assert len(read_results(tmp_path / "results.jsonl")) == 2
+
+
+def _full(self: Any, step: Any) -> None:
+    with writing(self.folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_state_that_cannot_be_written_is_not_the_jobs_fault(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqclip.outputs.state.State._save", _full)
+    jobs = read_jobs("a.txt", "a\nb\n", base)
+    with pytest.raises(OutputError, match="No space left on device"):
+        Worker(states=tmp_path / "states").make(jobs)
+
+
+def _full_work(pipe: Any, *rest: Any) -> None:
+    pipe.recv()
+    pipe.send(OutputError("Cannot write '.states': No space left on device."))
+    pipe.recv()
+
+
+@pytest.mark.slow
+def test_a_full_disk_in_a_worker_stops_all(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqclip.batch.local._work", _full_work)
+    with pytest.raises(OutputError, match="No space left"):
+        list(Processes(2, [], 1).results(groups(read_jobs("a.txt", "a\nb\n", base), 1), lambda: False))
+
+
+def test_workers_share_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqclip.batch.work.available_memory", lambda: 8 * 2**30)
+    assert (Worker().budget.free(), Worker(sharing=4).budget.free()) == (8 * 2**30, 2 * 2**30)
+    monkeypatch.setattr("vqclip.batch.work.available_memory", lambda: None)
+    assert Worker(sharing=4).budget.free() is None
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+VALUES = ANYTHING | st.sampled_from(["../x.png", "a.png", "1e400", "!!int ''", "9" * 5000, "a/" * 5000 + "x.png", -1])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from([*FIELDS, "foo"]), VALUES, max_size=5) | VALUES, max_size=4))
+def test_jobs_of_any_kind_are_jobs_or_sentences(rows: list[Any]) -> None:
+    for name, text in {
+        "a.jsonl": "\n".join(json.dumps(row) for row in rows),
+        "a.yaml": yaml.dump(rows, allow_unicode=True),
+    }.items():
+        try:
+            jobs = read_jobs(name, text, Base(["codes"]))
+        except UsageError as error:
+            assert "\n" not in str(error)
+            continue
+        for job in jobs:
+            assert (job.config is None) == (job.error is not None) and len(job.error or "") < 1000
+            assert job.error or (Path("out") / job.output).resolve().is_relative_to(Path("out").resolve())
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from([*ResultRow.__dataclass_fields__, "x"]), VALUES, max_size=9) | VALUES))
+def test_results_of_any_kind_are_read(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
+    folder = tmp_path_factory.mktemp("results")
+    lines = ["[" * 5000, '{"id": NaN}', '{"id": "a", "status": "done"', "\xff"]
+    content = "\n".join([*lines, *(json.dumps(row) for row in rows), json.dumps(asdict(result("last")))])
+    (folder / "results.jsonl").write_bytes(content.encode("latin-1", "replace"))
+    found = read_results(folder / "results.jsonl")
+    assert found["last"] == result("last") and all(isinstance(each, ResultRow) for each in found.values())
+    assert all(isinstance(each.seconds, float) and each.status in (DONE, FAILED) for each in found.values())
+    Image.new("RGB", (2, 2)).save(folder / "p.png")
+    assert write_gallery(folder, overwrite=True).is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.yaml", "a: &a [x, x]\nb: &b [*a, *a]\n", "aliases"),
+        ("a.yaml", "- {prompt: !!int ''}", "constructor"),
+        ("a.yaml", "- !!timestamp x", "constructor"),
+        ("a.yaml", "[" * 100_000, "nested too deeply"),
+        ("a.yaml", "- x\n" * 600_000, "longer than 2 MB"),
+        ("a.jsonl", '{"prompt": "a", "output": "' + "a/" * 500_000 + 'x.png"}', "more than 16 folders"),
+        ("a.jsonl", '{"prompt": "' + "a" * 500_000 + '", "steps": "' + "9" * 500_000 + '"}', "whole number"),
+        ("a.jsonl", '{"prompt": "a", "steps": ' + "9" * 5000 + "}", "not JSON"),
+        ("a.jsonl", '{"prompt": "a", "set": "optimise.lr=1e400"}', "optimise.lr is inf"),
+        ("a.jsonl", '{"prompt": "a", "output": "thumbs/a.png"}', "one of thumbs/"),
+        ("a.jsonl", '{"prompt": "a", "init_image": "\\udcff"}', "half a character"),
+        ("a.jsonl", "[" * 100_000, "not JSON"),
+        ("a.csv", "prompt\n" + '"' + "a" * 200_000 + '"', "field larger"),
+    ],
+)
+def test_a_hostile_job_file_is_refused_at_once(base: Base, name: str, content: str, says: str) -> None:
+    began = time.process_time()
+    try:
+        (job,) = read_jobs(name, content, base)
+        said = job.error or ""
+    except UsageError as error:
+        said = str(error)
+    assert says in said and len(said) < 600 and time.process_time() - began < 10
 
 
 # The command

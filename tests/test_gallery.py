@@ -156,3 +156,54 @@ def test_in_a_browser_a_prompt_does_nothing_and_pictures_load(batch: Path) -> No
     )
     assert "<title>odd # name</title>" in done.stdout
     assert 'data-shown="1"' in done.stdout and 'data-loaded="2"' in done.stdout
+
+
+def test_a_users_file_in_the_place_of_a_small_copy_stays(tmp_path: Path) -> None:
+    Image.new("RGB", (600, 400), "red").save(tmp_path / "cat.png")
+    small = tmp_path / "thumbs" / "cat.png.webp"
+    small.parent.mkdir()
+    for mine in (b"mine", (tmp_path / "cat.png").read_bytes()):
+        small.write_bytes(mine)
+        os.utime(small, (1, 1))
+        page = write_gallery(tmp_path).read_text()
+        assert small.read_bytes() == mine and 'img src="cat.png"' in page
+    small.unlink()
+    write_gallery(tmp_path)
+    made = small.read_bytes()
+    Image.new("RGB", (600, 400), "blue").save(tmp_path / "cat.png")
+    os.utime(small, (1, 1))
+    write_gallery(tmp_path)
+    assert small.read_bytes() != made  # ours is made anew
+
+
+@pytest.mark.parametrize("name", ["thumbs", "index.html"])
+def test_links_lead_no_copy_and_no_page_elsewhere(tmp_path: Path, name: str) -> None:
+    folder, outside = tmp_path / "in", tmp_path / "out"
+    folder.mkdir(), outside.mkdir()
+    Image.new("RGB", (20, 20), "red").save(folder / "cat.png")
+    (folder / name).symlink_to(outside if name == "thumbs" else outside / "page")
+    if name == "thumbs":
+        assert 'img src="cat.png"' in write_gallery(folder).read_text()
+    else:
+        with pytest.raises(OutputError, match="a link that leads elsewhere"):
+            write_gallery(folder)
+    assert list(outside.iterdir()) == [] and (folder / name).is_symlink()
+
+
+@pytest.mark.parametrize("path", ["../x.png", "/etc/passwd", "link.png", "\ud800.png", "a/../../x.png", "n" * 300])
+def test_a_result_shows_nothing_from_elsewhere(tmp_path: Path, path: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for place in (folder / "cat.png", tmp_path / "x.png"):
+        Image.new("RGB", (20, 20), "red").save(place)
+    (folder / "link.png").symlink_to(tmp_path / "x.png")
+    rows = [{"id": status, "status": status, "prompt": "secret", "path": path} for status in ("done", "failed")]
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_gallery(folder).read_text()
+    assert 'href="../' not in page and "etc/passwd" not in page and page.count("secret") == 1  # the failure
+
+
+def test_a_name_that_leaves_no_room_for_a_copy_is_shown_itself(tmp_path: Path) -> None:
+    name = "n" * 251 + ".png"
+    Image.new("RGB", (20, 20), "red").save(tmp_path / name)
+    assert f'img src="{name}"' in write_gallery(tmp_path).read_text()

@@ -17,7 +17,7 @@ from vqclip.config.loader import load_config, to_yaml
 from vqclip.config.prompts import Prompt
 from vqclip.config.schema import Config
 from vqclip.hub.prior_files import has_embedded_prior
-from vqclip.pipeline.plan import ImagePrompt, Plan, _parse_image_prompt, check, make_plan, seeds
+from vqclip.pipeline.plan import ImagePrompt, Plan, check, make_plan, parse_image_prompt, seeds
 
 
 def config(tiny: TinyModels, *words: str, prompts: list[str] | None = None) -> Config:
@@ -164,19 +164,19 @@ def test_a_plan_written_down_is_made_again(tiny: TinyModels, monkeypatch: pytest
 )
 def test_image_prompts(entry: str, file: str, weight: float) -> None:
     Path("really:2").touch()
-    assert _parse_image_prompt(entry) == ImagePrompt(str(Path.cwd() / file), weight)
+    assert parse_image_prompt(entry) == ImagePrompt(str(Path.cwd() / file), weight)
 
 
 def test_an_infinite_weight_is_refused() -> None:
     with pytest.raises(UsageError, match=r"image prompt 'a\.png' must be a finite number"):
-        _parse_image_prompt("a.png:" + "9" * 400)
+        parse_image_prompt("a.png:" + "9" * 400)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_any_weight_survives_being_written_down(tiny: TinyModels, weight: float) -> None:
     written = plan(tiny, f"image_prompts=['a.png:{weight:.400f}']").config.image_prompts[0]
-    assert _parse_image_prompt(written).weight == float(f"{weight:.400f}")
+    assert parse_image_prompt(written).weight == float(f"{weight:.400f}")
     assert "e" not in written.rpartition(":")[2]
 
 
@@ -222,4 +222,4 @@ def test_machines_and_models_that_are_not_there(tiny: TinyModels) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="colons are not allowed in file names elsewhere")
 def test_a_path_too_long_to_exist_is_only_a_missing_file() -> None:
     name = "n" * 300
-    assert _parse_image_prompt(f"{name}:2") == ImagePrompt(str(Path.cwd() / name), 2)
+    assert parse_image_prompt(f"{name}:2") == ImagePrompt(str(Path.cwd() / name), 2)

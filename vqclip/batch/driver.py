@@ -1,7 +1,6 @@
 """One batch from start to end: what is left of the jobs, through an engine, into pictures and the record."""
 
 import contextlib
-import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,15 @@ from filelock import FileLock, Timeout
 
 from vqclip.batch.jobs import Job
 from vqclip.batch.local import Engine
-from vqclip.batch.results import DONE, FAILED, ResultRow, ResultsFile
-from vqclip.batch.work import JobResult, groups
+from vqclip.batch.results import DONE, FAILED, RESULTS, ResultRow, ResultsFile
+from vqclip.batch.work import JobResult, groups, is_of_the_disk
 from vqclip.common.errors import BusyError, OutputError
-from vqclip.common.files import write_bytes, writing
+from vqclip.common.files import check_inside, write_bytes, writing
 from vqclip.common.paths import is_file, is_there
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-"""Failures of the folder rather than of one name in it."""
+LOCK, STATES = ".lock", ".states"
+OURS = (LOCK, STATES, RESULTS)
+"""What a batch keeps beside its pictures; `.states` is for what is half done."""
 
 GALLERY_EVERY = 60.0
 """Seconds between two writings of the gallery while a batch goes on."""
@@ -44,7 +44,9 @@ def holding_batch(folder: Path, patient: bool) -> Iterator[None]:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        for name in OURS:
+            check_inside(folder, folder / name)
+        lock = FileLock(folder / LOCK)
         try:
             lock.acquire(timeout=-1 if patient else 0)
         except Timeout as error:
@@ -72,23 +74,27 @@ def run_batch(
     """Do what is left of the jobs, at most `limit` of them; `tell` hears of every result.
 
     Raises:
-        OutputError: a picture or the record cannot be written; what was written before is whole.
+        OutputError: a picture, a state or the record cannot be written; what was written before is whole, and the
+            sentence says how many jobs are left.
     """
     todo = record.left(jobs, only_failed)
     skipped = sum(record.is_done(job) for job in jobs)
     chosen = todo[:limit]
     summary = Summary(skipped=skipped, left=len(todo))
     by_id = {job.id: job for job in chosen}
-    for job in chosen:
-        if job.error is not None:
-            _take(job, JobResult(job.id, error=job.error, code=job.code), record, summary, tell)
     written = time.monotonic()
-    good = [job for job in chosen if job.error is None]
-    for made in engine.results(groups(good, together), stop):
-        _take(by_id[made.id], made, record, summary, tell)
-        if time.monotonic() - written >= GALLERY_EVERY:
-            gallery()
-            written = time.monotonic()
+    try:
+        for job in chosen:
+            if job.error is not None:
+                _take(job, JobResult(job.id, error=job.error, code=job.code), record, summary, tell)
+        good = [job for job in chosen if job.error is None]
+        for made in engine.results(groups(good, together), stop):
+            _take(by_id[made.id], made, record, summary, tell)
+            if time.monotonic() - written >= GALLERY_EVERY:
+                gallery()
+                written = time.monotonic()
+    except OutputError as error:
+        raise OutputError(f"{error} {summary.left} jobs are left; the same command goes on with them.") from error
     if record.results:
         gallery()
     return summary
@@ -103,14 +109,14 @@ def _written(job: Job, made: JobResult, record: ResultsFile) -> JobResult:
     if made.error is not None:
         return made
     place = record.folder / job.output
-    before = record.results.get(job.id)
+    before = record.of(job)
     try:
+        check_inside(record.folder, place)
         if not _is_ours(place, job, made, before):
             raise OutputError(f"{str(place)!r} is there already and not of this job; give it another output.")
         write_bytes(place, made.picture)
     except OutputError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
+        if is_of_the_disk(error):
             raise
         return JobResult(job.id, error=str(error), code=int(error.code), seconds=made.seconds)
     return made
@@ -139,6 +145,7 @@ def _take(
         seed=job.seed,
         status=FAILED if failed else DONE,
         path=None if failed else job.output,
+        size=None if failed else len(made.picture),
         code=made.code,
         error=made.error,
         seconds=made.seconds,

@@ -6,20 +6,24 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from vqclip.common.errors import UsageError, VqclipError
+from vqclip.common.hashes import known_sha256
 from vqclip.common.images import SUFFIXES, check_side
-from vqclip.config.loader import ConfigReader
+from vqclip.common.names import is_name
+from vqclip.common.paths import THUMBS, is_file
+from vqclip.common.text import parse_json
+from vqclip.config.loader import ConfigReader, to_dict
 from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.config.schema import SEED_LIMIT, Config, parse_size
-from vqclip.pipeline.plan import DRAWN_SEEDS, reads_captions
+from vqclip.config.typed import shown
+from vqclip.config.yaml_text import parse_structure
+from vqclip.pipeline.plan import DRAWN_SEEDS, parse_image_prompt, reads_captions
 
 FIELDS = ("prompt", "seed", "size", "steps", "config", "count", "init_image", "image_prompts", "output", "set")
 """What a job may say; everything else in it is an error of that job."""
@@ -27,8 +31,11 @@ FIELDS = ("prompt", "seed", "size", "steps", "config", "count", "init_image", "i
 MOST = 1_000_000
 """Pictures that one job file may ask for."""
 
-LONGEST = 200
-"""Bytes of a picture's name; file systems allow 255, and we write beside it first."""
+DEEPEST = 16
+"""Folders that a picture's name may hold."""
+
+YAML_LIMIT = 2_000_000
+"""Characters of a YAML job file; PyYAML reads some hundred thousand a second."""
 
 LOOKED_AT = 1_000
 """Jobs whose words are looked at for a hint."""
@@ -49,39 +56,51 @@ class Base:
 class Job:
     """One picture to make: a config with one prompt, one seed and count 1, and where it goes inside the folder.
 
-    `id` is made of all that decides the picture, so the same job has the same id tomorrow. A job that cannot be done
-    has an `error`, with the exit code that it means, and no config.
+    `id` is made of all that decides the picture, the contents of configs and pictures given among it, and of nothing
+    else, so the same job has the same id tomorrow. `former` is the id that version 0.1.0 gave it, which knew names
+    only. A job that cannot be done has an `error`, with the exit code that it means, and no config.
     """
 
     id: str
     prompt: str
     seed: int | None
     output: str
+    former: str = ""
     config: Config | None = None
     error: str | None = None
     code: int = 0
 
 
-def read_jobs(path: str, text: str, base: Base, count: int = 1, seed: int | None = None) -> list[Job]:
+def read_jobs(
+    path: str,
+    text: str,
+    base: Base,
+    count: int = 1,
+    seed: int | None = None,
+    tell: Callable[[str], object] = lambda note: None,
+) -> list[Job]:
     """Read the jobs in `text`, whose format the suffix of `path` tells (.jsonl, .csv, .yaml; else one prompt a line).
 
     `count` and `seed` are for jobs that say nothing else: picture i of a job uses seed + i, and a job without a seed
     gets one that follows from its content. A job that is wrong comes with its error; the others are not touched by it.
-    Jobs of the same content count once.
+    Jobs of the same content count once, and `tell` hears of it.
 
     Raises:
         UsageError: the file as a whole cannot be read, holds no job, or asks for more than MOST pictures.
     """
     rows = READERS.get(Path(path).suffix.lower(), _read_lines)(path, text)
     jobs: dict[str, Job] = {}
-    reader = ConfigReader()
+    expand, repeated = _Expansion(base, count, seed), 0
     for row in rows:
-        for job in _expand(row, base, reader, count, seed):
+        for job in expand(row):
+            repeated += job.id in jobs
             jobs.setdefault(job.id, job)
             if len(jobs) > MOST:
                 raise UsageError(f"The job file {path!r} asks for more than {MOST:,} pictures; split it.")
     if not jobs:
         raise UsageError(f"The job file {path!r} holds no job.")
+    if repeated:
+        tell(f"{repeated} of the jobs are there twice and count once; --count N draws several pictures of each")
     return _without_clashes(list(jobs.values()))
 
 
@@ -125,8 +144,8 @@ def _read_jsonl(path: str, text: str) -> Iterator[object]:
         if not line.strip():
             continue
         try:
-            yield json.loads(line)
-        except (ValueError, RecursionError) as error:
+            yield parse_json(line)
+        except ValueError as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is not usable"
             yield UsageError(f"Line {number} of {path!r} is not JSON: {reason}.")
 
@@ -144,10 +163,9 @@ def _read_csv(path: str, text: str) -> Iterator[object]:
 
 
 def _read_yaml(path: str, text: str) -> Iterator[object]:
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"The job file {path!r} is not usable YAML: {str(error).splitlines()[0]}.") from error
+    if len(text) > YAML_LIMIT:
+        raise UsageError(f"The job file {path!r} is longer than {YAML_LIMIT / 1e6:g} MB; YAML is slow, write .jsonl.")
+    content = parse_structure(text, f"The job file {path!r}")
     if not isinstance(content, list):
         raise UsageError(f"The job file {path!r} must hold a list of jobs (`- prompt: …`).")
     yield from ({"prompt": entry} if isinstance(entry, str) else entry for entry in content)
@@ -159,30 +177,59 @@ READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".yaml": _read_yaml, ".yml"
 # ---- from a row to jobs
 
 
-def _expand(row: object, base: Base, reader: ConfigReader, count: int, seed: int | None) -> Iterator[Job]:
-    """Make the jobs of one row, or one that says what is wrong with it."""
-    try:
-        if isinstance(row, UsageError):
-            raise row
-        facts = _checked(row)
-        first = facts.pop("seed", seed)
-        pictures = facts.pop("count", count)
-        output = facts.pop("output", None)
-        if first is None:
-            first = int(_digest(facts)[:8], 16) % DRAWN_SEEDS
-        if first + pictures > SEED_LIMIT:
-            raise UsageError(f"seed {first} is too large for {pictures} pictures.")
-        config = _config(facts, base, reader)
-        if output:
-            check_side(Path(output), parse_size(config.size))
-    except VqclipError as error:
-        yield _failed(row, str(error), int(error.code))
-        return
-    for number in range(pictures):
-        one = dataclasses.replace(config, seed=first + number)
-        name = _digest([facts, first + number, output, list(base.layers), list(base.overrides), str(base.options)])[:12]
-        place = _place(output, number if pictures > 1 else None) if output else f"{name}.png"
-        yield Job(name, str(facts["prompt"]), first + number, place, one)
+class _Expansion:
+    """Makes the jobs of a row, or one that says what is wrong with it."""
+
+    def __init__(self, base: Base, count: int, seed: int | None) -> None:
+        self.base, self.count, self.seed = base, count, seed
+        self.reader = ConfigReader()
+        self.hashes: dict[str, str] = {}
+
+    def __call__(self, row: object) -> Iterator[Job]:
+        try:
+            if isinstance(row, UsageError):
+                raise row
+            facts = _checked(row)
+            first = facts.pop("seed", self.seed)
+            pictures = facts.pop("count", self.count)
+            output = facts.pop("output", None)
+            if first is None:
+                first = int(_digest(facts)[:8], 16) % DRAWN_SEEDS
+            if first + pictures > SEED_LIMIT:
+                raise UsageError(f"seed {first} is too large for {pictures} pictures.")
+            config = _config(facts, self.base, self.reader)
+            if output:
+                check_side(Path(output), parse_size(config.size))
+            inputs = self._contents(config)
+        except VqclipError as error:
+            yield _failed(row, str(error), int(error.code))
+            return
+        shared = [list(self.base.layers), list(self.base.overrides), str(self.base.options)]
+        for number in range(pictures):
+            one = dataclasses.replace(config, seed=first + number)
+            name = _digest([_decisive(one), inputs, output and [output, number]])[:12]
+            place = _place(output, number if pictures > 1 else None) if output else f"{name}.png"
+            former = _digest([facts, first + number, output, *shared])[:12]
+            yield Job(name, str(facts["prompt"]), first + number, place, former, one)
+
+    def _contents(self, config: Config) -> list[object]:
+        """The SHA-256 of the pictures that are given, and their weights."""
+        likenesses = [parse_image_prompt(entry) for entry in config.image_prompts]
+        start = config.init.image and self._hash(config.init.image)
+        return [start, *((self._hash(like.file), like.weight) for like in likenesses)]
+
+    def _hash(self, file: str) -> str:
+        """A file's SHA-256, read once; a missing one is an error when its job's turn comes."""
+        if file not in self.hashes:
+            self.hashes[file] = known_sha256(file) if is_file(file) else "missing"
+        return self.hashes[file]
+
+
+def _decisive(config: Config) -> dict[str, Any]:
+    """What of a config decides the picture: not where it goes, nor the machine, nor the names of the files given."""
+    content = to_dict(config)
+    del content["runtime"], content["output"], content["image_prompts"], content["init"]["image"]
+    return {**content, "metadata": config.output.metadata}
 
 
 def _checked(row: object) -> dict[str, Any]:
@@ -191,17 +238,17 @@ def _checked(row: object) -> dict[str, Any]:
         raise UsageError(f"A job is a prompt or `field: value` pairs, not {type(row).__name__}.")
     unknown = [key for key in row if not isinstance(key, str) or key not in FIELDS]
     if unknown:
-        raise UsageError(f"Unknown field {unknown[0]!r} in a job; known: {', '.join(FIELDS)}.")
+        raise UsageError(f"Unknown field {shown(unknown[0])} in a job; known: {', '.join(FIELDS)}.")
     facts = {key: value for key, value in row.items() if value is not None}
-    for key in ("prompt", "output"):
-        if isinstance(facts.get(key), str) and not _encodes(facts[key]):
+    for key in facts:
+        if not _encodes(facts[key]):
             raise UsageError(f"The field {key!r} of a job holds half a character, which is no text.")
     for key in ("seed", "steps", "count"):
         if key in facts:
             facts[key] = _whole(key, facts[key])
     for key in ("prompt", "size", "config", "init_image", "output"):
         if key in facts and not isinstance(facts[key], str):
-            raise UsageError(f"The field {key!r} of a job must be text, not {facts[key]!r}.")
+            raise UsageError(f"The field {key!r} of a job must be text, not {shown(facts[key])}.")
     if not facts.get("prompt", "").strip() and not facts.get("image_prompts"):
         raise UsageError("A job needs a prompt, or image_prompts.")
     facts.setdefault("prompt", "")
@@ -214,9 +261,9 @@ def _checked(row: object) -> dict[str, Any]:
     return facts
 
 
-def _encodes(text: str) -> bool:
+def _encodes(value: object) -> bool:
     try:
-        text.encode("utf-8")
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
@@ -227,20 +274,23 @@ def _whole(key: str, value: object) -> int:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise UsageError(f"The field {key!r} of a job must be a whole number, not {value!r}.")
+    raise UsageError(f"The field {key!r} of a job must be a whole number, not {shown(value)}.")
 
 
 def _check_inside(output: str) -> None:
-    """Refuse a name that leaves the folder or is no picture's."""
-    place = PurePosixPath(output.replace("\\", "/"))
-    if place.is_absolute() or ".." in place.parts or ":" in output or "\0" in output:
-        raise UsageError(f"output {output!r} leaves the folder of the batch; give a plain name inside it.")
+    """Refuse a name that leaves the folder, is no picture's, or stands in a folder that holds something else."""
+    parts = output.replace("\\", "/").split("/", DEEPEST + 1)
+    if len(parts) > DEEPEST:
+        raise UsageError(f"output {shown(output)} holds more than {DEEPEST} folders.")
+    if not parts[0] or ".." in parts or ":" in output or "\0" in output:
+        raise UsageError(f"output {shown(output)} leaves the folder of the batch; give a plain name inside it.")
+    place = PurePosixPath(*parts)
     if place.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"output {output!r} is no picture; it ends in {', '.join(SUFFIXES)}.")
-    if not place.stem or any(part.startswith(".") for part in place.parts):
-        raise UsageError(f"output {output!r} is a hidden file; give a plain name.")
-    if any(len(part.encode("utf-8")) > LONGEST for part in place.parts):
-        raise UsageError(f"output {output!r} is too long for a file's name.")
+        raise UsageError(f"output {shown(output)} is no picture; it ends in {', '.join(SUFFIXES)}.")
+    if any(part.startswith(".") for part in place.parts) or place.parts[0].lower() == THUMBS:
+        raise UsageError(f"output {shown(output)} is a hidden file, or one of {THUMBS}/; give a plain name.")
+    if not all(map(is_name, place.parts)):
+        raise UsageError(f"output {shown(output)} is too long for a file's name, or holds what a name cannot.")
 
 
 def _config(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Config:
@@ -312,15 +362,3 @@ def _without_clashes(jobs: list[Job]) -> list[Job]:
 def _digest(content: object) -> str:
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def decode(data: bytes, path: str) -> str:
-    """Turn a job file's bytes into text.
-
-    Raises:
-        UsageError: it is not UTF-8.
-    """
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"The job file {path!r} is not UTF-8 text.") from error

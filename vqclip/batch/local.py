@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from vqclip.batch.jobs import Job
 from vqclip.batch.retry import Retries
 from vqclip.batch.work import JobResult, Worker
+from vqclip.common.errors import OutputError
 from vqclip.common.remarks import quiet_pillow
 from vqclip.hub.access import Access
 
@@ -94,6 +95,8 @@ class Processes:
                     if worker.pipe not in ready:
                         continue
                     made = _received(worker)
+                    if isinstance(made, OutputError):
+                        raise made
                     if made is _DEAD:
                         workers[number] = self._spawn(number)
                         again, given_up = retries.after(worker.group, worker.death())
@@ -125,7 +128,9 @@ class Processes:
         ours, theirs = self.context.Pipe()
         device = self.devices[number % len(self.devices)] if self.devices else None
         process = self.context.Process(
-            target=_work, args=(theirs, self.stopping, device, self.threads, self.access, self.states), daemon=True
+            target=_work,
+            args=(theirs, self.stopping, device, self.threads, self.access, self.states, self.count),
+            daemon=True,
         )
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is the parent's to hear
         try:
@@ -148,7 +153,13 @@ def _received(worker: WorkerHandle) -> Any:
 
 
 def _work(
-    pipe: Connection, stopping: Any, device: str | None, threads: int | None, access: Access, states: Path | None
+    pipe: Connection,
+    stopping: Any,
+    device: str | None,
+    threads: int | None,
+    access: Access,
+    states: Path | None,
+    count: int,
 ) -> None:
     """A worker process: takes groups until the pipe closes."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -160,12 +171,15 @@ def _work(
 
         set_threads(threads)
     quiet_pillow()
-    worker = Worker(access, states)
+    worker = Worker(access, states, count)
     while True:
         try:
             group = pipe.recv()
         except (EOFError, OSError):
             return
-        made = worker.make(group, stopping.is_set)
+        try:
+            made: Any = worker.make(group, stopping.is_set)
+        except OutputError as error:
+            made = error
         with contextlib.suppress(OSError):  # the parent may be gone
             pipe.send(made)

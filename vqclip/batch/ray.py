@@ -10,7 +10,7 @@ from vqclip.batch.jobs import Job
 from vqclip.batch.local import POLL
 from vqclip.batch.retry import Retries
 from vqclip.batch.work import JobResult, Worker
-from vqclip.common.errors import UsageError
+from vqclip.common.errors import OutputError, UsageError
 from vqclip.hub.access import Access
 
 
@@ -42,6 +42,7 @@ class RayCluster:
         resources = ray.cluster_resources()
         self.gpus = int(resources.get("GPU", 0))
         self.count = count or self.gpus or max(1, int(resources.get("CPU", 1)))
+        self.sharing = -(-self.count // max(1, len(ray.nodes())))
         self.threads, self.access = threads, access
 
     def results(self, groups: Iterable[Sequence[Job]], stop: Callable[[], bool]) -> Iterator[JobResult]:
@@ -61,6 +62,8 @@ class RayCluster:
                         yield from self.ray.get(answer)
                         idle.append(actor)
                     except self.ray.exceptions.RayError as error:
+                        if isinstance(cause := getattr(error, "cause", None), OutputError):
+                            raise cause from error
                         idle.append(self._spawn())
                         again, given_up = retries.after(group, type(error).__name__)
                         waiting.extendleft(reversed(again))
@@ -74,17 +77,17 @@ class RayCluster:
 
     def _spawn(self) -> Any:
         needs = {"num_gpus": 1} if self.gpus else {"num_cpus": 1}
-        return self.ray.remote(**needs, max_restarts=0)(Actor).remote(self.threads, self.access)
+        return self.ray.remote(**needs, max_restarts=0)(Actor).remote(self.threads, self.access, self.sharing)
 
 
 class Actor:
     """A worker in a process of Ray's."""
 
-    def __init__(self, threads: int | None, access: Access) -> None:
+    def __init__(self, threads: int | None, access: Access, sharing: int) -> None:
         from vqclip.common.runtime import set_threads
 
         set_threads(threads)
-        self.worker = Worker(access)
+        self.worker = Worker(access, sharing=sharing)
 
     def make(self, group: Sequence[Job]) -> list[JobResult]:
         """Make the pictures of a group."""

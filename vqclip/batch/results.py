@@ -3,21 +3,25 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from vqclip.batch.jobs import Job
-from vqclip.common.files import writing
+from vqclip.common.errors import UsageError
+from vqclip.common.files import check_inside, writing
 from vqclip.common.paths import is_file
+from vqclip.common.text import parse_json
+from vqclip.config.typed import fit
 
+RESULTS = "results.jsonl"
 DONE, FAILED = "done", "failed"
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One attempt at a job. `path` is relative to the batch's folder; `code` and `error` say why it failed.
+    """One attempt at a job. `path` is relative to the batch's folder and `size` the bytes of that picture (None in rows
+    of version 0.1.0); `code` and `error` say why it failed.
 
     `losses` are the total loss at some of the steps, for a curve, and `together` is how many pictures were made at
     once, which decides the last digits of rounding.
@@ -28,10 +32,11 @@ class ResultRow:
     seed: int | None
     status: str
     path: str | None = None
+    size: int | None = None
     code: int = 0
     error: str | None = None
     seconds: float = 0.0
-    scores: Mapping[str, float] | None = None
+    scores: dict[str, float] | None = None
     losses: tuple[float, ...] = ()
     together: int = 1
 
@@ -41,15 +46,16 @@ class ResultsFile:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / "results.jsonl"
+        self.path = folder / RESULTS
         self.results = read_results(self.path)
 
     def add(self, result: ResultRow) -> None:
         """Append one result and let it reach the disk.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or is a link.
         """
+        check_inside(self.folder, self.path)
         line = json.dumps(asdict(result), ensure_ascii=False) + "\n"
         with writing(self.path), self.path.open("ab") as file:
             if _torn(self.path):
@@ -59,33 +65,48 @@ class ResultsFile:
             os.fsync(file.fileno())
         self.results[result.id] = result
 
+    def of(self, job: Job) -> ResultRow | None:
+        """The last attempt at a job, also under the id that an earlier version gave it."""
+        return self.results.get(job.id) or self.results.get(job.former)
+
     def is_done(self, job: Job) -> bool:
-        """Whether the job's picture was made and is still there."""
-        result = self.results.get(job.id)
-        return result is not None and result.status == DONE and is_file(self.folder / (result.path or job.output))
+        """Whether the job's picture was made where the job wants it, and is still there, whole."""
+        result = self.of(job)
+        if result is None or result.status != DONE or result.path not in (job.output, f"{job.former}.png"):
+            return False
+        file = self.folder / result.path
+        return is_file(file) and result.size in (None, file.stat().st_size)
 
     def left(self, jobs: Iterable[Job], only_failed: bool = False) -> list[Job]:
         """The jobs still to do: those that failed too, or `only_failed` ones."""
-        return [job for job in jobs if not self.is_done(job) and (job.id in self.results or not only_failed)]
+        return [job for job in jobs if not self.is_done(job) and (self.of(job) or not only_failed)]
 
 
 def read_results(path: Path) -> dict[str, ResultRow]:
-    """Return the last result of every job; lines that are not whole are passed over."""
+    """Return the last result of every job; lines that are not whole, or hold something else, are passed over."""
     found: dict[str, ResultRow] = {}
     if not is_file(path):
         return found
-    for line in path.read_text("utf-8", errors="replace").split("\n"):
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            result = _result(json.loads(line))
-            found[result.id] = result
+    with path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(ValueError, UsageError, TypeError):
+                result = _result(parse_json(line.decode("utf-8", "replace")))
+                found[result.id] = result
     return found
 
 
-def _result(row: dict[str, Any]) -> ResultRow:
-    known = {key: value for key, value in row.items() if key in ResultRow.__dataclass_fields__}
-    if not isinstance(known["id"], str) or known["status"] not in (DONE, FAILED):
+def _result(row: object) -> ResultRow:
+    """Make a result of a line's JSON.
+
+    Raises:
+        UsageError, ValueError, TypeError: it is none.
+    """
+    pairs = row.items() if isinstance(row, dict) else ()
+    known = {key: value for key, value in pairs if key in ResultRow.__dataclass_fields__}
+    result = ResultRow(**fit(ResultRow, known))
+    if result.status not in (DONE, FAILED):
         raise ValueError("not a result")
-    return ResultRow(**{**known, "losses": tuple(float(value) for value in known.get("losses") or ())})
+    return result
 
 
 def _torn(path: Path) -> bool:

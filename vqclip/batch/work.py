@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import shutil
@@ -13,7 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vqclip.batch.jobs import Job
-from vqclip.common.errors import ExitCode, OutOfMemoryError, VqclipError
+from vqclip.common.errors import ExitCode, OutOfMemoryError, OutputError, VqclipError
+from vqclip.common.process_memory import available_memory
 from vqclip.config.loader import to_dict
 from vqclip.config.schema import Config
 from vqclip.hub.access import Access
@@ -30,6 +32,9 @@ from vqclip.pipeline.run import run
 
 CURVE = 40
 """Points of a loss curve that are kept."""
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+"""Failures of the place rather than of one name in it."""
 
 TOGETHER = {"cpu": 4, "cuda": 16, "mps": 4}
 """Pictures optimised at once where the user leaves it open, by the kind of device."""
@@ -87,19 +92,24 @@ class Worker:
     the folder `states`, if there is one, and goes on from it when the same jobs come together again.
     """
 
-    def __init__(self, access: Access = Access.HERE, states: Path | None = None) -> None:
+    def __init__(self, access: Access = Access.HERE, states: Path | None = None, sharing: int = 1) -> None:
         self.access, self.states = access, states
         self.loaded: tuple[str, Models] | None = None
-        self.budget = Budget()
+        self.budget = Budget(lambda: _share(sharing))
 
     def make(self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False) -> list[JobResult] | None:
         """Make the pictures of a group; None when `stop` said so on the way.
 
         Where the group fails, each of its jobs is done alone, so that one does not spoil the others.
+
+        Raises:
+            OutputError: the disk is full or may not be written, which every other job would meet too.
         """
         try:
             return self._together(jobs, stop)
         except VqclipError as error:
+            if is_of_the_disk(error):
+                raise
             if len(jobs) == 1:
                 return [JobResult(jobs[0].id, error=str(error), code=int(error.code))]
         except Exception as error:  # a bug of ours, or of a library: one job's, not the batch's
@@ -172,6 +182,17 @@ def _joined(plans: Sequence[Plan]) -> Plan:
     pictures = [picture for plan in plans for picture in plan.pictures]
     notes = list(dict.fromkeys(note for plan in plans for note in plan.notes))
     return dataclasses.replace(plans[0], pictures=pictures, notes=notes)
+
+
+def is_of_the_disk(error: VqclipError) -> bool:
+    """Whether the place failed, and not the job."""
+    return isinstance(error, OutputError) and getattr(error.__cause__, "errno", None) in DISK_ERRORS
+
+
+def _share(sharing: int) -> int | None:
+    """The free memory that is left to one of several workers on this machine."""
+    free = available_memory()
+    return None if free is None else free // sharing
 
 
 class Curve:

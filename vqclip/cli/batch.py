@@ -31,6 +31,7 @@ from vqclip.cli.options import (
     given_options,
 )
 from vqclip.common.errors import PartialError, UsageError, VqclipError
+from vqclip.common.text import decode, read_limited, read_text
 from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 SECONDS_BETWEEN_LINES = 10.0
-STATES = ".states"  # folder in a batch's folder for what is half done
 
 
 def batch(
@@ -77,8 +77,8 @@ def batch(
     access = choose_access(pull, offline)
     deadline = _deadline(time_limit)
     with Interrupts("Stopped; what is finished is kept, and the same command goes on.") as interrupts:
-        from vqclip.batch.driver import holding_batch, run_batch
-        from vqclip.batch.jobs import Base, captions, decode, read_jobs
+        from vqclip.batch.driver import STATES, holding_batch, run_batch
+        from vqclip.batch.jobs import Base, captions, read_jobs
         from vqclip.batch.jobs import shard as part_of
         from vqclip.batch.results import ResultsFile
         from vqclip.batch.work import group_size
@@ -87,7 +87,7 @@ def batch(
             raise UsageError("batch reads no config from standard input (-c -); write it to a file.")
         options = {key: value for key, value in given_options(context).items() if key not in ("seed", "count")}
         base = Base(config or [], overrides or [], options)
-        wanted = read_jobs(jobs, decode(_read(jobs), jobs), base, count or 1, seed)
+        wanted = read_jobs(jobs, _read(jobs), base, count or 1, seed, lambda note: console.say(f"Note: {note}."))
         if shard:
             wanted = part_of(wanted, shard)
         note_unknown_words(console, captions(wanted))
@@ -130,13 +130,11 @@ def _show_gallery(console: Console, output: Path) -> None:
         console.say(f"Warning: no gallery: {error}")
 
 
-def _read(path: str) -> bytes:
-    if path == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"Cannot read the job file {path!r}: {error.strerror}.") from error
+def _read(path: str) -> str:
+    if path != "-":
+        return read_text(path, "the job file")
+    name = "the jobs from standard input"
+    return decode(read_limited(sys.stdin.buffer, name), name)
 
 
 def _deadline(limit: str | None) -> float:

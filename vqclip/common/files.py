@@ -65,6 +65,20 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
 
 
+def check_inside(folder: Path, place: Path) -> None:
+    """See to it that what is written at `place` lands in `folder`, which may be reached through a link itself.
+
+    Raises:
+        OutputError: `place` is a link, or a link on the way there leads out of the folder.
+    """
+    try:
+        inside = not place.is_symlink() and place.parent.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        inside = False
+    if not inside:
+        raise OutputError(f"{str(place)!r} is, or lies behind, a link that leads elsewhere; put a folder there.")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     with replacing(path) as part:

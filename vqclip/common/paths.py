@@ -8,6 +8,9 @@ import platformdirs
 
 from vqclip.common.errors import UsageError
 
+PAGE, THUMBS = "index.html", "thumbs"
+"""What a gallery adds to a folder of pictures."""
+
 PACKAGE = Path(__file__).resolve().parents[1]
 
 

@@ -22,7 +22,8 @@ def hints(kind: Any) -> dict[str, Any]:
 
 
 def fit(kind: Any, value: Any, key: str = "") -> Any:
-    """Bring `value` to the type `kind`: a scalar, `X | None`, `list[X]`, `dict[str, X]` or a dataclass of these.
+    """Bring `value` to the type `kind`: a scalar, `X | None`, `list[X]`, `tuple[X, ...]`, `dict[str, X]`, or a
+    dataclass of these.
 
     For a dataclass it takes a mapping that may hold some of the fields only, and returns such a mapping. Scalars come
     as they are or as text, as YAML, CSV and the command line have them. `key` is the dotted name in the sentences.
@@ -36,10 +37,10 @@ def fit(kind: Any, value: Any, key: str = "") -> Any:
         return {name: fit(_declared(kind, name, key), each, _below(key, name)) for name, each in _pairs(value, key)}
     if get_origin(kind) is dict:
         return {name: fit(get_args(kind)[1], each, _below(key, name)) for name, each in _pairs(value, key)}
-    if get_origin(kind) is list:
+    if (listed := get_origin(kind)) in (list, tuple):
         if not isinstance(value, list | tuple):
             raise _misfit(key, value, "a list, e.g. [a, b]")
-        return [fit(get_args(kind)[0], each, f"{key}[{number}]") for number, each in enumerate(value)]
+        return listed(fit(get_args(kind)[0], each, f"{key}[{number}]") for number, each in enumerate(value))
     convert, rule = SCALARS[kind]
     try:
         return convert(value)

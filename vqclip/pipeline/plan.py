@@ -84,7 +84,7 @@ def make_plan(config: Config) -> Plan:
     """
     check(config)
     prompts = [(prompt, parse_prompts(prompt)) for prompt in config.prompts]
-    image_prompts = [_parse_image_prompt(entry) for entry in config.image_prompts]
+    image_prompts = [parse_image_prompt(entry) for entry in config.image_prompts]
     if not prompts and not image_prompts:
         raise UsageError('There is nothing to draw: give a prompt, e.g. vqclip generate "a red apple".')
     seed = secrets.randbelow(DRAWN_SEEDS) if config.seed is None else config.seed
@@ -168,8 +168,12 @@ def _unknown_words(config: Config, pictures: Sequence[Picture]) -> list[str]:
     return [said] if said else []
 
 
-def _parse_image_prompt(entry: str) -> ImagePrompt:
-    """Read `file` or `file:weight`; a file of exactly that name comes first."""
+def parse_image_prompt(entry: str) -> ImagePrompt:
+    """Read `file` or `file:weight`; a file of exactly that name comes first.
+
+    Raises:
+        UsageError: a weight that is not finite.
+    """
     found = None if is_there(entry) else IMAGE_WEIGHT.fullmatch(entry)
     file, weight = (found[1], float(found[2])) if found else (entry, 1.0)
     if not math.isfinite(weight):

@@ -10,21 +10,26 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from PIL import Image
 
 from vqclip.common.errors import OutputError, UsageError
-from vqclip.common.files import replacing, write_text
-from vqclip.common.images import SUFFIXES, open_image
-from vqclip.common.paths import is_file, is_there
+from vqclip.common.files import check_inside, replacing, write_text
+from vqclip.common.images import SUFFIXES, open_image, opening
+from vqclip.common.names import is_name
+from vqclip.common.paths import PAGE, THUMBS, is_file, is_there
 from vqclip.common.text import parse_json
+from vqclip.config.schema import SEED_LIMIT
 from vqclip.outputs.picture import read_metadata
-from vqclip.tools.inputs import PAGE, THUMBS, is_page, walk
+from vqclip.tools.inputs import is_page, walk
 
 SIDE = 256  # pixels of a small copy's longer side
+LONGEST = 255  # bytes of a file's name
+DESCRIPTION = 0x010E  # ImageDescription, Exif 2.3
+COPY = "a small copy by vqclip"
 CURVE_SIZE = (120, 28)  # pixels of a loss curve
 
 
@@ -50,6 +55,7 @@ def write_gallery(folder: Path, *, overwrite: bool = False) -> Path:
         OutputError: the page cannot be written, or another page than ours is there and `overwrite` is off.
     """
     place = folder / PAGE
+    check_inside(folder, place)
     if not overwrite and is_there(place) and not is_page(place):
         raise OutputError(f"{str(place)!r} is there already, and not a page of vqclip's; move it, or add --overwrite.")
     found = list(find_entries(folder))
@@ -87,17 +93,28 @@ def _batch_results(folder: Path) -> list[Entry]:
 
 def _result_entry(folder: Path, row: dict[str, Any]) -> Entry | None:
     path, seed, scores, losses = (row.get(key) for key in ("path", "seed", "scores", "losses"))
-    inside = isinstance(path, str) and not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts
-    if row.get("status") == "done" and not (inside and is_file(folder / str(path))):
+    inside = isinstance(path, str) and _is_inside(folder, path)
+    if row.get("status") == "done" and not inside:
         return None
     return Entry(
         prompt=str(row.get("prompt", "")),
         path=str(path) if inside else None,
-        seed=seed if isinstance(seed, int) else None,
+        seed=seed if isinstance(seed, int) and abs(seed) < SEED_LIMIT else None,
         scores=scores if isinstance(scores, dict) else {},
         losses=losses if isinstance(losses, list) else (),
         error=str(row.get("error")) if row.get("error") else None,
     )
+
+
+def _is_inside(folder: Path, path: str) -> bool:
+    """Whether a record's path is that of a file below the folder, and no link leads it out."""
+    if not all(map(is_name, path.split("/"))) or not is_file(folder / path):
+        return False
+    try:
+        check_inside(folder, folder / path)
+    except OutputError:
+        return False
+    return True
 
 
 def _picture_entry(file: Path, name: str) -> Entry:
@@ -124,19 +141,36 @@ def _card(folder: Path, entry: Entry) -> str:
 
 
 def _thumbnail(folder: Path, path: str) -> str:
-    """Make the small copy of a picture, unless it is there; return the path to show, the picture's own if it fails."""
+    """Make the small copy of a picture, unless it is there; return the path to show.
+
+    It is the picture's own where no copy can be made, or a file that is none of ours is in its place.
+    """
     source = folder / path
     small = folder / THUMBS / f"{path}.webp"
     try:
         if is_file(small) and small.stat().st_mtime_ns >= source.stat().st_mtime_ns:
             return small.relative_to(folder).as_posix()
+        if len(os.fsencode(small.name)) > LONGEST or (is_there(small) and not _is_copy(small)):
+            return path
+        check_inside(folder, small)
         image = open_image(source)
-    except (UsageError, OSError):
+    except (UsageError, OutputError, OSError):
         return path
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    exif = Image.Exif()
+    exif[DESCRIPTION] = COPY
     with replacing(small) as part:
-        image.save(part, format="WEBP", quality=80)
+        image.save(part, format="WEBP", quality=80, exif=exif)
     return small.relative_to(folder).as_posix()
+
+
+def _is_copy(path: Path) -> bool:
+    """Whether a picture says that it is one of our small copies, which may be made anew."""
+    try:
+        with opening(path) as image:
+            return bool(image.getexif().get(DESCRIPTION) == COPY)
+    except UsageError:
+        return False
 
 
 def _curve(losses: Sequence[float]) -> str:

@@ -16,13 +16,12 @@ from pathlib import Path, PurePath
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import SUFFIXES
-from vqclip.common.paths import is_file, is_folder, is_there
+from vqclip.common.paths import PAGE, THUMBS, is_file, is_folder, is_there
 
 STDIN = "-"
 
-PAGE, THUMBS = "index.html", "thumbs"
 MARK = '<meta name="generator" content="vqclip">'
-"""The page of a gallery, the folder of its small copies, and what tells the page from another's."""
+"""What tells the page of a gallery from another's."""
 
 DEEPEST = 100
 """Folders within folders that are entered."""
