@@ -22,7 +22,7 @@ from vqclip.config.loader import (
     to_dict,
     to_yaml,
 )
-from vqclip.config.schema import Config, parse_size
+from vqclip.config.schema import Config, parse_guide, parse_size
 from vqclip.pipeline.plan import check
 
 DATA = ["${oc.env:HOME}", "${", "${missing}", "???", "[red]", "$?", "\\${x}", "a: b # c", "null"]
@@ -374,3 +374,27 @@ def test_a_reader_refuses_a_bad_layer_every_time() -> None:
     for _ in range(2):
         with pytest.raises(UsageError, match="unknown key 'cuont'"):
             reader.load([bad])
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("ViT-B-32:openai", ("ViT-B-32:openai", 1.0, 1.0)),
+        ("embedded weight=0.5", ("embedded", 0.5, 1.0)),
+        ("a folder/my clip share=.25 weight=2", ("a folder/my clip", 2.0, 0.25)),
+        ("weight=2", ("weight=2", 1.0, 1.0)),  # a name
+    ],
+)
+def test_a_perceptor_may_carry_a_weight_and_a_share(entry: str, expected: tuple[str, float, float]) -> None:
+    guide = parse_guide(entry)
+    assert (guide.name, guide.weight, guide.share) == expected
+    assert parse_guide(str(guide)) == guide
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["x weight=", "x weight=-1", "x share=0", "x share=1.5", "x weight=1 weight=2", "x weight=1e9", "x weight=."],
+)
+def test_a_bad_weight_or_share_of_a_perceptor_is_refused(entry: str) -> None:
+    with pytest.raises(UsageError, match=r"x|weight|share"):
+        load_config([], [], {"perceptors": [entry]})

@@ -1,5 +1,6 @@
 """The objective: right pictures, right sums, and micro-batches that change nothing."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
-from vqclip.guidance.cutouts import cut, draw, draw_noise
+from vqclip.guidance.cutouts import Draws, cut, draw, draw_noise
 from vqclip.guidance.losses import LOSSES, spherical_distance
 from vqclip.guidance.objective import Guide, Objective, Targets
 from vqclip.guidance.recipes import RECIPES, Look, Recipe
@@ -116,6 +117,36 @@ def test_the_loss_is_the_sum_over_prompts_and_guides_of_the_weighted_mean_over_c
     assert losses["prompt"].item() == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(losses["tv"], 0.5 * LOSSES["tv"](images))
     torch.testing.assert_close(losses["saturation"], LOSSES["saturation"](images))
+
+
+@pytest.mark.parametrize("recipe", ["vqclip", "coherent"])
+@pytest.mark.parametrize(("share", "seen"), [(1.0, [0, 1, 2, 3, 4, 5, 6]), (0.4, [1, 3, 5]), (0.01, [3])])
+def test_a_guide_counts_by_its_weight_and_sees_its_share_of_the_same_places(recipe, share, seen):
+    """The second of two guides, against plain maths; the first sees all as before, and no draw moves."""
+    images, whole = pictures(1), make(1, recipe=recipe, only=1)
+    whole.guides[1:] = [dataclasses.replace(whole.guides[1], weight=3.0, share=share)]  # type: ignore[index]
+    losses, _ = score(whole, images)
+    draws = draw(RECIPES[recipe], 7, rngs([11]), Canvas(16, 16, 12), images.device)
+    noise_rngs, expected = rngs([21]), 0.0
+    for guide, places, weight in zip(whole.guides, (list(range(7)), seen), (1.0, 3.0), strict=True):
+        mine = Draws(**{k: v[:, places] if isinstance(v, Tensor) else v for k, v in vars(draws).items()})
+        noise = draw_noise(mine, guide.size, noise_rngs)
+        vectors = guide.encode((cut(images, mine, guide.size) + noise).flatten(0, 1))
+        counts = torch.ones(len(places)) if mine.weight is None else mine.weight[0]
+        for embedding, of_prompt in zip(guide.targets.embeddings, (2.0, -0.5), strict=True):
+            distance = spherical_distance(vectors, embedding)
+            expected += weight * of_prompt * float((counts * distance).sum() / counts.sum())
+    assert losses["prompt"].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2])
+def test_micro_batches_change_nothing_for_shares_either(micro_batch):
+    whole, parted = make(3, recipe="coherent"), make(3, micro_batch, "coherent")
+    for objective in (whole, parted):
+        objective.guides[1:] = [dataclasses.replace(objective.guides[1], share=0.7)]  # type: ignore[index]
+    (losses, grad), (in_parts, grad_in_parts) = score(whole, pictures()), score(parted, pictures())
+    torch.testing.assert_close(in_parts["prompt"], losses["prompt"], rtol=1e-6, atol=1e-6)
+    assert (grad_in_parts - grad).norm() <= 1e-6 * grad.norm()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -157,6 +157,14 @@ def test_an_ensemble_adds_the_losses_of_its_members(tiny: TinyModels) -> None:
     assert outcome(twice_plan)[1].sums[0] == pytest.approx(2 * once.sums[0], rel=0.1)
 
 
+def test_a_member_counts_by_its_weight(tiny: TinyModels) -> None:
+    once, twice = (
+        outcome(plan_of(tiny, f"perceptors=['{tiny.clip}{words}']", "optimise.steps=1"))[1]
+        for words in ("", " weight=2")
+    )
+    assert twice.sums[0] == pytest.approx(2 * once.sums[0], rel=1e-6)
+
+
 def test_image_prompts_alone_pull_the_picture(tiny: TinyModels) -> None:
     from vqclip.common.images import to_image
 

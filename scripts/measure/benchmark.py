@@ -80,7 +80,7 @@ def embedded(device: torch.device, precision: str) -> tuple[VQGAN, Perceptor]:
     """The networks that come with vqclip."""
     config = load_config([], [], {})
     vqgan = load_vqgan(find_vqgan(config.vqgan).path).to(device)
-    return vqgan, load_perceptor(find_clip(config.perceptors[0]), device, precision)
+    return vqgan, load_perceptor(find_clip(config.guides[0].name), device, precision)
 
 
 NETWORKS = {"published": published_sizes, "embedded": embedded}

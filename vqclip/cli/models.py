@@ -178,7 +178,7 @@ def _needed(names: list[str], no_clip: bool) -> list[str]:
     for name in names:
         if name in configs:
             config = load_config([name])
-            clips = [] if no_clip else [spec for spec in config.perceptors if ":" in spec]
+            clips = [] if no_clip else [guide.name for guide in config.guides if ":" in guide.name]
             vqgans = [] if config.vqgan.name == "embedded" else [str(config.vqgan.name)]
             wanted += [*vqgans, *clips]
         else:

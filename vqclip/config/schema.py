@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from vqclip.common.errors import UsageError
 
 SEED_LIMIT = 2**63
+GUIDE_KEYS = ("weight", "share")
 VIDEO_FORMATS = ("mp4", "gif", "webp")
 
 
@@ -162,6 +163,23 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True)
+class GuideConfig:
+    """One of `perceptors`: its name, the weight of its loss, and the share of the cutouts that it sees."""
+
+    name: str
+    weight: float = 1.0
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        rule = "a finite number above 0"
+        _require(self.weight > 0 and math.isfinite(self.weight), f"the weight of {self.name!r}", self.weight, rule)
+        _require(0 < self.share <= 1, f"the share of {self.name!r}", self.share, "above 0 and at most 1")
+
+    def __str__(self) -> str:
+        return self.name + "".join(f" {key}={getattr(self, key):g}" for key in GUIDE_KEYS if getattr(self, key) != 1)
+
+
+@dataclass(frozen=True)
 class Config:
     """One run, as the user asked for it or, after `plan.make_plan`, as it will be done."""
 
@@ -198,6 +216,29 @@ class Config:
         parse_size(self.size)
         for name, weight in self.losses.items():
             _require(math.isfinite(weight), f"losses.{name}", weight, "a finite number")
+        _ = self.guides
+
+    @property
+    def guides(self) -> list[GuideConfig]:
+        """The perceptors, with their weights and shares."""
+        return [parse_guide(entry) for entry in self.perceptors]
+
+
+def parse_guide(entry: str) -> GuideConfig:
+    """Read an entry of `perceptors`: a name, and at its end ` weight=W`, ` share=S`, both or none.
+
+    Raises:
+        UsageError: a weight or share that is no number, or out of range.
+    """
+    name, numbers = entry, dict[str, float]()
+    while found := re.fullmatch(rf"(.+) ({'|'.join(GUIDE_KEYS)})=(\S*)", name, re.DOTALL):
+        name, key, value = found.groups()
+        _require(key not in numbers, "perceptors", entry, f"given one {key} each")
+        _require(
+            bool(re.fullmatch(r"[0-9.]{1,12}", value)) and value.count(".") < 2 and value != ".", key, value, "a number"
+        )
+        numbers[key] = float(value)
+    return GuideConfig(name, **numbers)
 
 
 def parse_size(text: str) -> tuple[int, int]:

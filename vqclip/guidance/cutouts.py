@@ -8,6 +8,7 @@ each frame's padding is applied to the places, and only then is the picture read
 Shapes: N pictures, K cutouts, F frames, S side of a cutout, L levels. Cutouts are (N, K, 3, S, S).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ class Draws:
     def __getitem__(self, part: slice) -> "Draws":
         """Return the draws of some of the K cutouts."""
         return self._map(lambda tensor: tensor[:, part])
+
+    def pick(self, numbers: list[int]) -> "Draws":
+        """Return the draws of these of the K cutouts, whose weights have a mean of 1 again."""
+        picked = self._map(lambda tensor: tensor[:, numbers])
+        if picked.weight is None:
+            return picked
+        return dataclasses.replace(picked, weight=picked.weight / picked.weight.mean(1, keepdim=True))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Draws":
         """Move to a device; numbers take the dtype, flags keep theirs."""

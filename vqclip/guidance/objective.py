@@ -39,12 +39,21 @@ class Targets:
 class Guide:
     """One perceptor of the ensemble: `encode` turns (B, 3, size, size) into (B, D) of unit length.
 
-    Its input is in [0, 1] but for noise and colour jitter; its output must be differentiable in it.
+    Its input is in [0, 1] but for noise and colour jitter; its output must be differentiable in it. Its loss counts
+    `weight` times, and it sees a `share` of the cutouts in (0, 1], at least one, of every kind alike.
     """
 
     encode: Callable[[Tensor], Tensor]
     size: int
     targets: Targets
+    weight: float = 1.0
+    share: float = 1.0
+
+    def look(self, draws: Draws) -> Draws:
+        """Return the draws of its share of the cutouts."""
+        count = draws.zoom.shape[1]
+        seen = max(1, round(self.share * count))
+        return draws if seen == count else draws.pick([(2 * each + 1) * count // (2 * seen) for each in range(seen)])
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Views:
 class Objective:
     """Loss of N pictures: prompts seen through cutouts, properties of the picture, pull to the start.
 
-    A picture's loss is the sum over its prompts and the guides of the weighted mean over cutouts, plus each
+    A picture's loss is the sum over its prompts and the guides, by weight, of the weighted mean over cutouts, plus each
     named loss and the pull times its weight. Pictures do not mix: a picture's losses, gradient and
     random numbers are the same alone and in a batch, up to rounding.
 
@@ -115,7 +124,9 @@ class Objective:
         canvas = Canvas(images.shape[-2], images.shape[-1], max(guide.size for guide in self.guides))
         dtype = torch.promote_types(images.dtype, torch.float32)
         draws = draw(self.recipe, self.cutouts, self.crop_rngs, canvas, images.device, dtype)
-        return [Views(draws, draw_noise(draws, guide.size, self.noise_rngs)) for guide in self.guides]
+        seen = [guide.look(draws) for guide in self.guides]
+        noises = [draw_noise(each, guide.size, self.noise_rngs) for guide, each in zip(self.guides, seen, strict=True)]
+        return [Views(each, noise) for each, noise in zip(seen, noises, strict=True)]
 
     def score(self, images: Tensor, latent: Tensor, views: Sequence[Views]) -> dict[str, Tensor]:
         """Score as `__call__` does, through views that were drawn before; nothing here waits for the device."""
@@ -155,11 +166,12 @@ class Objective:
         """Sum the prompts' losses over all guides: (N,)."""
         total = torch.zeros(len(images), device=images.device, dtype=torch.promote_types(images.dtype, torch.float32))
         for guide, seen in zip(self.guides, views, strict=True):
-            for start in range(0, self.cutouts, self.micro_batch):
+            count = seen.draws.zoom.shape[1]
+            for start in range(0, count, self.micro_batch):
                 part = slice(start, start + self.micro_batch)
                 noise = None if seen.noise is None else seen.noise[:, part]
                 loss = _sum_over_cutouts(guide, images, seen.draws[part], noise)
-                total += _pull_back(loss / self.cutouts, images)
+                total += _pull_back(guide.weight * loss / count, images)
         return total
 
 

@@ -18,6 +18,6 @@ def find_models(config: Config, access: Access = Access.HERE) -> ModelFiles:
     vqgan = find_vqgan(config.vqgan, access)  # first, as its name is often that of a config to pull
     return ModelFiles(
         vqgan=vqgan,
-        perceptors=tuple(find_clip(spec, access) for spec in config.perceptors),
+        perceptors=tuple(find_clip(guide.name, access) for guide in config.guides),
         prior=find_prior(config.prior.name) if config.init.kind == "prior" else None,
     )

@@ -85,8 +85,8 @@ def _descent(plan: Plan, models: Models, start: Tensor, targets: Sequence[Target
     numbers = space.enter(start)
     objective = Objective(
         guides=[
-            Guide(perceptor.encode_image, perceptor.size, target)
-            for perceptor, target in zip(models.perceptors, targets, strict=True)
+            Guide(perceptor.encode_image, perceptor.size, target, guide.weight, guide.share)
+            for perceptor, target, guide in zip(models.perceptors, targets, config.guides, strict=True)
         ],
         recipe=RECIPES[config.cutouts.recipe],
         cutouts=config.cutouts.count,

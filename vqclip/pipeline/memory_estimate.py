@@ -54,7 +54,7 @@ def estimate_memory(plan: Plan) -> int:
     else:
         kept = _kept(lambda: vqgan.decode(latent))
         passes = [(BACK - 1) * kept]
-    towers = [_tower(spec, plan) for spec in plan.config.perceptors]
+    towers = [_tower(guide.name, plan) for guide in plan.config.guides]
     weights += sum(weight for weight, _ in towers)
     passes += [BACK * views for _, views in towers]
     return LIBRARIES + weights + kept + int(max(passes)) + (PRIOR if plan.config.init.kind == "prior" else 0)

@@ -72,7 +72,8 @@ def _needed(plan: Plan) -> int:
 
 def _has_plenty(plan: Plan, room: int) -> bool:
     config = plan.config
-    if config.vqgan.file is not None or not {config.vqgan.name, *config.perceptors} <= EMBEDDED_FOLDERS.keys():
+    names = {config.vqgan.name, *(guide.name for guide in config.guides)}
+    if config.vqgan.file is not None or not names <= EMBEDDED_FOLDERS.keys():
         return False
     picture = plan.width * plan.height * EMBEDDED_PIXEL + config.cutouts.count * EMBEDDED_VIEW
     return room > UNCOUNTED + 2**28 + len(plan.pictures) * picture

@@ -96,7 +96,7 @@ def make_plan(config: Config) -> Plan:
         seed=seed,
         size=f"{width}x{height}",
         vqgan=_absolute(config.vqgan, "file", "config"),
-        perceptors=[_absolute_perceptor(spec) for spec in config.perceptors],
+        perceptors=[str(dataclasses.replace(guide, name=_absolute_perceptor(guide.name))) for guide in config.guides],
         init=_absolute(settled.init, "image"),
         cutouts=_few_at_once(config) if config.runtime.low_memory else config.cutouts,
         prior=_absolute_prior(config.prior),
@@ -158,7 +158,8 @@ def _round_size(config: Config) -> tuple[int, int, list[str]]:
 
 def reads_captions(config: Config) -> bool:
     """Whether one of the embedded models reads the prompts of a config."""
-    return EMBEDDED in config.perceptors or (settle(config).init.kind == "prior" and config.prior.name == EMBEDDED)
+    named = EMBEDDED in (guide.name for guide in config.guides)
+    return named or (settle(config).init.kind == "prior" and config.prior.name == EMBEDDED)
 
 
 def _unknown_words(config: Config, pictures: Sequence[Picture]) -> list[str]:

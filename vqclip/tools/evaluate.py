@@ -102,7 +102,7 @@ def load_judge(spec: str, config: Config) -> Perceptor:
         ModelError: it is missing or damaged.
     """
     files = find_clip(spec)
-    guides = {known_sha256(find_clip(guide).weights) for guide in config.perceptors}
+    guides = {known_sha256(find_clip(guide.name).weights) for guide in config.guides}
     if known_sha256(files.weights) in guides:
         raise UsageError(f"The judge {spec!r} guides the pictures too; choose another one with --judge.")
     return load_perceptor(files, resolve_device(config.runtime.device))
