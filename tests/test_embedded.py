@@ -20,10 +20,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from scripts.data import draw_scenes, scene_things, scenes
+from scripts.measure.sharpness import band_energies
 from vqclip.hub.prior_files import find_prior
 from vqclip.models.prior import Sampling
 from vqclip.models.rerank import load_proposer
+from vqclip.models.upscaler import load_upscaler
 from vqclip.models.vqgan import load_vqgan
+from vqclip.models.weights.reader import read_metadata
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "embedded"
 LEAST_PSNR = 23.0  # dB; MODEL_CARD.md says what the shipped weights reach
@@ -142,6 +145,30 @@ def test_the_right_caption_comes_first(name: str, kind: str, least: float) -> No
     model, tokenizer = load_clip(name)
     first = first_captions(model, tokenizer, heldout_images(kind, seed=11), scenes.heldout_prompts(kind))
     assert float((first == torch.arange(len(first))).float().mean()) > least
+
+
+@drawn
+def test_the_upscaler_sharpens_what_the_vqgan_drew_and_changes_it_little(vqgan: TamingVqgan) -> None:
+    small = (vqgan(heldout_images("single", seed=11, count=32) * 2 - 1)[0] / 2 + 0.5).clamp(0, 1)
+    upscaler = load_upscaler(EMBEDDED / "upscaler.safetensors")
+    assert upscaler.sizes.scale == 2
+    large = torch.cat([upscaler(part).clamp(0, 1) for part in small.split(8)])
+    plain = nn.functional.interpolate(small, scale_factor=2, mode="bicubic").clamp(0, 1)
+    assert bool((band_energies(large) / band_energies(plain) > torch.tensor([4, 2, 1.2])).all())
+    error = (nn.functional.avg_pool2d(large, 2) - small).square().mean((1, 2, 3))
+    assert float((-10 * error.log10()).mean()) > 26
+    judge, captions = load_clip("judge"), scenes.heldout_prompts("single")
+    before, after = (first_captions(*judge, pictures, captions) for pictures in (small, large))
+    right = torch.arange(len(small))
+    assert int((after == right).sum()) >= int((before == right).sum()) - 1
+
+
+def test_the_upscalers_file_says_what_it_is() -> None:
+    file = EMBEDDED / "upscaler.safetensors"
+    assert file.stat().st_size < 2_000_000
+    notes = read_metadata(file)
+    assert (notes["architecture"], notes["scale"]) == ("SRVGGNetCompact", "2")
+    assert int(notes["step"]) > 0
 
 
 def test_the_judge_is_of_another_family_than_the_guide() -> None:

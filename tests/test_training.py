@@ -217,6 +217,22 @@ def test_weights_change_what_counts_in_the_reconstruction_loss() -> None:
     assert float(train_vqgan.reconstruction_loss(images, output, weights)) == 0
 
 
+def test_gradients_alone_prefer_a_blur_to_a_moved_edge_and_steepness_does_not() -> None:
+    edge = torch.zeros(1, 3, 48, 48)
+    edge[..., 24:] = 1
+    moved, blurred = edge.roll(1, 3), functional.avg_pool2d(edge, 9, 1, 4, count_include_pad=False)
+    moved[..., 0] = 0
+
+    def by_gradients(other: torch.Tensor) -> float:
+        return float(sum(part.abs().mean() for part in train_vqgan.gradients(other - edge)))
+
+    def by_steepness(other: torch.Tensor) -> float:
+        return float((train_upscaler.steepness(other) - train_upscaler.steepness(edge)).abs().mean())
+
+    assert by_gradients(moved) > by_gradients(blurred)
+    assert by_steepness(edge) == 0 < by_steepness(moved) < by_steepness(blurred)
+
+
 def test_an_untrained_upscaler_repeats_pixels() -> None:
     image = torch.rand(1, 3, 16, 16)
     made = train_upscaler.fresh()(image).detach()
@@ -232,7 +248,16 @@ def test_the_upscaler_trains_and_is_exported_with_what_it_is(tmp_path: Path) -> 
     scenes = (json.dumps(asdict(training_scene(5, index))) for index in range(count))
     (data / "scenes.jsonl").write_text("\n".join(scenes))
     options = argparse.Namespace(
-        data=[data], models=EMBEDDED, out=out, start=None, steps=3, minutes=None, batch=2, lr=1e-3, seed=0
+        data=[data],
+        models=EMBEDDED,
+        out=out,
+        start=None,
+        steps=3,
+        minutes=None,
+        batch=2,
+        lr=1e-3,
+        seed=0,
+        critic_from=0.5,
     )
     train_upscaler.train(options, torch.device("cpu"))
     train_upscaler.export(out, tmp_path)

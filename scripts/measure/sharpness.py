@@ -1,7 +1,7 @@
 """Measures how sharp pictures are: the energy of their gradients over that of scenes drawn from the same captions.
 
-    vqclip batch … or vqclip evaluate heldout-single -o report/ --pictures   # anything that leaves a picture a prompt
-    python scripts/measure/sharpness.py single report/pictures/*.png
+    mapfile -t prompts < <(grep -v '#' configs/prompts/heldout-single.txt)
+    python scripts/measure/sharpness.py single $(vqclip generate -q -o pictures/ -- "${prompts[@]}")
 
 A picture is split into bands of a pyramid: what halving its size once takes away (details of 1 to 2 pixels), what
 halving it again does (2 to 4), and once more (4 to 8). 1 is as sharp as drawn, less is softer, more is noise.
@@ -41,11 +41,11 @@ def band_energies(pictures: Tensor) -> Tensor:
     return torch.stack(energies)
 
 
-def drawn_like(pictures: Tensor, kind: str, seed: int) -> Tensor:
-    """The scenes of a held-out list, as many and as large as `pictures`."""
+def drawn_like(pictures: Tensor, kind: str, seed: int, every: int = 1) -> Tensor:
+    """The scenes of every such prompt of a held-out list, as many and as large as `pictures`."""
     scale = pictures.shape[-1] // draw_scenes.SIDE
     canvas = draw_scenes.Canvas(scale, "noto" if scale > 1 else "")
-    drawn = draw_scenes.heldout_pictures(kind, seed, canvas)[: len(pictures)]
+    drawn = draw_scenes.heldout_pictures(kind, seed, canvas)[::every][: len(pictures)]
     return torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
 
 
@@ -55,9 +55,10 @@ def main() -> None:
     parser.add_argument("list", choices=("single", "composed"), help="the held-out list that the pictures are of")
     parser.add_argument("pictures", type=Path, nargs="+", help="one a prompt, in the list's order")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn scenes")
+    parser.add_argument("--every", type=int, default=1, help="the pictures are of every such prompt of the list")
     options = parser.parse_args()
     pictures = torch.cat([to_tensor(Image.open(file).convert("RGB")) for file in options.pictures])
-    shares = band_energies(pictures) / band_energies(drawn_like(pictures, options.list, options.seed))
+    shares = band_energies(pictures) / band_energies(drawn_like(pictures, options.list, options.seed, options.every))
     print(", ".join(f"{band} px: {float(share):.2f}" for band, share in zip(BANDS, shares, strict=True)))
 
 

@@ -6,9 +6,10 @@
     python scripts/train/upscaler.py --evaluate checkpoints/embedded  # on the held-out scenes
 
 The pictures are crops around the things: ground is learned in the first minutes. One crop in ten is of the scene itself
-made smaller, so that pictures which are crisp already stay so. The loss is L1 of pixels and their gradients, the
-distance by a CLIP's features (the guide's, so that the judge stays apart), and in the last part of the training a
-patch discriminator's word (Isola et al. 2016, arXiv 1611.07004), which sees the small picture beside the large one.
+made smaller, so that pictures which are crisp already stay so. The loss is L1 of pixels and their gradients, L1 of how
+steep the gradients are in each neighbourhood (an edge somewhere there is better than a blur everywhere), the distance
+by a CLIP's features (the guide's, so that the judge stays apart), and in the last part of the training a patch
+discriminator's word (Isola et al. 2016, arXiv 1611.07004), which sees the small picture beside the large one.
 Started again with the same --out it goes on where it stopped.
 """
 
@@ -40,8 +41,8 @@ WEIGHTS = "upscaler.safetensors"
 CROP = 48  # pixels of the small picture; the CLIP that compares sees twice as many
 HELD = 64  # of the last scenes, for the figures while training
 CRISP = 0.1  # share of crops whose small picture is the scene itself
-GRADIENTS, PERCEPTUAL, ADVERSARIAL = 1.0, 0.5, 0.01  # weights beside L1
-CRITIC_FROM = 0.5  # the part of the training after which the discriminator learns and counts
+GRADIENTS, STEEPNESS, PERCEPTUAL, ADVERSARIAL = 1.0, 2.0, 0.5, 0.05  # weights beside L1
+NEIGHBOURHOOD = 6  # pixels of the large picture's side in which an edge may be moved
 
 
 class Critic(nn.Module):
@@ -109,10 +110,18 @@ class Pairs:
         return small, large
 
 
+def steepness(images: Tensor) -> Tensor:
+    """Root mean square of the gradients around each place, (N, 3, h - NEIGHBOURHOOD, w - NEIGHBOURHOOD)."""
+    down, across = gradients(images)
+    squares = down[..., :-1].square() + across[:, :, :-1].square()
+    return (functional.avg_pool2d(squares, NEIGHBOURHOOD, 1) + 1e-6).sqrt()
+
+
 def fitting_loss(output: Tensor, large: Tensor) -> Tensor:
-    """L1 of pixels and of their differences, down and across."""
+    """L1 of pixels, of their differences down and across, and of the gradients' steepness."""
     loss = (output - large).abs().mean()
-    return loss + GRADIENTS * sum(part.abs().mean() for part in gradients(output - large))
+    loss = loss + GRADIENTS * sum(part.abs().mean() for part in gradients(output - large))
+    return loss + STEEPNESS * (steepness(output) - steepness(large)).abs().mean()
 
 
 def fresh(sizes: UpscalerSizes = SIZES) -> Upscaler:
@@ -173,7 +182,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
             seen = perceptual(large, output.clamp(0, 1))
         loss = fitting_loss(output, large) + PERCEPTUAL * seen
         hinge = torch.zeros(())
-        if clock.progress(step) > CRITIC_FROM:
+        if clock.progress(step) > options.critic_from:
             hinge = learn_to_tell(critic, judging, small, large, output.detach())
             loss = loss - ADVERSARIAL * critic(output, small).mean()
         optimiser.zero_grad(set_to_none=True)
@@ -258,6 +267,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument(
+        "--critic-from", type=float, default=0.5, help="the part of the training after which the discriminator counts"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
