@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +292,11 @@ def test_a_pickle_that_asks_for_all_memory_is_a_damaged_model(tmp_path: Path, cr
         archive.writestr("archive/version", b"3")
     with pytest.raises(ModelError):
         read_tensors(path)
+
+
+def test_several_threads_read_at_once(tmp_path: Path) -> None:
+    """What torch's reader allows is the whole process's: one thread's end refused what another was reading."""
+    path = write_lightning(tmp_path / "a.ckpt", {"weight": torch.ones(3)})
+    with ThreadPoolExecutor(8) as pool:
+        for tensors in pool.map(lambda _: read_tensors(path), range(80)):
+            assert torch.equal(tensors["weight"], torch.ones(3))

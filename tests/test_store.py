@@ -159,6 +159,15 @@ def test_offline_never_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> None
         locate("imagenet-16384", choose_access(pull=True))
 
 
+def test_both_ways_to_the_network_trust_the_same_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub, which fetches tokenisers, reads SSL_CERT_FILE only."""
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "mine.pem")
+    assert choose_access(pull=True) is Access.FETCH
+    assert os.environ["SSL_CERT_FILE"] == "mine.pem"
+
+
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'imagenet-16384'"):
         locate("imagenet-1638")

@@ -1,7 +1,10 @@
 import contextlib
+import io
 import json
+import sys
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -506,3 +509,16 @@ def test_any_yaml_is_read_as_data(text: str) -> None:
     Path("a.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
     with contextlib.suppress(ModelError):
         assert check_against_yaml(NARROW, read_yaml(Path("a.yaml")), Path("a.yaml")).n_embed == 64
+
+
+def test_building_a_model_swallows_no_other_threads_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`models pull` printed paths while other threads built models with stdout turned away, and lost them."""
+    told = io.StringIO()
+    monkeypatch.setattr("sys.stdout", told)
+    with ThreadPoolExecutor(4) as pool:
+        building = [pool.submit(VQGAN, NARROW) for _ in range(12)]
+        count = 0
+        while not all(each.done() for each in building):
+            sys.stdout.write(f"{count}\n")
+            count += 1
+    assert told.getvalue().split() == [str(number) for number in range(count)]

@@ -44,6 +44,11 @@ class Console:
         """Whether a person watches: stderr is a terminal and nobody asked for quiet."""
         return self.screen.is_terminal and not self.quiet
 
+    @property
+    def shared(self) -> bool:
+        """Whether results show on the screen too, so that a bar must make room for them; else it leaves them alone."""
+        return sys.stdout.isatty()
+
     def result(self, line: str, event: Mapping[str, Any]) -> None:
         """Write one result: the line, or with --json the event."""
         text = _json(event, sys.stdout) if self.as_json else visible(line).replace("\n", "\\n")

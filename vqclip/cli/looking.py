@@ -93,7 +93,13 @@ def tell_skipped(console: Console, reasons: Sequence[str]) -> None:
 def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on a terminal while the block runs; gives what is told (done, of how many)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.screen, disable=not console.interactive, transient=True) as progress:
+    with Progress(
+        *columns,
+        console=console.screen,
+        disable=not console.interactive,
+        transient=True,
+        redirect_stdout=console.shared,
+    ) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

@@ -1,5 +1,6 @@
 """vqclip models: the published models, which of them are here, and the user's own."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -11,7 +12,7 @@ from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.options import Json, Offline, Quiet, Verbose
 from vqclip.cli.transfers import Transfers
-from vqclip.common.errors import ExitCode, ModelError, PartialError, UsageError, VqclipError
+from vqclip.common.errors import ExitCode, ModelError, PartialError, UnreachableError, UsageError, VqclipError
 from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
@@ -190,18 +191,27 @@ def _needed(names: list[str], no_clip: bool) -> list[str]:
 
 
 def _fetch_all(console: Console, wanted: list[str], fetch: "Callable[[str, Watch], Path]") -> None:
-    """Fetch several at once; one that fails does not hinder the others."""
+    """Fetch several at once; one that fails does not hinder the others, unless it is the network that is missing."""
     failures: list[VqclipError] = []
+    no_network = threading.Event()
     with Transfers(console) as transfers, ThreadPoolExecutor(TOGETHER) as pool:
-        running = {pool.submit(fetch, name, transfers.watch(name)): name for name in wanted}
+
+        def attempt(name: str) -> Path:
+            if no_network.is_set():
+                raise UnreachableError(f"{name!r} was not asked for, as no host could be reached; check the network.")
+            return fetch(name, transfers.watch(name))
+
+        running = {pool.submit(attempt, name): name for name in wanted}
         try:
-            for done in as_completed(running):
+            for number, done in enumerate(as_completed(running), 1):
                 try:
                     _tell(console, running[done], done.result())
                 except VqclipError as error:
                     failures.append(error)
                     if len(wanted) > 1:
                         console.error(str(error), error.code)
+                    if number == sum(isinstance(each, UnreachableError) for each in failures):
+                        no_network.set()
         except BaseException:
             transfers.stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -38,7 +38,12 @@ class Bar:
         self.task = self.progress.add_task("drawing", total=total, completed=start, loss="–", speed="")
         self.rate = Rate(start)
         self.shown = 0.0
-        self.live = Live(self._view(None), console=console.screen, refresh_per_second=REFRESHES_A_SECOND)
+        self.live = Live(
+            self._view(None),
+            console=console.screen,
+            refresh_per_second=REFRESHES_A_SECOND,
+            redirect_stdout=console.shared,
+        )
         self.live.start()
 
     def step(self, step: Step) -> None:

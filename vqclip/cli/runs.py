@@ -163,10 +163,10 @@ def _run_facts(home: Path) -> dict[str, Any]:
 
 def _last_step(metrics: Path) -> int:
     """Return the step of the last whole line, 0 when there is none."""
-    lines = metrics.read_text("utf-8").splitlines() if is_file(metrics) else []
+    lines = metrics.read_text("utf-8", errors="replace").splitlines() if is_file(metrics) else []
     for line in reversed(lines):
         try:
             return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return 0

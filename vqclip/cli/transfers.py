@@ -29,6 +29,7 @@ class Transfers:
             TimeRemainingColumn(),
             console=console.screen,
             disable=not console.interactive,
+            redirect_stdout=console.shared,
         )
 
     def __enter__(self) -> "Transfers":

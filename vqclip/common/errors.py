@@ -41,6 +41,10 @@ class ModelError(VqclipError):
     code = ExitCode.MODEL
 
 
+class UnreachableError(ModelError):
+    """A model cannot be fetched, and no host that has it could be reached."""
+
+
 class OutOfMemoryError(VqclipError):
     """Not enough memory for what was asked."""
 

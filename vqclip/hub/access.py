@@ -28,6 +28,7 @@ def choose_access(pull: bool, offline: bool = False) -> Access:
     The library reads HF_HUB_OFFLINE when it is imported, so one that is imported already is told too.
     """
     if pull and not (offline or is_offline()):
+        _share_certificates()
         return Access.FETCH
     os.environ["HF_HUB_OFFLINE"] = "1"
     if "huggingface_hub" in sys.modules:
@@ -35,3 +36,10 @@ def choose_access(pull: bool, offline: bool = False) -> Access:
 
         constants.HF_HUB_OFFLINE = True
     return Access.FORBIDDEN if pull else Access.HERE
+
+
+def _share_certificates() -> None:
+    """Let the hub's library, which fetches tokenisers, trust the certificates that our own downloads trust."""
+    named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if named and not os.environ.get("SSL_CERT_FILE"):
+        os.environ["SSL_CERT_FILE"] = named

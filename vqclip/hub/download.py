@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vqclip.common.errors import ModelError, OutputError
+from vqclip.common.errors import ModelError, OutputError, UnreachableError
 from vqclip.common.files import settle
 from vqclip.common.hashes import sha256
 from vqclip.hub.sources import Place
-from vqclip.hub.transfer import CHUNK, PAUSE, MirrorError, UnreachableError, Watch, discard, receive
+from vqclip.hub.transfer import CHUNK, PAUSE, MirrorError, NotReachedError, Watch, discard, receive
 from vqclip.models.weights.file_type import FORMATS, sniff
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 8.0
+PATIENCE = 4.0
 """Seconds after which no further mirror is asked where none could be reached: it is the network that is missing."""
 
 
@@ -45,7 +45,8 @@ def fetch(wanted: Wanted, target: Path, watch: Watch = lambda done, total: None,
     """Bring the file to `target`, from the first mirror that has it; its folder must exist.
 
     Raises:
-        ModelError: no mirror could give it; the sentence says what each of them answered.
+        ModelError: no mirror could give it; the sentence says what each of them answered. It is UnreachableError
+            where none of those asked was reached.
         OutputError: there is no room for it, or it cannot be written.
     """
     check_space(target, wanted)
@@ -58,10 +59,12 @@ def fetch(wanted: Wanted, target: Path, watch: Watch = lambda done, total: None,
         except MirrorError as error:
             log.info("%s: %s.", place.host, error)
             answers.append(f"{place.host}: {error}")
-            reached = reached or not isinstance(error, UnreachableError)
+            reached = reached or not isinstance(error, NotReachedError)
             if not reached and time.monotonic() - began > PATIENCE:
                 break
-    raise ModelError(f"Cannot fetch {wanted.name!r}; {'; '.join(answers)}. Check the network, or try again later.")
+    raise (ModelError if reached else UnreachableError)(
+        f"Cannot fetch {wanted.name!r}; {'; '.join(answers)}. Check the network, or try again later."
+    )
 
 
 def check_space(target: Path, wanted: Wanted) -> None:

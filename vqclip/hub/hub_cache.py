@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
-from vqclip.common.errors import ModelError
+from vqclip.common.errors import ModelError, UnreachableError
 from vqclip.common.files import write_text, writing
 from vqclip.common.locks import waiting_for
 from vqclip.hub.download import Wanted, fetch
 from vqclip.hub.sources import HubFile
-from vqclip.hub.transfer import MirrorError, MissingError, Watch, ask, persist, refuse_status
+from vqclip.hub.transfer import MirrorError, MissingError, NotReachedError, Watch, ask, persist, refuse_status
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -58,7 +58,8 @@ def pull_file(repository: str, files: list[str], name: str, watch: Watch, *, for
         file, facts = _first(repository, files)
     except MirrorError as error:
         place = HubFile(repository, files[0]).host
-        raise ModelError(f"Cannot fetch {name!r}; {place}: {error}. Check the network, or try again later.") from error
+        kind = UnreachableError if isinstance(error, NotReachedError) else ModelError
+        raise kind(f"Cannot fetch {name!r}; {place}: {error}. Check the network, or try again later.") from error
     home = repository_folder(repository)
     blob, link = home / "blobs" / facts.etag, home / "snapshots" / facts.commit / file
     with writing(home):

@@ -56,7 +56,7 @@ class MirrorError(Exception):
     """One mirror cannot give the file; the next one may."""
 
 
-class UnreachableError(MirrorError):
+class NotReachedError(MirrorError):
     """The host was not reached; it may be the network that is missing, and then no other mirror will do."""
 
 
@@ -68,7 +68,7 @@ class _PassingError(Exception):
     """The transfer broke off; what came so far is kept, and asking again may bring the rest."""
 
 
-class _NotReachedError(_PassingError):
+class _NoConnectionError(_PassingError):
     """There was no connection."""
 
 
@@ -120,7 +120,7 @@ def _failures() -> Iterator[None]:
     except requests.exceptions.ProxyError as error:
         raise MirrorError(f"the proxy does not let it through ({first_line(_cause(error))})") from error
     except requests.exceptions.ConnectTimeout as error:
-        raise UnreachableError("does not answer") from error
+        raise NotReachedError("does not answer") from error
     except (requests.Timeout, ReadTimeoutError) as error:
         raise _PassingError("does not answer in time") from error
     except (requests.exceptions.ChunkedEncodingError, HTTPError) as error:
@@ -128,8 +128,8 @@ def _failures() -> Iterator[None]:
     except requests.ConnectionError as error:
         cause = _cause(error)
         if isinstance(cause, socket.gaierror):
-            raise UnreachableError("its name cannot be looked up") from error
-        raise _NotReachedError(f"cannot be reached ({first_line(cause)})") from error
+            raise NotReachedError("its name cannot be looked up") from error
+        raise _NoConnectionError(f"cannot be reached ({first_line(cause)})") from error
     except requests.RequestException as error:  # an address that is none, redirects without an end
         raise MirrorError(first_line(error)) from error
 
@@ -163,9 +163,9 @@ def persist(
             return attempt()
         except _PassingError as error:
             failures = 1 if here() > before else failures + 1
-            unreached = isinstance(error, _NotReachedError)
+            unreached = isinstance(error, _NoConnectionError)
             if failures >= (CONNECTS if unreached else ATTEMPTS):
-                raise (UnreachableError if unreached else MirrorError)(str(error)) from error
+                raise (NotReachedError if unreached else MirrorError)(str(error)) from error
             log.info("%s: %s; trying again.", place.host, error)
             _rest(pause * 2 ** (failures - 1), lambda: watch(here(), None))
 

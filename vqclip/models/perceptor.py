@@ -156,7 +156,7 @@ def _check_folder_config(files: ClipFiles) -> None:
     path = Path(files.architecture.removeprefix("local-dir:")) / "open_clip_config.json"
     try:
         json.loads(path.read_text("utf-8"))["model_cfg"]["text_cfg"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{str(path)!r} is not a config of open_clip: it needs model_cfg with text_cfg.") from error
 
 

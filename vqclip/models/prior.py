@@ -314,6 +314,6 @@ def load_prior(path: Path) -> Prior:
         with torch.device("meta"):
             prior = Prior(PriorSizes(**json.loads(stated or "")))
         prior.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError) as error:
         raise ModelError(f"{str(path)!r} is damaged, or is not a prior that vqclip trained.") from error
     return prior.eval().requires_grad_(False)

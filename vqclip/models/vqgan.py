@@ -4,8 +4,6 @@ The network is taming-transformers' `Encoder` and `Decoder` (Esser, Rombach, Omm
 https://arxiv.org/abs/2012.09841); the codebook lookup is ours.
 """
 
-import contextlib
-import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -16,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from taming.modules.diffusionmodules import model as taming
 from taming.modules.diffusionmodules.model import Decoder, Encoder
 from torch import Tensor, nn
 
@@ -24,6 +23,8 @@ from vqclip.common.paths import is_file
 from vqclip.common.registry import pick
 from vqclip.models.architecture import Architecture, check_against_yaml, infer_architecture, read_yaml
 from vqclip.models.weights.reader import read_metadata, read_tensors
+
+taming.print = lambda *_: None  # its Decoder prints sizes; redirecting stdout would swallow other threads' results
 
 FIRST_STAGE = "first_stage_model."
 """Prefix of the VQGAN inside the checkpoints of a transformer (Net2Net) or a diffusion model (LDM)."""
@@ -113,9 +114,8 @@ class VQGAN(nn.Module):
     def __init__(self, sizes: Architecture) -> None:
         super().__init__()
         self.architecture = sizes
-        with contextlib.redirect_stdout(io.StringIO()):  # taming's Decoder prints its sizes
-            self.encoder = Encoder(**sizes.ddconfig())
-            self.decoder = Decoder(**sizes.ddconfig())
+        self.encoder = Encoder(**sizes.ddconfig())
+        self.decoder = Decoder(**sizes.ddconfig())
         self.quantize = pick(QUANTISERS, sizes.quantiser, "quantiser")(sizes)
         self.quant_conv = nn.Conv2d(sizes.z_channels, sizes.embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(sizes.embed_dim, sizes.z_channels, 1)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from vqclip.common.files import write_text, writing
+from vqclip.common.paths import is_file
 from vqclip.optimisation.step import Finished, Step
 
 
@@ -37,13 +38,13 @@ class Metrics:
 
 def _lines_until(path: Path, start: int) -> list[str]:
     """Return the whole lines of steps 1 to `start`."""
-    if start == 0 or not path.exists():
+    if start == 0 or not is_file(path):
         return []
     kept = []
     for line in path.read_text("utf-8", errors="replace").splitlines(keepends=True):
         try:
             whole = line.endswith("\n") and json.loads(line)["step"] <= start
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             break
         if not whole:
             break

@@ -20,6 +20,7 @@ from vqclip.common.images import open_image, to_tensor
 from vqclip.common.paths import is_file, is_there
 from vqclip.common.registry import did_you_mean
 from vqclip.common.runtime import resolve_device
+from vqclip.common.text import read_text
 from vqclip.config.loader import available_prompts
 from vqclip.config.schema import Config
 from vqclip.hub.clip_files import find_clip
@@ -83,10 +84,7 @@ def read_prompts(name: str) -> PromptList:
     path = known.get(name, Path(name))
     if not is_there(path):
         raise UsageError(f"Unknown prompt list {name!r}: {did_you_mean(name, known)}")
-    try:
-        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot read the prompt list {str(path)!r}: it is not a UTF-8 text file.") from error
+    lines = [line.strip() for line in read_text(path, "the prompt list").splitlines()]
     prompts = [line for line in lines if line and not line.startswith("#")]
     if len(set(prompts)) < 2:
         raise UsageError(f"The prompt list {str(path)!r} has fewer than two different prompts; ranking needs more.")

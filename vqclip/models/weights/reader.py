@@ -2,6 +2,7 @@
 
 import re
 import struct
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -25,6 +26,9 @@ WAY_OUT = (
     "load it once with a program you trust and save its tensors as safetensors, or see `vqclip models convert "
     "--trust-pickle`."
 )
+
+UNPICKLING = threading.Lock()
+"""Held while a pickle is read: what torch's reader allows, and which warnings are shown, is the whole process's."""
 
 REMEDIES = {
     "an empty file": "; fetch it again",
@@ -122,7 +126,7 @@ def _read_zip(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path, mmap: bool = False) -> dict[str, Tensor]:
     try:
-        with torch.serialization.safe_globals(stand_ins()), warnings.catch_warnings():
+        with UNPICKLING, torch.serialization.safe_globals(stand_ins()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols, which torch then reads or refuses
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except UnpicklingError as error:
