@@ -84,9 +84,13 @@ def test_count_and_seed_expand(base: Base) -> None:
 
 
 def test_settings_of_a_job(base: Base) -> None:
-    text = json.dumps({"prompt": "a", "size": "32x16", "steps": "4", "config": "codes", "set": {"optimise.lr": 0.5}})
+    text = json.dumps({"prompt": "a", "size": "32x16", "steps": "4", "config": "codes"})
     (job,) = read_jobs("a.jsonl", text, base)
-    assert job.config and (job.config.size, job.config.optimise.steps, job.config.optimise.lr) == ("32x16", 4, 0.5)
+    assert job.config and (job.config.size, job.config.optimise.steps) == ("32x16", 4)
+    pairs = {"optimise.lr": 0.5, "optimise.name": "sgd", "losses": {"tv": 1}, "output.upscale": "none"}
+    (job,) = read_jobs("a.jsonl", json.dumps({"prompt": "a", "set": pairs}), base)
+    assert job.config and (job.config.optimise.lr, job.config.optimise.name) == (0.5, "sgd")
+    assert job.config.losses == {"tv": 1} and job.config.output.upscale == "none"
     (job,) = read_jobs("a.csv", "prompt,set,init_image\na,optimise.lr=0.25,x.png\n", base)
     assert job.config and job.config.optimise.lr == 0.25
     assert (job.config.init.kind, job.config.init.image) == ("image", "x.png")

@@ -28,6 +28,7 @@ from vqclip.hub.clip_store import verify_clip
 from vqclip.hub.sources import WebFile
 from vqclip.hub.store import convert_vqgan
 from vqclip.hub.store_index import store_dir
+from vqclip.hub.upscaler_catalogue import UPSCALERS
 from vqclip.hub.vqgan_catalogue import VQGANS
 
 
@@ -60,10 +61,10 @@ def test_list_names_every_published_model_and_the_users_own(run: Command, tiny: 
     convert_vqgan(tiny.vqgan, "flowers")
     done = run("models", "list", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [event["name"] for event in events] == [*VQGANS, "flowers", *CLIPS]
+    assert [event["name"] for event in events] == [*VQGANS, "flowers", *CLIPS, *UPSCALERS]
     assert [event["name"] for event in events if event["path"]] == ["flowers"]
     here = run("models", "list", "--here")
-    assert here.code == 0 and here.stdout.splitlines()[0].startswith("* vqgan flowers")
+    assert here.code == 0 and here.stdout.split()[:3] == ["*", "vqgan", "flowers"]
 
 
 def test_list_needs_neither_torch_nor_open_clip() -> None:
@@ -129,8 +130,8 @@ def test_a_configs_name_stands_for_all_that_it_needs(run: Command, monkeypatch: 
         asked.append(spec)
         return Path(__file__)
 
-    monkeypatch.setattr(store, "pull_vqgan", vqgan)
-    monkeypatch.setattr("vqclip.hub.clip_store.pull_clip", clip)
+    monkeypatch.setattr("vqclip.hub.kinds.pull_vqgan", vqgan)
+    monkeypatch.setattr("vqclip.hub.kinds.pull_clip", clip)
     assert run("models", "pull", "imagenet-16384").code == 0
     assert sorted(asked) == sorted(["imagenet-16384", *config.perceptors])
     asked.clear()

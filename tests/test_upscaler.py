@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_upscaler import random_upscaler, save
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,16 +13,6 @@ from vqclip.common.errors import ModelError
 from vqclip.models.upscaler import Upscaler, UpscalerSizes, infer_sizes, load_upscaler
 
 SIZES = [UpscalerSizes(8, 0, 2), UpscalerSizes(12, 3, 2), UpscalerSizes(6, 2, 4), UpscalerSizes(4, 1, 1)]
-
-
-def random_upscaler(sizes: UpscalerSizes, seed: int = 0) -> Upscaler:
-    torch.manual_seed(seed)
-    return Upscaler(sizes).requires_grad_(False)
-
-
-def save(model: Upscaler, path: Path, half: bool = False) -> Path:
-    save_file({name: (value.half() if half else value) for name, value in model.state_dict().items()}, path)
-    return path
 
 
 def by_loops(weights: dict[str, Tensor], image: Tensor, sizes: UpscalerSizes) -> Tensor:

@@ -229,7 +229,7 @@ def _decisive(config: Config) -> dict[str, Any]:
     """What of a config decides the picture: not where it goes, nor the machine, nor the names of the files given."""
     content = to_dict(config)
     del content["runtime"], content["output"], content["image_prompts"], content["init"]["image"]
-    return {**content, "metadata": config.output.metadata}
+    return {**content, "metadata": config.output.metadata, "upscale": config.output.upscale}
 
 
 def _checked(row: object) -> dict[str, Any]:
@@ -323,7 +323,7 @@ def _overrides(given: object) -> list[str]:
         return [given]
     if isinstance(given, dict):
         try:
-            return [f"{key}={json.dumps(value)}" for key, value in given.items()]
+            return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
         except (TypeError, ValueError) as error:
             raise UsageError("The field 'set' of a job holds a value that is neither text nor a number.") from error
     if isinstance(given, list) and all(isinstance(word, str) for word in given):

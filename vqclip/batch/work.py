@@ -82,7 +82,7 @@ def _models_key(config: Config) -> str:
     kept = {key: content[key] for key in ("vqgan", "perceptors")}
     prior = [content["prior"]["name"], content["init"]["kind"]]
     runtime = [content["runtime"][key] for key in ("device", "precision", "accelerate")]
-    return json.dumps([kept, prior, runtime], sort_keys=True)
+    return json.dumps([kept, prior, content["output"]["upscale"], runtime], sort_keys=True)
 
 
 class Worker:

@@ -22,6 +22,7 @@ from vqclip.cli import (
     runs,
     score,
     search,
+    upscale,
 )
 from vqclip.cli.console import Console, ReaderGone, close_quietly, open_streams
 from vqclip.common.errors import ExitCode, OutputError, VqclipError
@@ -43,6 +44,7 @@ app.command("batch")(batch.batch)
 app.command("sample")(generate.sample)
 app.command("evaluate")(evaluate.evaluate)
 app.command("reconstruct")(reconstruct.reconstruct)
+app.command("upscale")(upscale.upscale)
 app.command("score")(score.score)
 app.command("classify")(classify.classify)
 app.command("search")(search.search)

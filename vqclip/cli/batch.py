@@ -27,6 +27,7 @@ from vqclip.cli.options import (
     Size,
     Steps,
     Threads,
+    Upscale,
     Verbose,
     given_options,
 )
@@ -49,6 +50,7 @@ def batch(
     config: Layers = None,
     overrides: Overrides = None,
     size: Size = None,
+    upscale: Upscale = None,
     steps: Steps = None,
     seed: Seed = None,
     count: Count = None,

@@ -29,6 +29,7 @@ from vqclip.cli.options import (
     Size,
     Steps,
     Threads,
+    Upscale,
     Verbose,
     Video,
     read_settings,
@@ -50,6 +51,7 @@ def generate(
     overrides: Overrides = None,
     output: Output = None,
     size: Size = None,
+    upscale: Upscale = None,
     steps: Steps = None,
     seed: Seed = None,
     count: Count = None,
@@ -83,6 +85,7 @@ def sample(
     overrides: Overrides = None,
     output: Output = None,
     size: Size = None,
+    upscale: Upscale = None,
     seed: Seed = None,
     count: Count = None,
     device: Device = None,
@@ -146,7 +149,7 @@ def show_pictures(console: Console, plan: "Plan", folder: "RunFolder", finished:
             "path": str(path),
             "prompt": picture.prompt,
             "seed": picture.seed,
-            "size": [plan.width, plan.height],
+            "size": [finished.images.shape[3], finished.images.shape[2]],
             "steps": finished.step,
             "seconds": round(finished.seconds, 3),
             "scores": finished.scores[number],
@@ -162,12 +165,12 @@ def _show_plan(console: Console, settings: Config) -> None:
     plan = make_plan(settings)
     megabytes = estimate_memory(plan) // 2**20
     if console.as_json:
-        console.result(
-            "", {"event": "plan", "config": to_dict(plan.config), "memory_mb": megabytes, "notes": plan.notes}
-        )
+        size = [plan.scale * plan.width, plan.scale * plan.height]
+        facts = {"config": to_dict(plan.config), "size": size, "memory_mb": megabytes, "notes": plan.notes}
+        console.result("", {"event": "plan", **facts})
         return
     console.text(to_yaml(plan.config))
     for note in plan.notes:
         console.say(f"Note: {note}.")
-    latent = f"{len(plan.pictures)} picture(s) of {plan.width}x{plan.height}"
-    console.say(f"{latent}, about {megabytes} MB of memory; nothing was done.")
+    pictures = f"{len(plan.pictures)} picture(s) of {plan.scale * plan.width}x{plan.scale * plan.height}"
+    console.say(f"{pictures}, about {megabytes} MB of memory; nothing was done.")

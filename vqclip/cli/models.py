@@ -4,12 +4,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.model_facts import FACTS
 from vqclip.cli.options import Json, Offline, Quiet, Verbose
 from vqclip.cli.transfers import Transfers
 from vqclip.common.errors import ExitCode, ModelError, PartialError, UnreachableError, UsageError, VqclipError
@@ -23,7 +24,9 @@ app = typer.Typer(help="List, fetch, check and convert models.", no_args_is_help
 TOGETHER = 4
 """Downloads under way at once."""
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A VQGAN's name, or a CLIP model's model:tag.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A VQGAN's or an upscaler's name, or a CLIP model's model:tag.")
+]
 Half = Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the size.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
@@ -36,6 +39,8 @@ def list_models(
     from vqclip.hub.clip_catalogue import CLIPS
     from vqclip.hub.clip_files import cached_weights
     from vqclip.hub.store_index import stored_file, stored_names
+    from vqclip.hub.upscaler_catalogue import UPSCALERS
+    from vqclip.hub.upscaler_store import stored_upscaler
     from vqclip.hub.vqgan_catalogue import VQGANS
 
     choose_access(pull=False)
@@ -51,21 +56,28 @@ def list_models(
         path = cached_weights(clip.repository)
         if path or not here:
             _show_entry(console, "clip", name, path, clip.size_text, clip.good_for)
+    for name, upscaler in UPSCALERS.items():
+        path = stored_upscaler(name)
+        if path or not here:
+            about = f"{upscaler.scale} x; {upscaler.good_for}"
+            _show_entry(console, "upscaler", name, path, upscaler.size_text, about)
 
 
 def _show_entry(console: Console, kind: str, name: str, path: Path | None, size: str, about: str) -> None:
     size = f"{path.stat().st_size / 1e6:,.0f} MB" if path else size
     event = {"event": "model", "kind": kind, "name": name, "path": str(path) if path else None}
-    line = f"{'*' if path else ' '} {kind:<5} {name:<42} {size:>14}  {about}"
+    line = f"{'*' if path else ' '} {kind:<8} {name:<42} {size:>14}  {about}"
     console.result(line, {**event, "size": size, "about": about})
 
 
 @app.command()
 def info(name: Name, as_json: Json = False) -> None:
     """Show where a model is published, what it learned, its terms, and what is stored of it."""
+    from vqclip.hub.kinds import kind_of
+
     choose_access(pull=False)
     console = Console(as_json=as_json)
-    found = _clip_facts(name) if ":" in name else _vqgan_facts(name)
+    found = FACTS[kind_of(name)](name)
     if as_json:
         console.result("", {"event": "model", **found})
         return
@@ -73,66 +85,6 @@ def info(name: Name, as_json: Json = False) -> None:
         for line in value if isinstance(value, list) else [value]:
             if line is not None:
                 console.result(f"{key.replace('_', ' '):<14} {line}", {})
-
-
-def _vqgan_facts(name: str) -> dict[str, Any]:
-    from vqclip.hub.store import published
-    from vqclip.hub.store_index import read_record, stored_file
-    from vqclip.hub.vqgan_catalogue import VQGANS
-
-    path, record = stored_file(name), read_record(name)
-    entry = VQGANS.get(name) if path else published(name)
-    facts: dict[str, Any] = {"name": name, "kind": "vqgan"}
-    if entry:
-        sizes = entry.architecture
-        facts |= {
-            "trained_on": entry.trained_on,
-            "good_for": entry.good_for,
-            "terms": entry.terms,
-            "codes": f"{sizes.n_embed:,} of {sizes.embed_dim} numbers, {entry.factor} pixels a cell, {entry.quantiser}",
-            "to_fetch": entry.size_text,
-            "sha256": entry.sha256,
-            "places": [place.host for place in entry.places],
-            "memory": _memory_of(name),
-        }
-    stored = {"stored_as": str(path) if path else "not on this machine"}
-    if path and record:
-        stored |= {"made_of": record.source, "stored_sha256": record.sha256, "half": str(record.half).lower()}
-        stored |= {"state": "damaged"} if record.damaged else {}
-    return {**facts, **stored}
-
-
-def _memory_of(name: str) -> str | None:
-    """What a run with the config of this name needs, by shapes."""
-    from vqclip.config.loader import available_configs, load_config
-    from vqclip.pipeline.memory_estimate import estimate_memory
-    from vqclip.pipeline.plan import make_plan
-
-    if name not in available_configs():
-        return None
-    config = load_config([name], [], {"prompts": ["-"], "runtime.device": "cpu"})
-    return f"about {estimate_memory(make_plan(config)) / 2**30:.1f} GiB for generate -c {name} ({config.size})"
-
-
-def _clip_facts(name: str) -> dict[str, Any]:
-    from vqclip.hub.clip_catalogue import CLIPS
-    from vqclip.hub.clip_files import hub_file
-    from vqclip.hub.sources import hub_place
-
-    repository, path = hub_file(name)
-    facts: dict[str, Any] = {"name": name, "kind": "clip"}
-    if name in CLIPS:
-        clip = CLIPS[name]
-        cost = f", {clip.gflop:g} GFLOP an image" if clip.gflop else ""
-        facts |= {
-            "good_for": clip.good_for,
-            "terms": clip.terms,
-            "sees": f"{clip.side} pixels{cost}; {clip.zero_shot} % of ImageNet zero-shot",
-            "to_fetch": clip.size_text,
-            "memory": f"about {4 * clip.image_parameters} MB for the image tower, which is all that a run keeps",
-            "needs": clip.needs and f"pip install 'vqclip[siglip]' ({clip.needs})",
-        }
-    return {**facts, "places": [hub_place(repository)], "stored_as": str(path) if path else "not on this machine"}
 
 
 @app.command()
@@ -151,28 +103,23 @@ def pull(
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     access = choose_access(True, offline)
     with Interrupts("Stopped; what came so far is kept, and the same command goes on from there."):
+        from vqclip.hub.kinds import KINDS, Pulling, kind_of
+
         wanted = _needed(names, no_clip)
         if access is Access.FORBIDDEN:
             for name in wanted:
                 _tell(console, name, _located(name, access))
             return
 
-        def fetch(name: str, watch: "Watch") -> Path:
-            from vqclip.hub.clip_store import pull_clip
-            from vqclip.hub.store import published, pull_vqgan
-
-            if ":" in name:
-                return pull_clip(name, force=force, watch=watch)
-            return pull_vqgan(published(name), half=half, keep_original=keep_original, force=force, watch=watch)
-
-        _fetch_all(console, wanted, fetch)
+        how = Pulling(half=half, keep_original=keep_original, force=force)
+        _fetch_all(console, wanted, lambda name, watch: KINDS[kind_of(name)].pull(name, how, watch))
 
 
 def _needed(names: list[str], no_clip: bool) -> list[str]:
-    """The models behind the names, each once: a config's are its VQGAN and its CLIP models."""
+    """The models behind the names, each once: a config's are its VQGAN, its CLIP models and its upscaler."""
     from vqclip.config.loader import available_configs, load_config
-    from vqclip.hub.clip_files import hub_file
-    from vqclip.hub.store import published
+    from vqclip.hub.kinds import KINDS, kind_of
+    from vqclip.hub.upscaler_catalogue import UPSCALERS
 
     configs = available_configs()
     wanted: list[str] = []
@@ -181,9 +128,10 @@ def _needed(names: list[str], no_clip: bool) -> list[str]:
             config = load_config([name])
             clips = [] if no_clip else [guide.name for guide in config.guides if ":" in guide.name]
             vqgans = [] if config.vqgan.name == "embedded" else [str(config.vqgan.name)]
-            wanted += [*vqgans, *clips]
+            upscalers = [config.output.upscale] if config.output.upscale in UPSCALERS else []
+            wanted += [*vqgans, *clips, *upscalers]
         else:
-            hub_file(name) if ":" in name else published(name)  # an unknown name fails before anything is fetched
+            KINDS[kind_of(name)].check(name)  # an unknown name fails before anything is fetched
             wanted.append(name)
     if not wanted:
         raise UsageError("Nothing to fetch: the models of this config come with vqclip.")
@@ -230,10 +178,9 @@ def _tell(console: Console, name: str, path: Path) -> None:
 
 def _located(name: str, access: Access = Access.HERE) -> Path:
     """Where a model is on this machine."""
-    from vqclip.hub.clip_files import find_clip
-    from vqclip.hub.store import locate
+    from vqclip.hub.kinds import KINDS, kind_of
 
-    return find_clip(name, access).weights if ":" in name else locate(name, access)
+    return KINDS[kind_of(name)].locate(name, access)
 
 
 @app.command()
@@ -250,19 +197,15 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Read models whole and compare them with what was stored; a damaged one is refused from then on."""
-    from vqclip.hub.clip_catalogue import CLIPS
-    from vqclip.hub.clip_files import cached_weights
-    from vqclip.hub.clip_store import verify_clip
-    from vqclip.hub.store import verify as verify_vqgan
-    from vqclip.hub.store_index import stored_names
+    from vqclip.hub.kinds import KINDS, kind_of
 
     choose_access(pull=False)
     console = Console(as_json=as_json, quiet=quiet)
-    wanted = names or [*stored_names(), *(name for name, clip in CLIPS.items() if cached_weights(clip.repository))]
+    wanted = names or [name for kind in KINDS.values() for name in kind.here()]
     failures = []
     for name in wanted:
         try:
-            digest = verify_clip(name) if ":" in name else verify_vqgan(name).sha256
+            digest = KINDS[kind_of(name)].verify(name)
             console.result(f"{name}: ok", {"event": "verified", "name": name, "sha256": digest})
         except ModelError as error:
             failures.append(error)
@@ -305,11 +248,10 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Delete models from this machine."""
-    from vqclip.hub.clip_store import remove_clip
-    from vqclip.hub.store import remove as remove_vqgan
+    from vqclip.hub.kinds import KINDS, kind_of
 
     choose_access(pull=False)
     console = Console(as_json=as_json)
     for name in names:
-        freed = remove_clip(name) if ":" in name else remove_vqgan(name)
+        freed = KINDS[kind_of(name)].remove(name)
         console.result(f"{name}: {freed / 1e6:,.0f} MB freed", {"event": "removed", "name": name, "bytes": freed})

@@ -55,6 +55,11 @@ ImagePrompts = Annotated[
     typer.Option("--image-prompt", metavar="FILE[:weight]", help="A picture to resemble; repeat it."),
     Sets("image_prompts"),
 ]
+Upscale = Annotated[
+    str | None,
+    typer.Option(metavar="auto|none|embedded|NAME|FILE", help="What enlarges the pictures at the end."),
+    Sets("output.upscale"),
+]
 SaveEvery = Annotated[
     int | None, typer.Option(metavar="N", help="Write a frame every N steps."), Sets("output.save_every")
 ]

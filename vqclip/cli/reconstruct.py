@@ -1,7 +1,6 @@
 """vqclip reconstruct: show what a VQGAN's codes keep of a picture."""
 
 import math
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,8 +20,8 @@ from vqclip.cli.options import (
     Verbose,
     read_settings,
 )
-from vqclip.common.errors import OutputError, PartialError, UsageError, VqclipError
-from vqclip.common.paths import is_folder, is_there
+from vqclip.cli.targets import choose_targets, end_with
+from vqclip.common.errors import UsageError, VqclipError
 from vqclip.hub.access import choose_access
 
 
@@ -58,7 +57,7 @@ def reconstruct(
         from vqclip.tools.reconstruct import reconstruct as through_codes
         from vqclip.tools.reconstruct import side_by_side
 
-        targets = _targets(images, output, overwrite)
+        targets = choose_targets(images, output, "reconstructed", overwrite)
         set_threads(settings.runtime.threads)
         files = find_vqgan(settings.vqgan, access)
         where = resolve_device(settings.runtime.device)
@@ -89,29 +88,4 @@ def reconstruct(
                 f"{source}: {width}x{height}, PSNR {found.psnr:.2f} dB, {found.codes.numel()} codes, "
                 f"{found.used} different ones of {vqgan.codebook.shape[0]}"
             )
-        _finish(failures, len(images))
-
-
-def _targets(images: list[str], output: str | None, overwrite: bool) -> list[Path]:
-    """Choose a file for every picture, and check that it may be written."""
-    from vqclip.common.images import SUFFIXES
-
-    place = Path(output or "outputs")
-    is_file = output is not None and not output.endswith(("/", "\\")) and not is_folder(place)
-    if is_file and place.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--output {output!r} is neither a picture ({', '.join(SUFFIXES)}) nor a folder ending in /.")
-    if is_file and len(images) > 1:
-        raise UsageError(f"--output {output!r} is one file for {len(images)} pictures; give a folder ending in /.")
-    targets = [place] if is_file else [place / f"{Path(image).stem}-reconstructed.png" for image in images]
-    doubles = [target for target in targets if targets.count(target) > 1]
-    if doubles:
-        raise UsageError(f"Two pictures would be written to {str(doubles[0])!r}; reconstruct them one at a time.")
-    taken = next((target for target in targets if is_there(target) and not overwrite), None)
-    if taken:
-        raise OutputError(f"{str(taken)!r} is there already: choose another --output, or add --overwrite.")
-    return targets
-
-
-def _finish(failures: list[VqclipError], total: int) -> None:
-    if failures:
-        raise PartialError(f"{len(failures)} of {total} pictures could not be read.")
+        end_with(failures, len(images))

@@ -22,6 +22,7 @@ from vqclip.cli.options import (
     Pull,
     Quiet,
     Threads,
+    Upscale,
     Verbose,
     given_options,
 )
@@ -83,6 +84,7 @@ def rerun(
         list[str] | None, typer.Option("--file", metavar="OLD=NEW", help="Where a picture it was made from is now.")
     ] = None,
     output: Output = None,
+    upscale: Upscale = None,
     device: Device = None,
     threads: Threads = None,
     preview: Preview = None,

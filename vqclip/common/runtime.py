@@ -89,6 +89,12 @@ def using_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python means that memory ended; on a CPU torch says so in words only."""
+    said = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
 def _generator(seed: int, purpose: str, device: torch.device) -> torch.Generator:
     """A generator whose stream depends on the seed and on what it is for, and on nothing else."""
     digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()

@@ -125,15 +125,17 @@ class OptimiseConfig:
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """Where results go and what is kept on the way."""
+    """Where results go, how they are enlarged, and what is kept on the way."""
 
     path: str | None
+    upscale: str
     save_every: int
     video: str | None
     metadata: bool
     overwrite: bool
 
     def __post_init__(self) -> None:
+        _require(bool(self.upscale), "output.upscale", self.upscale, "auto, none, embedded, a name or a file")
         _require(self.save_every >= 0, "output.save_every", self.save_every, "0 (off) or more")
         _require(
             self.video is None or self.video in VIDEO_FORMATS,

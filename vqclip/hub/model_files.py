@@ -4,6 +4,7 @@ from vqclip.config.schema import Config
 from vqclip.hub.access import Access
 from vqclip.hub.clip_files import find_clip
 from vqclip.hub.prior_files import find_prior
+from vqclip.hub.upscaler_files import find_upscaler
 from vqclip.hub.vqgan_files import find_vqgan
 from vqclip.models.files import ModelFiles
 
@@ -20,4 +21,5 @@ def find_models(config: Config, access: Access = Access.HERE) -> ModelFiles:
         vqgan=vqgan,
         perceptors=tuple(find_clip(guide.name, access) for guide in config.guides),
         prior=find_prior(config.prior.name) if config.init.kind == "prior" else None,
+        upscaler=find_upscaler(config.output.upscale, access),
     )

@@ -30,6 +30,7 @@ from vqclip.hub.store_index import (
     write_record,
 )
 from vqclip.hub.transfer import Watch
+from vqclip.hub.upscaler_catalogue import UPSCALERS
 from vqclip.hub.vqgan_catalogue import VQGANS, PublishedVQGAN
 from vqclip.models.architecture import Architecture
 from vqclip.models.files import EMBEDDED
@@ -126,7 +127,7 @@ def convert_vqgan(
         ModelError: the file is missing, damaged, refused or no VQGAN.
         OutputError: the cache cannot be written.
     """
-    if name == EMBEDDED or ":" in name:
+    if name in (EMBEDDED, *UPSCALERS) or ":" in name:
         raise UsageError(f"{name!r} cannot be a model's name: it means another one already.")
     lock = _lock(name)
     if not is_file(source):

@@ -45,12 +45,23 @@ class ClipFiles:
 
 
 @dataclass(frozen=True)
+class UpscalerFiles:
+    """An upscaler's weights."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
 class ModelFiles:
-    """The files of everything that one run uses; `prior` only where it makes the start."""
+    """The files of everything that one run uses; `prior` only where it makes the start, `upscaler` only where one
+    enlarges the pictures.
+    """
 
     vqgan: VqganFiles
     perceptors: tuple[ClipFiles, ...]
     prior: PriorFiles | None
+    upscaler: UpscalerFiles | None = None
 
 
 def context_length(folder: Path) -> int:

@@ -28,16 +28,18 @@ class ModelHash:
 
 @dataclass(frozen=True)
 class ModelHashes:
-    """All models of a run; `prior` only where it made the start."""
+    """All models of a run; `prior` only where it made the start, `upscaler` only where one enlarged the pictures."""
 
     vqgan: ModelHash
     perceptors: tuple[ModelHash, ...]
     prior: ModelHash | None = None
+    upscaler: ModelHash | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain dictionaries, without the prior where there is none."""
+        """Return plain dictionaries, without the prior and the upscaler where there is none."""
         return {
             **({"prior": vars(self.prior)} if self.prior else {}),
+            **({"upscaler": vars(self.upscaler)} if self.upscaler else {}),
             "vqgan": vars(self.vqgan),
             "perceptors": [vars(perceptor) for perceptor in self.perceptors],
         }
@@ -51,9 +53,10 @@ class ModelHashes:
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("perceptors"), list):
             raise ValueError("the models must be a vqgan and perceptors")
-        prior = data.get("prior")
+        prior, upscaler = data.get("prior"), data.get("upscaler")
         return cls(
             vqgan=ModelHash.from_json(data.get("vqgan")),
             perceptors=tuple(ModelHash.from_json(each) for each in data["perceptors"]),
             prior=None if prior is None else ModelHash.from_json(prior),
+            upscaler=None if upscaler is None else ModelHash.from_json(upscaler),
         )

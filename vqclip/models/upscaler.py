@@ -44,6 +44,16 @@ class Upscaler(nn.Module):
         self.sizes = sizes
 
     @property
+    def scale(self) -> int:
+        """How many times the sides grow."""
+        return self.sizes.scale
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes that a pixel of the small picture takes: features before and after a PReLU, and the end."""
+        return 4 * (3 * self.sizes.features + 4 * 3 * self.sizes.scale**2)
+
+    @property
     def reach(self) -> int:
         """How many pixels of the small picture around a pixel its result depends on, in each direction."""
         return self.sizes.depth + 2
@@ -64,26 +74,31 @@ def infer_sizes(shapes: dict[str, tuple[int, ...]]) -> UpscalerSizes | None:
     return UpscalerSizes(features=first[0], depth=(max(numbers) - 2) // 2, scale=scale) if scale else None
 
 
+def upscaler_of(tensors: dict[str, Tensor]) -> Upscaler | None:
+    """Make the network that tensors (fp32, by name) are the weights of, in evaluation mode and frozen; None where they
+    are another network's.
+    """
+    sizes = infer_sizes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    if sizes is None:
+        return None
+    with torch.device("meta"):
+        model = Upscaler(sizes)
+    try:
+        model.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError:
+        return None
+    return model.eval().requires_grad_(False)
+
+
 def load_upscaler(path: Path) -> Upscaler:
-    """Load an upscaler on the CPU in fp32, in evaluation mode and frozen. No code in the file is run.
+    """Load an upscaler of this form on the CPU in fp32. No code in the file is run.
 
     Raises:
         ModelError: the file is missing, damaged, refused, or of another architecture.
     """
-    tensors = read_tensors(path)
-    sizes = infer_sizes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    if sizes is None:
-        raise _foreign(path)
-    with torch.device("meta"):
-        model = Upscaler(sizes)
-    try:
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True, assign=True)
-    except RuntimeError as error:
-        raise _foreign(path) from error
-    return model.eval().requires_grad_(False)
-
-
-def _foreign(path: Path) -> ModelError:
-    return ModelError(
-        f"{str(path)!r} is damaged, or is not an upscaler of the compact form (SRVGGNetCompact) that vqclip reads."
-    )
+    model = upscaler_of({name: tensor.float() for name, tensor in read_tensors(path).items()})
+    if model is None:
+        raise ModelError(
+            f"{str(path)!r} is damaged, or is not an upscaler of the compact form (SRVGGNetCompact) that vqclip reads."
+        )
+    return model

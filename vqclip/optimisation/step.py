@@ -15,8 +15,9 @@ class Step:
 
     `number` counts updates from 1 to `total`. `images` (N, 3, H, W) in [0, 1] are the pictures that
     the update looked at, made before it; `losses` maps each term to its (N,) values there. `render`
-    decodes the latent as it stands after the update, and `state` copies all that is needed to go on
-    from here; both cost time, so call them only when needed.
+    decodes the latent as it stands after the update, into pictures as the user gets them, which may be
+    larger, and `state` copies all that is needed to go on from here; both cost time, so call them only
+    when needed.
     """
 
     number: int

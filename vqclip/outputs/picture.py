@@ -27,7 +27,16 @@ EXIF_LIMIT = 65_533  # bytes in one JPEG segment (ITU-T T.81, B.1.1.4)
 
 
 def save_picture(path: Path, pixels: Tensor, metadata: Metadata | None = None) -> None:
-    """Write (3, H, W) in [0, 1] as PNG, JPEG or WebP by the suffix, whole or not at all.
+    """Write (3, H, W) in [0, 1] as `save_image` does.
+
+    Raises:
+        OutputError: as `save_image`.
+    """
+    save_image(path, to_image(pixels), metadata)
+
+
+def save_image(path: Path, image: Image.Image, metadata: Metadata | None = None) -> None:
+    """Write a picture as PNG, JPEG or WebP by the suffix, whole or not at all.
 
     `metadata` goes into an iTXt chunk `vqclip` as JSON and, readable by other tools, into
     `parameters`; JPEG and WebP carry the JSON as their EXIF description, which is left out, with a
@@ -36,7 +45,7 @@ def save_picture(path: Path, pixels: Tensor, metadata: Metadata | None = None) -
     Raises:
         OutputError: the place cannot be written, or the disk is full.
     """
-    image, kind = to_image(pixels), SUFFIXES[path.suffix.lower()]
+    kind = SUFFIXES[path.suffix.lower()]
     with replacing(path) as part:
         if kind == "PNG":
             image.save(part, kind, pnginfo=_chunks(metadata))
@@ -69,6 +78,7 @@ def _parameters(metadata: Metadata) -> str:
         "Seed": metadata.seed,
         "Size": metadata.config["size"],
         "Model": metadata.models.vqgan.name if metadata.models else "",
+        **({"Hires upscaler": metadata.models.upscaler.name} if metadata.models and metadata.models.upscaler else {}),
         "Version": f"vqclip {metadata.version}",
     }
     return f"{metadata.prompt}\n" + ", ".join(f"{name}: {value}" for name, value in facts.items())

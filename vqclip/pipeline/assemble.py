@@ -11,6 +11,7 @@ from vqclip.common.images import fit, to_tensor
 from vqclip.common.runtime import Generators
 from vqclip.guidance.objective import Guide, Objective, Targets, similarity
 from vqclip.guidance.recipes import RECIPES
+from vqclip.models.enlarge import enlarge
 from vqclip.models.perceptor import Perceptor
 from vqclip.models.prior import Sampling
 from vqclip.models.provenance import ModelHashes
@@ -32,10 +33,14 @@ from vqclip.pipeline.plan import Plan, seeds
 
 @dataclass(frozen=True)
 class Parts:
-    """A run that is ready: the descent, and what is needed to judge and describe its pictures."""
+    """A run that is ready: the descent, and what is needed to judge and describe its pictures.
+
+    `present` turns the pictures that the descent renders, (N, 3, H, W) in [0, 1], into those that the user gets.
+    """
 
     plan: Plan
     descent: Descent
+    present: Callable[[Tensor], Tensor]
     perceptors: list[Perceptor]
     targets: list[Targets]
     models: ModelHashes
@@ -58,6 +63,7 @@ def assemble(plan: Plan, models: Models) -> Parts:
         return Parts(
             plan=plan,
             descent=_descent(plan, models, start, targets, streams),
+            present=partial(enlarge, models.upscaler) if models.upscaler else lambda images: images,
             perceptors=models.perceptors,
             targets=targets,
             models=models.hashes,

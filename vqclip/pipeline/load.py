@@ -7,6 +7,7 @@ import torch
 from vqclip.common.allocator import keep_freed_memory, worth_keeping
 from vqclip.common.hashes import known_sha256
 from vqclip.common.runtime import PRECISIONS
+from vqclip.models.enlarge import Network, load_network
 from vqclip.models.files import ModelFiles
 from vqclip.models.fused_vit import fuse_vit
 from vqclip.models.fused_vqgan import fuse_vqgan
@@ -21,11 +22,13 @@ from vqclip.pipeline.plan import Plan
 @dataclass(frozen=True)
 class Models:
     """The networks that a config names, on its device, and their hashes; `proposer` only where the prior makes the
-    start."""
+    start, `upscaler` only where one enlarges the pictures.
+    """
 
     vqgan: VQGAN
     perceptors: list[Perceptor]
     proposer: Proposer | None
+    upscaler: Network | None
     hashes: ModelHashes
 
 
@@ -49,7 +52,8 @@ def load_models(plan: Plan, files: ModelFiles) -> Models:
             for perceptor in perceptors:
                 fuse_vit(perceptor.model.visual, PRECISIONS[precision])
         proposer = load_proposer(files.prior, vqgan, precision) if files.prior else None
-        return Models(vqgan, perceptors, proposer, hashes_of(files))
+        upscaler = load_network(files.upscaler.path, device) if files.upscaler else None
+        return Models(vqgan, perceptors, proposer, upscaler, hashes_of(files))
 
 
 def hashes_of(files: ModelFiles) -> ModelHashes:
@@ -58,4 +62,5 @@ def hashes_of(files: ModelFiles) -> ModelHashes:
         vqgan=ModelHash(files.vqgan.name, known_sha256(files.vqgan.path)),
         perceptors=tuple(ModelHash(each.name, known_sha256(each.weights)) for each in files.perceptors),
         prior=ModelHash(files.prior.name, known_sha256(files.prior.path)) if files.prior else None,
+        upscaler=ModelHash(files.upscaler.name, known_sha256(files.upscaler.path)) if files.upscaler else None,
     )

@@ -3,10 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
-import torch
-
 from vqclip.common.errors import OutOfMemoryError
-from vqclip.common.runtime import using_threads
+from vqclip.common.runtime import is_out_of_memory, using_threads
 from vqclip.pipeline.plan import Plan
 
 MEMORY_ADVICE = "make --size smaller, or set runtime.low_memory=true, or draw fewer pictures at once."
@@ -22,9 +20,7 @@ def computing(plan: Plan) -> Iterator[None]:
     with using_threads(plan.config.runtime.threads):
         try:
             yield
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise OutOfMemoryError(f"Not enough memory: {MEMORY_ADVICE}") from error
-        except RuntimeError as error:
-            if "allocate memory" not in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise OutOfMemoryError(f"Not enough memory: {MEMORY_ADVICE}") from error

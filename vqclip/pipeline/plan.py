@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from vqclip.common.errors import UsageError
+from vqclip.common.images import PIXEL_LIMIT
 from vqclip.common.paths import is_file, is_there
 from vqclip.common.registry import pick
 from vqclip.common.runtime import resolve_device, resolve_precision, resolve_threads
 from vqclip.config.prompts import NUMBER, Prompt, foreign_weights, parse_prompts
-from vqclip.config.schema import Config, CutoutsConfig, PriorConfig, parse_size
+from vqclip.config.schema import Config, CutoutsConfig, OutputConfig, PriorConfig, parse_size
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.losses import LOSSES
 from vqclip.guidance.recipes import RECIPES
 from vqclip.hub.prior_files import has_embedded_prior
+from vqclip.hub.upscaler_catalogue import UPSCALERS
+from vqclip.hub.upscaler_files import NONE, has_embedded_upscaler, upscaler_scale
 from vqclip.hub.vqgan_files import vqgan_sizes
 from vqclip.models.files import EMBEDDED
 from vqclip.optimisation.optimisers import GRADIENTS, OPTIMISERS, SCHEDULES
@@ -63,8 +66,8 @@ class ImagePrompt:
 class Plan:
     """A config in which nothing is left open, and what follows from it.
 
-    `width` and `height` are multiples of the VQGAN's factor; `notes` are sentences for the user about
-    what was changed on the way.
+    `width` and `height` are multiples of the VQGAN's factor; the user's pictures are `scale` times as wide and high;
+    `notes` are sentences for the user about what was changed on the way.
     """
 
     config: Config
@@ -72,6 +75,7 @@ class Plan:
     image_prompts: list[ImagePrompt]
     width: int
     height: int
+    scale: int
     notes: list[str]
 
 
@@ -91,6 +95,8 @@ def make_plan(config: Config) -> Plan:
     device = resolve_device(config.runtime.device)
     width, height, notes = _round_size(config)
     settled = settle(config)
+    output = _absolute_upscaler(settled.output)
+    scale = upscaler_scale(output.upscale)
     resolved = dataclasses.replace(
         settled,
         seed=seed,
@@ -100,6 +106,7 @@ def make_plan(config: Config) -> Plan:
         init=_absolute(settled.init, "image"),
         cutouts=_few_at_once(config) if config.runtime.low_memory else config.cutouts,
         prior=_absolute_prior(config.prior),
+        output=output,
         image_prompts=[f"{entry.file}:{Decimal(repr(entry.weight)):f}" for entry in image_prompts],
         runtime=dataclasses.replace(
             config.runtime,
@@ -112,15 +119,21 @@ def make_plan(config: Config) -> Plan:
         Picture(text, parsed, seed + number) for text, parsed in prompts or [("", [])] for number in range(config.count)
     ]
     notes += foreign_weights(prompt for picture in pictures[:: config.count] for prompt in picture.prompts)
-    return Plan(resolved, pictures, image_prompts, width, height, notes + _unknown_words(settled, pictures))
+    notes += _check_enlarged(output.upscale, width, height, scale) + _unknown_words(settled, pictures)
+    return Plan(resolved, pictures, image_prompts, width, height, scale, notes)
 
 
 def settle(config: Config) -> Config:
-    """Choose the start that `init.kind=auto` leaves open: the prior where the VQGAN has one, else random codes."""
-    if config.init.kind != AUTO:
-        return config
-    has_prior = config.vqgan.name == EMBEDDED and config.vqgan.file is None and has_embedded_prior()
-    return dataclasses.replace(config, init=dataclasses.replace(config.init, kind="prior" if has_prior else "codes"))
+    """Choose what `auto` leaves open: with the embedded VQGAN the embedded prior's start and the embedded upscaler,
+    where they are there, else random codes and no upscaler.
+    """
+    embedded = config.vqgan.name == EMBEDDED and config.vqgan.file is None
+    init, output = config.init, config.output
+    if init.kind == AUTO:
+        init = dataclasses.replace(init, kind="prior" if embedded and has_embedded_prior() else "codes")
+    if output.upscale == AUTO:
+        output = dataclasses.replace(output, upscale=EMBEDDED if embedded and has_embedded_upscaler() else NONE)
+    return dataclasses.replace(config, init=init, output=output)
 
 
 def check(config: Config) -> None:
@@ -162,6 +175,23 @@ def reads_captions(config: Config) -> bool:
     return named or (settle(config).init.kind == "prior" and config.prior.name == EMBEDDED)
 
 
+def _check_enlarged(upscale: str, width: int, height: int, scale: int) -> list[str]:
+    """A note about how large the files are, where they are larger than what is drawn.
+
+    Raises:
+        UsageError: they would have over 100 megapixels.
+    """
+    if scale == 1:
+        return []
+    enlarged = f"{scale * width}x{scale * height}"
+    if scale**2 * width * height > PIXEL_LIMIT:
+        raise UsageError(
+            f"output.upscale={upscale} makes {enlarged} pixels of {width}x{height}, and at most 100 megapixels are "
+            "made; choose a smaller --size, or --upscale none."
+        )
+    return [f"the pictures are {enlarged}: drawn as {width}x{height}, then upscaled ({upscale})"]
+
+
 def _unknown_words(config: Config, pictures: Sequence[Picture]) -> list[str]:
     """A note about words that the embedded models do not know, where one of them reads the prompts."""
     texts = (prompt.text for picture in pictures for prompt in picture.prompts)
@@ -188,6 +218,11 @@ def _absolute_perceptor(spec: str) -> str:
     if spec != EMBEDDED and is_there(spec):
         return str(Path(spec).absolute())
     return f"{name}:{Path(tag).absolute()}" if colon and is_file(tag) else spec
+
+
+def _absolute_upscaler(output: OutputConfig) -> OutputConfig:
+    published = output.upscale in (NONE, EMBEDDED, *UPSCALERS)
+    return output if published or not is_there(output.upscale) else _absolute(output, "upscale")
 
 
 def _absolute_prior(prior: PriorConfig) -> PriorConfig:

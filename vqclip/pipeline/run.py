@@ -1,14 +1,16 @@
-"""From parts to pictures: every step goes to every sink on the way."""
+"""From parts to pictures: every step goes to every sink on the way, and what it renders is what the user gets."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from vqclip.guidance.objective import similarity
 from vqclip.optimisation.loop import optimise
-from vqclip.optimisation.step import Finished, Sink
+from vqclip.optimisation.step import Finished, Sink, Step
 from vqclip.pipeline.assemble import Parts
 from vqclip.pipeline.machine import computing
 
@@ -24,7 +26,8 @@ def run(parts: Parts, sinks: Sequence[Sink] = (), interrupted: Callable[[], bool
     """
     began = time.monotonic()
     with _closing(sinks), computing(parts.plan):
-        for step in optimise(parts.descent, parts.plan.config.optimise.steps):
+        for drawn in optimise(parts.descent, parts.plan.config.optimise.steps):
+            step = _presented(drawn, parts.present)
             for sink in sinks:
                 sink.step(step)
             if interrupted() and step.number < step.total:
@@ -37,10 +40,14 @@ def run(parts: Parts, sinks: Sequence[Sink] = (), interrupted: Callable[[], bool
     return finished
 
 
+def _presented(step: Step, present: Callable[[Tensor], Tensor]) -> Step:
+    return dataclasses.replace(step, render=lambda: present(step.render()))
+
+
 @torch.no_grad()
 def _finish(parts: Parts, seconds: float) -> Finished:
     latent = parts.descent.result()
-    images = parts.descent.pictures()
+    images = parts.present(parts.descent.pictures())
     scores: list[dict[str, float]] = [{} for _ in parts.plan.pictures]
     for perceptor, targets in zip(parts.perceptors, parts.targets, strict=True):
         features = perceptor.encode_image(perceptor.view(images))

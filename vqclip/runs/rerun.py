@@ -12,6 +12,7 @@ from vqclip.common.hashes import known_sha256
 from vqclip.common.paths import is_file
 from vqclip.config.loader import config_from_dict
 from vqclip.config.schema import Config, parse_size
+from vqclip.hub.upscaler_files import NONE
 from vqclip.models.provenance import ModelHash, ModelHashes
 from vqclip.outputs.metadata import Metadata
 from vqclip.outputs.picture import read_metadata
@@ -37,8 +38,8 @@ def read_rerun(
 ) -> Rerun:
     """Read what `path` carries, with single settings changed by `overrides` (`key=value`) and `options` (by key).
 
-    Where the picture went is not taken over. The pictures that it was made from are found where they were, if they
-    are still the same there, else where `files` {old path: new path} says.
+    Where the picture went is not taken over, only how it was upscaled. The pictures that it was made from are found
+    where they were, if they are still the same there, else where `files` {old path: new path} says.
 
     Raises:
         UsageError: the file carries no metadata, or something that is no config, or a picture that it was made from
@@ -47,7 +48,9 @@ def read_rerun(
     metadata = read_metadata(path)
     where = f"the metadata of {str(path)!r}"
     stated = {key: value for key, value in metadata.config.items() if key not in ("output", "count")}
-    config = config_from_dict(stated, where, overrides, options)
+    output = metadata.config.get("output")
+    upscale = output.get("upscale", NONE) if isinstance(output, Mapping) else NONE  # earlier versions did not
+    config = config_from_dict({**stated, "output": {"upscale": upscale}}, where, overrides, options)
     if not any(word.partition("=")[0].strip() == "size" for word in overrides):
         _check_size(config, where)
     return Rerun(_with_inputs(config, metadata.inputs, files or {}), metadata)
@@ -60,6 +63,8 @@ def differences(metadata: Metadata, models: ModelHashes) -> list[str]:
         found.append("the file of the vqgan is another one than made the picture")
     if metadata.models is None or _digest(metadata.models.prior) != _digest(models.prior):
         found.append("the file of the prior is another one than made the picture")
+    if metadata.models is None or _digest(metadata.models.upscaler) != _digest(models.upscaler):
+        found.append("the file of the upscaler is another one than made the picture")
     if metadata.models is None or [*map(_digest, metadata.models.perceptors)] != [*map(_digest, models.perceptors)]:
         found.append("the files of the perceptors are others than made the picture")
     for name, was in metadata.libraries.items():

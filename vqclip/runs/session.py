@@ -10,7 +10,8 @@ from vqclip.common.files import write_text, writing
 from vqclip.common.images import check_side
 from vqclip.common.paths import is_file, is_there
 from vqclip.config.loader import load_config, to_yaml
-from vqclip.config.schema import Config, parse_size
+from vqclip.config.schema import Config
+from vqclip.hub.upscaler_files import NONE
 from vqclip.models.files import ModelFiles
 from vqclip.optimisation.step import Finished, Interruption, Sink
 from vqclip.outputs.frames import Frames, Videos
@@ -21,7 +22,7 @@ from vqclip.outputs.video import check_video
 from vqclip.pipeline.assemble import Parts
 from vqclip.pipeline.build import build
 from vqclip.pipeline.memory_fit import Budget
-from vqclip.pipeline.plan import Plan
+from vqclip.pipeline.plan import AUTO, Plan
 from vqclip.pipeline.provenance import describe, fingerprint, restore
 from vqclip.pipeline.run import run
 from vqclip.runs.folder import (
@@ -52,7 +53,7 @@ def folder_for(plan: Plan) -> RunFolder:
     if output.video:
         check_video(output.video)
     for image in folder.images[:1]:
-        check_side(image, parse_size(plan.config.size))
+        check_side(image, (plan.scale * plan.width, plan.scale * plan.height))
     check_free(folder, folder.videos(output.video) if output.video else [], output.overwrite)
     return folder
 
@@ -85,6 +86,8 @@ def start(
 def unfinished(path: str) -> tuple[RunFolder, Config]:
     """Find a run by the path that the user gives `vqclip resume`, with the config it was started with.
 
+    A run.yaml says what `auto` became; where it does not, an earlier version wrote it, which did not upscale.
+
     Raises:
         UsageError: there is no run.
     """
@@ -92,6 +95,8 @@ def unfinished(path: str) -> tuple[RunFolder, Config]:
     if not is_file(folder.config):
         raise UsageError(f"{path!r} is not a run: it has no run.yaml; give a run's folder or its picture file.")
     config = load_config([str(folder.config)])
+    if config.output.upscale == AUTO:
+        config = dataclasses.replace(config, output=dataclasses.replace(config.output, upscale=NONE))
     return dataclasses.replace(folder, count=max(1, len(config.prompts)) * config.count), config
 
 

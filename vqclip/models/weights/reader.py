@@ -19,8 +19,8 @@ from vqclip.common.errors import ModelError
 from vqclip.models.weights.file_type import FORMATS, sniff
 from vqclip.models.weights.pickle_stubs import stand_ins
 
-WRAPPERS = ("state_dict", "model", "params", "ema", "params_ema")
-"""Keys under which training programs put the tensors, the averaged ones last."""
+WRAPPERS = ("state_dict", "model", "params_ema", "params", "ema")
+"""Keys under which training programs put the tensors. Of BasicSR's two the averaged ones, as its own programs do."""
 
 WAY_OUT = (
     "load it once with a program you trust and save its tensors as safetensors, or see `vqclip models convert "
