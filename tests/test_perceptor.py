@@ -1,5 +1,6 @@
 """The perceptor against unmodified open_clip, and every way of naming a model."""
 
+import gzip
 import hashlib
 import json
 import logging
@@ -19,6 +20,7 @@ from vqclip.common.errors import ModelError, UsageError
 from vqclip.common.images import to_image, to_tensor
 from vqclip.hub import clip_files
 from vqclip.hub.clip_files import clip_architecture, find_clip, openai_archives
+from vqclip.hub.prior_files import find_prior
 from vqclip.models.files import ClipFiles
 from vqclip.models.perceptor import Perceptor, load_perceptor
 
@@ -309,3 +311,14 @@ def test_weights_that_are_none_are_refused(tmp_path: Path, content: bytes) -> No
         load_perceptor(find_clip(f"ViT-B-32:{bad}"), CPU)
     with pytest.raises((ModelError, UsageError)):
         find_clip(str(bad))
+
+
+@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"x" * 30_000_000), gzip.compress(b"x" * 999)[:20]])
+def test_a_tokenisers_file_that_is_none_is_refused(tiny: TinyModels, tmp_path: Path, content: bytes) -> None:
+    """A gzip of 30 kB may hold gigabytes."""
+    for source, use in ((tiny.clip, find_clip), (tiny.prior, find_prior)):
+        folder = tmp_path / source.name
+        shutil.copytree(source, folder)
+        (folder / "merges.txt.gz").write_bytes(content)
+        with pytest.raises(ModelError, match="The tokeniser's file"):
+            use(str(folder))

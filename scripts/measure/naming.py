@@ -21,6 +21,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from vqclip.common.images import open_image
+
 PROMPTS = Path(__file__).resolve().parents[2] / "configs" / "prompts"
 WANTED = "#="  # begins the line that says what answers must hold
 CELL, MARGIN = 256, 28  # pixels of a picture on the sheet, and of the strip for its number above it
@@ -89,7 +91,7 @@ def draw(options: argparse.Namespace) -> None:
         if len(files) != len(entries):
             raise SystemExit(f"{len(files)} pictures for {len(entries)} prompts")
         order = shuffled(len(entries), options.list, options.seed)
-        numbered_sheet([Image.open(files[index]) for index in order]).save(options.sheet)
+        numbered_sheet([open_image(files[index]) for index in order]).save(options.sheet)
     options.key.write_text(json.dumps({str(n + 1): entries[i].prompt for n, i in enumerate(order)}, indent=1) + "\n")
 
 

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,7 +20,7 @@ if not __package__:  # run as a file: `scripts` is found from the repository's r
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from scripts.data import draw_scenes
-from vqclip.common.images import to_tensor
+from vqclip.common.images import open_image, to_tensor
 
 BANDS = ("1-2", "2-4", "4-8")  # pixels
 
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the drawn scenes")
     parser.add_argument("--every", type=int, default=1, help="the pictures are of every such prompt of the list")
     options = parser.parse_args()
-    pictures = torch.cat([to_tensor(Image.open(file).convert("RGB")) for file in options.pictures])
+    pictures = torch.cat([to_tensor(open_image(file)) for file in options.pictures])
     shares = band_energies(pictures) / band_energies(drawn_like(pictures, options.list, options.seed, options.every))
     print(", ".join(f"{band} px: {float(share):.2f}" for band, share in zip(BANDS, shares, strict=True)))
 

@@ -17,7 +17,7 @@ from vqclip.hub.access import Access
 from vqclip.hub.clip_catalogue import CLIPS
 from vqclip.hub.hub_cache import cached_file, pull_file
 from vqclip.hub.transfer import Watch
-from vqclip.models.files import EMBEDDED, ClipFiles
+from vqclip.models.files import EMBEDDED, ClipFiles, check_merges
 
 LOCAL = "local-dir:"
 """What open_clip puts before a folder's name."""
@@ -91,7 +91,10 @@ def _folder(folder: Path, name: str) -> ClipFiles:
     if weights is None:
         raise ModelError(f"The CLIP folder {str(folder)!r} has no {FOLDER_NAMES[0]}; a complete one holds it.")
     merges = folder / "merges.txt.gz"
-    return ClipFiles(name, f"{LOCAL}{folder}", weights, merges if is_file(merges) else None)
+    if not is_file(merges):
+        return ClipFiles(name, f"{LOCAL}{folder}", weights)
+    check_merges(merges)
+    return ClipFiles(name, f"{LOCAL}{folder}", weights, merges)
 
 
 def _local_file(name: str, weights: Path, spec: str) -> ClipFiles:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from vqclip.common.errors import ModelError, UsageError
-from vqclip.common.paths import embedded_dir, is_there
-from vqclip.models.files import EMBEDDED, PriorFiles
+from vqclip.common.paths import embedded_dir, is_file, is_there
+from vqclip.models.files import EMBEDDED, PriorFiles, check_merges
 
 
 def has_embedded_prior() -> bool:
@@ -24,6 +24,7 @@ def find_prior(name: str) -> PriorFiles:
         raise UsageError(f"Unknown prior.name {name!r}: give {EMBEDDED!r}, or a folder with prior.safetensors.")
     files = PriorFiles(name, folder / "prior.safetensors", folder / "merges.txt.gz")
     for needed in (files.path, files.merges):
-        if not is_there(needed):
+        if not is_file(needed):
             raise ModelError(f"The prior's folder {str(folder)!r} has no {needed.name}; a complete one holds it.")
+    check_merges(files.merges)
     return files

@@ -1,10 +1,17 @@
 """Which files a model is made of: plain records, which the hub finds and the models read."""
 
+import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from vqclip.common.errors import ModelError
+
+MERGES = 20_000_000
+"""Bytes of unpacked merges that are read; those of CLIP have 3 million."""
 
 EMBEDDED = "embedded"
 """The name of the models that come with vqclip."""
@@ -62,6 +69,22 @@ class ModelFiles:
     perceptors: tuple[ClipFiles, ...]
     prior: PriorFiles | None
     upscaler: UpscalerFiles | None = None
+
+
+def check_merges(path: Path) -> None:
+    """Refuse a tokeniser's file that is no gzip, or unpacks to more than any list of merges: a small one can hold
+    gigabytes.
+
+    Raises:
+        ModelError: it is one of these.
+    """
+    try:
+        with gzip.open(path) as file:
+            whole = len(file.read(MERGES + 1)) <= MERGES
+    except (OSError, EOFError, zlib.error) as error:
+        raise ModelError(f"The tokeniser's file {str(path)!r} is damaged.") from error
+    if not whole:
+        raise ModelError(f"The tokeniser's file {str(path)!r} unpacks to more than {MERGES // 10**6} MB; it is none.")
 
 
 def context_length(folder: Path) -> int:
