@@ -761,3 +761,21 @@ def test_threads_are_divided_among_workers(run: Command, monkeypatch: pytest.Mon
     assert isinstance(engine, Processes) and list(engine.devices) == ["2", "GPU-ab", "7"]
     for device in ("cpu", "cuda:1"):
         assert isinstance(_engine("local", "auto", None, device, None, False, Path("s")), InProcess)
+
+
+def test_any_flipped_bit_of_a_result_is_noticed(tmp_path: Path) -> None:
+    """A row that says something else than was written does not count; its job is done again."""
+    record = ResultsFile(tmp_path)
+    record.add(result("a", error="café \udce9", seconds=0.1, scores={"clip": 1 / 3}))
+    whole = record.path.read_bytes()
+    assert read_results(record.path) == record.results
+    for bit in range(0, 8 * len(whole), 5):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        record.path.write_bytes(flipped)
+        assert read_results(record.path) in ({}, record.results)
+
+
+def test_results_of_an_earlier_version_have_no_checksum(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text(json.dumps(asdict(result("a"))) + "\n")
+    assert read_results(tmp_path / "results.jsonl") == {"a": result("a")}

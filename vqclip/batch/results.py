@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vqclip.batch.jobs import Job
+from vqclip.common.checksum import with_check, without_check
 from vqclip.common.errors import UsageError
 from vqclip.common.files import check_inside, writing
 from vqclip.common.paths import is_file
@@ -56,7 +57,7 @@ class ResultsFile:
             OutputError: it cannot be written, or is a link.
         """
         check_inside(self.folder, self.path)
-        line = json.dumps(asdict(result), ensure_ascii=False) + "\n"
+        line = json.dumps(with_check(asdict(result)), ensure_ascii=False) + "\n"
         with writing(self.path), self.path.open("ab") as file:
             if _torn(self.path):
                 file.write(b"\n")  # end what a killed process left, so that it is a line of its own
@@ -83,26 +84,26 @@ class ResultsFile:
 
 
 def read_results(path: Path) -> dict[str, ResultRow]:
-    """Return the last result of every job; lines that are not whole, or hold something else, are passed over."""
+    """Return the last result of every job; lines that are not whole, not as they were written (by their checksum, which
+    earlier versions did not write), or something else, are passed over."""
     found: dict[str, ResultRow] = {}
     if not is_file(path):
         return found
     with path.open("rb") as file:
         for line in file:
             with contextlib.suppress(ValueError, UsageError, TypeError):
-                result = _result(parse_json(line.decode("utf-8", "replace")))
+                result = _result(without_check(parse_json(line.decode("utf-8", "surrogatepass"))))
                 found[result.id] = result
     return found
 
 
-def _result(row: object) -> ResultRow:
+def _result(row: dict[str, object]) -> ResultRow:
     """Make a result of a line's JSON.
 
     Raises:
         UsageError, ValueError, TypeError: it is none.
     """
-    pairs = row.items() if isinstance(row, dict) else ()
-    known = {key: value for key, value in pairs if key in ResultRow.__dataclass_fields__}
+    known = {key: value for key, value in row.items() if key in ResultRow.__dataclass_fields__}
     result = ResultRow(**fit(ResultRow, known))
     if result.status not in (DONE, FAILED):
         raise ValueError("not a result")
