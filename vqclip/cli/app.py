@@ -24,6 +24,7 @@ from vqclip.cli import (
     search,
     upscale,
 )
+from vqclip.cli.command import App, Root
 from vqclip.cli.console import Console, ReaderGone, close_quietly, open_streams
 from vqclip.common.errors import ExitCode, OutputError, VqclipError
 from vqclip.common.remarks import quiet_pillow
@@ -32,9 +33,9 @@ SELDOM = (50_000, 50, 50)
 """When Python looks for cyclic garbage: every 50,000 new objects, not every 700. Importing torch and open_clip makes a
 million that stay; walking them over and over takes 0.7 s, and once more at exit as long (hence `gc.freeze`)."""
 
-app = typer.Typer(
+app = App(
     name="vqclip",
-    no_args_is_help=True,
+    cls=Root,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -66,7 +67,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _vqclip(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Text-to-image in the terminal: VQGAN pictures guided by CLIP."""

@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
+from vqclip.cli.command import App, Group
 from vqclip.cli.console import Console
 from vqclip.cli.options import Json, Layers, Overrides
 from vqclip.config.loader import available_configs, load_config, to_dict, to_yaml
 
-app = typer.Typer(help="Show and check configs.", no_args_is_help=True)
+app = App(cls=Group, help="Show and check configs.")
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME|FILE]...", help="Config layers, later ones win.")]
 

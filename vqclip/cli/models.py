@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqclip.cli.command import App, Group
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.model_facts import FACTS
@@ -19,7 +20,7 @@ from vqclip.hub.access import Access, choose_access
 if TYPE_CHECKING:
     from vqclip.hub.transfer import Watch
 
-app = typer.Typer(help="List, fetch, check and convert models.", no_args_is_help=True)
+app = App(cls=Group, help="List, fetch, check and convert models.")
 
 TOGETHER = 4
 """Downloads under way at once."""

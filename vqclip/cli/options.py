@@ -6,6 +6,8 @@ from typing import Annotated, get_args, get_type_hints
 
 import typer
 
+from vqclip.cli.prompts import STDIN, is_piped, piped_prompts, read_prompts
+from vqclip.common.errors import UsageError
 from vqclip.config.loader import load_config
 from vqclip.config.schema import Config
 
@@ -20,7 +22,7 @@ class Sets:
 
 Prompts = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PROMPT]...", help="One picture each; text:weight:stop, joined by |."),
+    typer.Argument(metavar="PROMPT", help="One picture each: text:weight:stop, joined by |; - reads lines."),
     Sets("prompts"),
 ]
 Layers = Annotated[
@@ -102,5 +104,14 @@ def read_settings(context: typer.Context, fixed: Mapping[str, object] | None = N
     Raises:
         UsageError: as `load_config`.
     """
-    layers, overrides = context.params.get("config"), context.params.get("overrides")
-    return load_config(layers or [], overrides or [], {**given_options(context), **(fixed or {})})
+    layers, overrides = context.params.get("config") or [], context.params.get("overrides") or []
+    options = {**given_options(context), **(fixed or {})}
+    if words := context.params.get("prompts"):
+        if STDIN in words and STDIN in layers:
+            raise UsageError("Standard input cannot be both the config (-c -) and the prompts (-).")
+        options["prompts"] = read_prompts(words)
+    settings = load_config(layers, overrides, options)
+    nothing = "prompts" in context.params and not settings.prompts and not settings.image_prompts
+    if nothing and STDIN not in layers and is_piped():
+        return load_config(layers, overrides, {**options, "prompts": piped_prompts()})
+    return settings

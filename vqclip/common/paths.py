@@ -37,6 +37,11 @@ def listing(folder: Path, pattern: str = "*") -> list[Path]:
         return []
 
 
+def at_home(path: str) -> str:
+    """Put the user's home for a leading `~/`; a `/` at the end stays, which tells a folder."""
+    return f"{Path.home()}{path[1:]}" if path.startswith("~/") else path
+
+
 def _kind(path: Path | str) -> int | None:
     """The mode of what is at `path`; None for a path that is too long, forbidden, circular or holds a NUL."""
     try:

@@ -1,0 +1,64 @@
+"""The prompts of a command line: its words, or the lines of standard input."""
+
+import logging
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vqclip.common.errors import UsageError
+from vqclip.common.paths import is_file
+from vqclip.common.text import decode, read_limited
+
+STDIN = "-"
+SOURCE = "standard input"
+
+log = logging.getLogger(__name__)
+
+
+def read_prompts(words: Sequence[str]) -> list[str]:
+    """Return the prompts that the words stand for; `-` stands for the lines of standard input.
+
+    Raises:
+        UsageError: a file's name where a prompt belongs, or nothing on standard input.
+    """
+    for word in words:
+        _refuse_file(word)
+    if STDIN in words and not (lines := piped_prompts()):
+        raise UsageError("Standard input holds no prompt; give one a line.")
+    if len(words) > 1 and all(word.isalnum() for word in words):
+        log.warning("%d prompts: %s; put quotes around one", len(words), ", ".join(words))
+    return [prompt for word in words for prompt in (lines if word == STDIN else [word])]
+
+
+def piped_prompts() -> list[str]:
+    """Read the prompts on standard input, one a line, without blank lines and comments (`# …`)."""
+    lines = [line.strip() for line in decode(read_limited(sys.stdin.buffer, SOURCE), SOURCE).splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def is_piped() -> bool:
+    """Whether standard input is a pipe or a file, and not a terminal or nothing."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _refuse_file(word: str) -> None:
+    """A name of a file with an ending is meant as the file."""
+    name = word.removeprefix("@")
+    suffix = Path(name).suffix.lower()
+    if word.startswith("@") and name and " " not in name:
+        raise UsageError(f"{word!r} is no prompt; the prompts of a file: vqclip batch {name} -o pictures/")
+    if suffix and is_file(name):
+        from vqclip.common.images import SUFFIXES
+
+        way = (
+            f"start from it with --init-image {name}, or see how it was made with vqclip info {name}"
+            if suffix in SUFFIXES
+            else f"draw its prompts with vqclip batch {name} -o pictures/"
+        )
+        raise UsageError(f"{word!r} is a file: {way}")
