@@ -11,7 +11,7 @@ import pytest
 import yaml
 from command import Command
 from conftest import TinyModels
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -73,6 +73,7 @@ def test_versions(run: Command) -> None:
     assert run("version").stdout == run("-V").stdout == run("--version").stdout != ""
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1), min_size=1))
 def test_a_command_is_never_taken_for_another_word(rest: list[str]) -> None:
     for command in ("generate", "batch", "models"):
