@@ -3,12 +3,13 @@ import re
 import pytest
 import torch
 import yaml
+from open_clip import create_model
 
 from vqclip.common.paths import configs_dir
 from vqclip.config.loader import load_config
 from vqclip.guidance.recipes import RECIPES
-from vqclip.hub.clip_catalogue import CLIPS
-from vqclip.hub.clip_files import HUB_NAMES
+from vqclip.hub.clip_catalogue import CLIPS, GUIDES, ROBUST_GUIDES, PublishedCLIP
+from vqclip.hub.clip_files import HUB_NAMES, hub_file
 from vqclip.hub.sources import HubFile
 from vqclip.hub.vqgan_catalogue import VQGANS
 from vqclip.models.vqgan import VQGAN
@@ -52,7 +53,17 @@ def test_an_entry_is_complete(name: str) -> None:
     assert re.fullmatch(r"[\d,]+ MB|size unknown", entry.size_text)
 
 
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("entry", ROBUST_GUIDES, ids=lambda entry: entry.name)
+def test_a_robust_clip_model_is_a_repository_by_its_name(entry: PublishedCLIP) -> None:
+    assert CLIPS[entry.name] is entry and hub_file(entry.name)[0] == entry.repository
+    with torch.device("meta"):
+        model = create_model(entry.architecture, load_weights=False, device="meta")
+    assert entry.side == model.visual.image_size[0] and entry.needs is None
+    for network, millions in ((model, entry.parameters), (model.visual, entry.image_parameters)):
+        assert sum(weight.numel() for weight in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.6)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in GUIDES])
 def test_a_clip_model_is_open_clips(name: str) -> None:
     from open_clip import get_model_config
     from open_clip.pretrained import get_pretrained_cfg

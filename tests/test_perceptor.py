@@ -259,7 +259,11 @@ def test_the_preprocessing_is_the_folder_s(perceptor: Perceptor, tiny: TinyModel
     "spec",
     [
         "",
-        "hf-hub:timm/ViT-B-16-SigLIP",
+        "hf-hub:",
+        "hf-hub:ViT-B-16-SigLIP",
+        "hf-hub:../a",
+        "hf-hub:a/b/c",
+        "hf-hub:" + "n" * 300 + "/a",
         "local-dir:/no/such",
         "local-dir:",
         "ViT-B-32:/no/such.safetensors",
@@ -282,6 +286,44 @@ def test_a_spec_that_names_nothing_is_one_short_sentence(spec: str) -> None:
         with pytest.raises(UsageError) as caught:
             find(spec)
         assert len(str(caught.value)) < 900
+
+
+def in_the_cache(tiny: TinyModels, cache: Path, repository: str) -> Path:
+    """The tiny model as Hugging Face's cache holds a repository: links with names to files named by their hashes."""
+    home = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = home / "snapshots" / ("0" * 40)
+    (home / "blobs").mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0" * 40)
+    for path in tiny.clip.iterdir():
+        blob = home / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+        shutil.copy(path, blob)
+        (snapshot / path.name).symlink_to(blob)
+    return snapshot
+
+
+def test_a_repository_in_the_hub_s_cache_is_a_model_by_its_name_and_as_a_folder(
+    tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = in_the_cache(tiny, tmp_path, "somebody/tiny.clip")
+    expected = load_perceptor(find_clip(str(tiny.clip)), CPU).encode_image(cutouts())
+    for spec in ("hf-hub:somebody/tiny.clip", str(snapshot)):
+        files = find_clip(spec)
+        assert files.name == spec and files.architecture == clip_architecture(spec)
+        assert torch.equal(load_perceptor(files, CPU).encode_image(cutouts()), expected)
+
+
+@pytest.mark.parametrize("missing", ["open_clip_config.json", "open_clip_model.safetensors", "everything"])
+def test_a_repository_that_is_not_whole_is_said_to_be_missing(
+    tiny: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    if missing != "everything":
+        (in_the_cache(tiny, tmp_path, "somebody/tiny") / missing).unlink()
+    with pytest.raises(ModelError, match="vqclip models pull hf-hub:somebody/tiny"):
+        find_clip("hf-hub:somebody/tiny")
 
 
 def test_a_path_that_is_not_there_is_called_one() -> None:

@@ -53,10 +53,11 @@ def _clip_facts(name: str) -> dict[str, Any]:
     if name in CLIPS:
         clip = CLIPS[name]
         cost = f", {clip.gflop:g} GFLOP an image" if clip.gflop else ""
+        accuracy = f"; {clip.zero_shot} % of ImageNet zero-shot" if clip.zero_shot else ""
         facts |= {
             "good_for": clip.good_for,
             "terms": clip.terms,
-            "sees": f"{clip.side} pixels{cost}; {clip.zero_shot} % of ImageNet zero-shot",
+            "sees": f"{clip.side} pixels{cost}{accuracy}",
             "to_fetch": clip.size_text,
             "memory": f"about {4 * clip.image_parameters} MB for the image tower, which is all that a run keeps",
             "needs": clip.needs and f"pip install 'vqclip[siglip]' ({clip.needs})",

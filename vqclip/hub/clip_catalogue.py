@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PublishedCLIP:
-    """One CLIP model of open_clip's worth guiding with, named `model:tag` as open_clip lists it.
+    """One CLIP model of open_clip's worth guiding with, named `model:tag` as open_clip lists it, or
+    `hf-hub:OWNER/NAME`.
 
     `repository` is on Hugging Face. `parameters` and `image_parameters` (of the image tower, which is all that a run
     keeps) are in millions, `gflop` is an image's cost, `zero_shot` its accuracy on ImageNet without training on it,
-    in percent. `needs` names a package that is not installed with vqclip.
+    in percent, where it is known. `needs` names a package that is not installed with vqclip, `architecture` open_clip's
+    name for what a repository holds.
     """
 
     name: str
@@ -19,10 +21,11 @@ class PublishedCLIP:
     parameters: int
     image_parameters: int
     gflop: float | None
-    zero_shot: float
+    zero_shot: float | None
     good_for: str
     terms: str
     needs: str | None = None
+    architecture: str | None = None
 
     @property
     def size_text(self) -> str:
@@ -32,6 +35,9 @@ class PublishedCLIP:
 
 MIT = "MIT"
 APPLE = "Apple's licence, research only"
+
+ROBUST = "hf-hub:chs20/FARE4-ViT-B-32-laion2B-s34B-b79K"
+"""The quickest of the robust ones."""
 
 GUIDES = (
     PublishedCLIP(
@@ -231,5 +237,94 @@ GUIDES = (
     ),
 )
 
-CLIPS: Mapping[str, PublishedCLIP] = {entry.name: entry for entry in GUIDES}
-"""`model:tag` ─▶ CLIP model worth guiding with; every other one that open_clip lists works too."""
+ROBUST_GUIDES = (
+    PublishedCLIP(
+        ROBUST,
+        "chs20/FARE4-ViT-B-32-laion2B-s34B-b79K",
+        224,
+        151,
+        88,
+        8.8,
+        None,
+        "shapes instead of speckles: robust to changes of 4/255; beside an ordinary one, which knows more words",
+        MIT,
+        architecture="ViT-B-32",
+    ),
+    PublishedCLIP(
+        "hf-hub:chs20/TeCoA4-ViT-B-32-laion2B-s34B-b79K",
+        "chs20/TeCoA4-ViT-B-32-laion2B-s34B-b79K",
+        224,
+        151,
+        88,
+        8.8,
+        None,
+        "robust to 4/255 by labels of ImageNet; knows less than FARE4",
+        MIT,
+        architecture="ViT-B-32",
+    ),
+    PublishedCLIP(
+        "hf-hub:chs20/FARE4-ViT-B-16-laion2B-s34B-b88K",
+        "chs20/FARE4-ViT-B-16-laion2B-s34B-b88K",
+        224,
+        150,
+        86,
+        35,
+        None,
+        "robust to 4/255, finer detail than B-32",
+        MIT,
+        architecture="ViT-B-16",
+    ),
+    PublishedCLIP(
+        "hf-hub:chs20/FARE4-convnext_base_w-laion2B-s13B-b82K-augreg",
+        "chs20/FARE4-convnext_base_w-laion2B-s13B-b82K-augreg",
+        256,
+        179,
+        88,
+        None,
+        None,
+        "robust to 4/255, knows most of the small robust ones",
+        MIT,
+        architecture="convnext_base_w",
+    ),
+    PublishedCLIP(
+        "hf-hub:chs20/TeCoA4-convnext_base_w-laion2B-s13B-b82K-augreg",
+        "chs20/TeCoA4-convnext_base_w-laion2B-s13B-b82K-augreg",
+        256,
+        179,
+        88,
+        None,
+        None,
+        "robust to 4/255; of these the nearest to how people compare pictures",
+        MIT,
+        architecture="convnext_base_w",
+    ),
+    PublishedCLIP(
+        "hf-hub:chs20/fare2-clip",
+        "chs20/fare2-clip",
+        224,
+        428,
+        304,
+        None,
+        None,
+        "a large one, robust to 2/255; wants a GPU",
+        MIT,
+        architecture="ViT-L-14",
+    ),
+    PublishedCLIP(
+        "hf-hub:chs20/fare4-clip",
+        "chs20/fare4-clip",
+        224,
+        428,
+        304,
+        None,
+        None,
+        "a large one, robust to 4/255; wants a GPU",
+        MIT,
+        architecture="ViT-L-14",
+    ),
+)
+"""Trained so that small changes of a picture change little: C. Schlarmann et al., "Robust CLIP" (2024,
+https://arxiv.org/abs/2402.12336). By hearsay, none of them ran here; their gradients are said to draw shapes."""
+
+CLIPS: Mapping[str, PublishedCLIP] = {entry.name: entry for entry in (*GUIDES, *ROBUST_GUIDES)}
+"""Name ─▶ CLIP model worth guiding with; every other one that open_clip lists, or the hub has for it, works too."""

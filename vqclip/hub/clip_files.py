@@ -1,6 +1,7 @@
 """Finding the files of a CLIP model: embedded, in the hub's cache, local, or an OpenAI archive."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ from vqclip.common.hashes import known_sha256, private_copy, remembered_sha256
 from vqclip.common.paths import cache_dir, embedded_dir, is_file, is_folder, is_there
 from vqclip.common.registry import did_you_mean
 from vqclip.hub.access import Access
-from vqclip.hub.clip_catalogue import CLIPS
+from vqclip.hub.clip_catalogue import CLIPS, ROBUST
 from vqclip.hub.hub_cache import cached_file, pull_file
 from vqclip.hub.transfer import Watch
 from vqclip.models.files import EMBEDDED, ClipFiles, check_merges
@@ -22,7 +23,14 @@ from vqclip.models.files import EMBEDDED, ClipFiles, check_merges
 LOCAL = "local-dir:"
 """What open_clip puts before a folder's name."""
 
-FORMS = f"give {EMBEDDED!r}, name:tag (ViT-B-32:openai), name:FILE, or a folder with open_clip_config.json."
+HUB = "hf-hub:"
+"""What open_clip puts before a repository on Hugging Face."""
+
+REPOSITORY = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+
+CONFIG = "open_clip_config.json"
+
+FORMS = f"give {EMBEDDED!r}, name:tag (ViT-B-32:openai), {HUB}OWNER/NAME, name:FILE, or a folder with {CONFIG}."
 
 EMBEDDED_FOLDERS = {EMBEDDED: "clip", "embedded-judge": "judge"}
 HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -50,9 +58,9 @@ def find_clip(
 ) -> ClipFiles:
     """Find the model that a `perceptors` entry names.
 
-    `spec` is `embedded`, `embedded-judge`, `name:tag` as open_clip lists them, `name:FILE`, a folder with
-    `open_clip_config.json`, or an OpenAI archive. A missing `name:tag` is downloaded where `access` says so (with
-    `force`, one that is here is anew), and `watch` is told how far that is.
+    `spec` is `embedded`, `embedded-judge`, `name:tag` as open_clip lists them, `hf-hub:OWNER/NAME`, `name:FILE`, a
+    folder with `open_clip_config.json`, or an OpenAI archive. A missing published one is downloaded where `access` says
+    so (with `force`, one that is here is anew), and `watch` is told how far that is.
 
     Raises:
         UsageError: an unknown name or tag.
@@ -65,8 +73,10 @@ def find_clip(
         return _folder(Path(plain), spec)
     if is_file(spec):
         return _openai_archive(Path(spec), spec)
+    if spec.startswith(HUB):
+        return _repository(spec, access, force, watch)
     name, colon, tag = spec.partition(":")
-    if not colon or name == "hf-hub":
+    if not colon:
         raise UsageError(f"Unknown perceptor {_short(spec)!r}: {FORMS}")
     if is_file(tag):
         return _local_file(name, Path(tag), spec)
@@ -85,8 +95,8 @@ def _short(word: str) -> str:
 
 
 def _folder(folder: Path, name: str) -> ClipFiles:
-    if not is_file(folder / "open_clip_config.json"):
-        raise ModelError(f"The CLIP folder {str(folder)!r} has no open_clip_config.json; a complete one holds it.")
+    if not is_file(folder / CONFIG):
+        raise ModelError(f"The CLIP folder {str(folder)!r} has no {CONFIG}; a complete one holds it.")
     weights = next((path for file in FOLDER_NAMES if is_file(path := folder / file)), None)
     if weights is None:
         raise ModelError(f"The CLIP folder {str(folder)!r} has no {FOLDER_NAMES[0]}; a complete one holds it.")
@@ -120,27 +130,53 @@ def _published(name: str, tag: str, spec: str, access: Access, force: bool, watc
     if (weights is None or force) and access is Access.FETCH:
         weights = pull_file(repository, _candidates(filename), spec, watch, force=force)
     if weights is None:
-        how = (
-            "and working offline forbids fetching it"
-            if access is Access.FORBIDDEN
-            else f"so fetch it with: vqclip models pull {spec}"
-        )
-        size = f" ({CLIPS[spec].size_text})" if spec in CLIPS else ""
-        raise ModelError(
-            f"The CLIP model {spec!r}{size} is not on this machine, {how}; a file you already have is given as "
-            f"{name}:FILE."
-        )
+        raise _not_here(spec, access, f"{name}:FILE")
     refuse_damaged(weights, spec)
     preprocess = {key: published[key] for key in PREPROCESS if key in published}
     return ClipFiles(spec, architecture, weights, preprocess=preprocess)
 
 
+def _repository(spec: str, access: Access, force: bool, watch: Watch) -> ClipFiles:
+    """Find a repository that holds open_clip's config beside its weights; the two lie in one folder of the cache."""
+    repository = _repository_name(spec)
+    config, weights = cached_file(repository, CONFIG), cached_weights(repository)
+    if (config is None or weights is None or force) and access is Access.FETCH:
+        config = pull_file(repository, [CONFIG], spec, lambda done, total: None, force=force)
+        weights = pull_file(repository, list(HUB_NAMES), spec, watch, force=force)
+    if config is None or weights is None:
+        raise _not_here(spec, access, "a folder")
+    refuse_damaged(weights, spec)
+    return _folder(config.parent, spec)
+
+
+def _repository_name(spec: str) -> str:
+    name = spec.removeprefix(HUB)
+    if not REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
+        raise UsageError(f"{_short(spec)!r} names no repository: write {HUB}OWNER/NAME, e.g. {ROBUST}.")
+    return name
+
+
+def _not_here(spec: str, access: Access, other: str) -> ModelError:
+    how = (
+        "and working offline forbids fetching it"
+        if access is Access.FORBIDDEN
+        else f"so fetch it with: vqclip models pull {spec}"
+    )
+    size = f" ({CLIPS[spec].size_text})" if spec in CLIPS else ""
+    return ModelError(
+        f"The CLIP model {spec!r}{size} is not on this machine, {how}; what you already have is given as {other}."
+    )
+
+
 def hub_file(spec: str) -> tuple[str, Path | None]:
-    """Return the repository on Hugging Face of a `name:tag`, and its weights in the hub's cache, if they are there.
+    """Return a published model's repository on Hugging Face, and its weights in the hub's cache, if they are there.
 
     Raises:
         UsageError: open_clip does not list it, or not with weights on the hub.
     """
+    if spec.startswith(HUB):
+        repository = _repository_name(spec)
+        return repository, cached_weights(repository)
     name, _, tag = spec.partition(":")
     repository, filename = os.path.split(_tag(name, tag)["hf_hub"])
     return repository, cached_weights(repository, filename)
@@ -173,6 +209,8 @@ def clip_architecture(spec: str) -> str:
     Raises:
         UsageError, ModelError: as `find_clip`.
     """
+    if spec in CLIPS and (known := CLIPS[spec].architecture):
+        return known
     name, _, tag = spec.partition(":")
     published = bool(tag) and not (is_there(spec) or is_file(tag) or _is_path(tag) or name in ("local-dir", "hf-hub"))
     if not published:

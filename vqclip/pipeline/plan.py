@@ -23,6 +23,7 @@ from vqclip.config.schema import Config, CutoutsConfig, OutputConfig, PriorConfi
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.losses import LOSSES
 from vqclip.guidance.recipes import RECIPES
+from vqclip.hub.clip_files import HUB
 from vqclip.hub.prior_files import has_embedded_prior
 from vqclip.hub.upscaler_catalogue import UPSCALERS
 from vqclip.hub.upscaler_files import NONE, has_embedded_upscaler, upscaler_scale
@@ -215,6 +216,8 @@ def parse_image_prompt(entry: str) -> ImagePrompt:
 def _absolute_perceptor(spec: str) -> str:
     """Make the path in a perceptor's spec absolute, so that the run can be repeated from anywhere."""
     name, colon, tag = spec.partition(":")
+    if spec.startswith(HUB):
+        return spec
     if spec != EMBEDDED and is_there(spec):
         return str(Path(spec).absolute())
     return f"{name}:{Path(tag).absolute()}" if colon and is_file(tag) else spec
