@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -100,3 +102,10 @@ def test_a_text_that_cannot_be_read_says_why(make: Any, says: str) -> None:
 def test_a_name_that_can_be_no_file_says_so(name: str) -> None:
     with pytest.raises(UsageError, match=r"^Cannot read the config "):
         read_text(name, "the config")
+
+
+@pytest.mark.parametrize("words", ["score - -p a", "config show -", "batch - -o out"])
+def test_a_standard_input_that_is_closed_is_a_sentence(words: str) -> None:
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "vqclip", *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "it is closed" in done.stderr and "Traceback" not in done.stderr, done

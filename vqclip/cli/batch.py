@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -32,7 +31,7 @@ from vqclip.cli.options import (
     given_options,
 )
 from vqclip.common.errors import PartialError, UsageError, VqclipError
-from vqclip.common.text import decode, read_limited, read_text
+from vqclip.common.text import decode, read_stdin, read_text
 from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def _read(path: str) -> str:
     if path != "-":
         return read_text(path, "the job file")
     name = "the jobs from standard input"
-    return decode(read_limited(sys.stdin.buffer, name), name)
+    return decode(read_stdin(name), name)
 
 
 def _deadline(limit: str | None) -> float:

@@ -1,7 +1,6 @@
 """What score, classify and search share: the perceptor, the pictures given, and what is said of the bad ones."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vqclip.cli.console import Console
 from vqclip.common.errors import UsageError
-from vqclip.common.text import read_limited
+from vqclip.common.text import read_stdin
 from vqclip.hub.access import Access
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def given_images(console: Console, words: Sequence[str], null: bool, exclude: Se
 
 def _listed(null: bool) -> list[str]:
     """The paths on standard input, a line each or ended by a zero byte each; a name may hold any other bytes."""
-    data = read_limited(sys.stdin.buffer, "the list on standard input")
+    data = read_stdin("the list on standard input")
     lines = data.split(b"\0") if null else [line.rstrip(b"\r\n") for line in data.split(b"\n")]
     return [os.fsdecode(line) for line in lines if (line if null else line.strip())]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,6 +47,18 @@ def read_limited(file: BinaryIO, name: str, limit: int = LIST_LIMIT) -> bytes:
     if len(data) > limit:
         raise UsageError(f"Cannot read {name}: it is longer than {limit / 1e6:g} MB.")
     return data
+
+
+def read_stdin(name: str, limit: int = LIST_LIMIT) -> bytes:
+    """Read standard input to its end, as `read_limited`.
+
+    Raises:
+        UsageError: it is longer, closed, or cannot be read.
+    """
+    try:
+        return read_limited(sys.stdin.buffer, name, limit)
+    except (OSError, AttributeError, ValueError) as error:  # AttributeError: Python has no stdin where it is closed
+        raise UsageError(f"Cannot read {name}: {getattr(error, 'strerror', None) or 'it is closed'}.") from error
 
 
 def decode(data: bytes, name: str) -> str:

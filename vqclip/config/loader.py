@@ -1,7 +1,6 @@
 """Layered settings: default.yaml, then each config, `key=value` overrides and options, into a `schema.Config`."""
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import configs_dir, is_there
 from vqclip.common.registry import did_you_mean
-from vqclip.common.text import YAML_LIMIT, decode, read_limited, read_text
+from vqclip.common.text import YAML_LIMIT, decode, read_stdin, read_text
 from vqclip.config.schema import Config
 from vqclip.config.typed import fit, hints, make, shown
 from vqclip.config.yaml_text import NULLS, dump_yaml, parse_structure
@@ -114,7 +113,7 @@ def _read_layer(layer: str) -> object:
 
 def _read_stdin() -> object:
     name = "the config from standard input"
-    return parse_structure(decode(read_limited(sys.stdin.buffer, name, YAML_LIMIT), name), "standard input")
+    return parse_structure(decode(read_stdin(name, YAML_LIMIT), name), "standard input")
 
 
 def _read_yaml(path: Path) -> object:
