@@ -656,7 +656,9 @@ def test_a_batch_that_is_killed_goes_on(tiny: TinyModels, run: Command, number: 
     before = {path: path.stat().st_mtime_ns for path in Path("out").glob("*.png")}
     assert 3 <= len(before) < 12 and all(Image.open(path).load() for path in before)
     words = ("batch", "jobs.txt", "-o", "out", "-c", str(tiny.config), "--batch-size", "1", "--steps", "40", "--json")
-    summary = json.loads(run(*words).stdout.splitlines()[-1])
+    done = run(*words)
+    assert done.code == 0, done.stdout + done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["done"] + summary["skipped"] == 12 and summary["left"] == 0
     assert all(path.stat().st_mtime_ns == time_ for path, time_ in before.items())
 

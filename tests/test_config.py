@@ -9,6 +9,8 @@ from typing import Any, get_type_hints
 
 import pytest
 import yaml
+from command import Command
+from conftest import TinyModels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,9 +25,14 @@ from vqclip.config.loader import (
     to_yaml,
 )
 from vqclip.config.schema import Config, parse_guide, parse_size
-from vqclip.pipeline.plan import check
+from vqclip.pipeline.plan import check, make_plan
 
 DATA = ["${oc.env:HOME}", "${", "${missing}", "???", "[red]", "$?", "\\${x}", "a: b # c", "null"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
 
 
 def layer(name: str, text: str) -> str:
@@ -128,7 +135,6 @@ def test_a_bad_layer_and_a_bad_option_are_named() -> None:
         ("vqgan.name=null", "vqgan.name"),
         ("init.weight=-1", "init.weight"),
         ("init.weight=.nan", "init.weight"),
-        ("init.weight=1", "init.weight"),  # nothing to be held near
         ("init.kind=image", "init.image"),
         ("init.image=a.png", "init.image"),
         ("cutouts.count=0", "cutouts.count"),
@@ -398,3 +404,36 @@ def test_a_perceptor_may_carry_a_weight_and_a_share(entry: str, expected: tuple[
 def test_a_bad_weight_or_share_of_a_perceptor_is_refused(entry: str) -> None:
     with pytest.raises(UsageError, match=r"x|weight|share"):
         load_config([], [], {"perceptors": [entry]})
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("vqgan.name=imagenet-1634", "did you mean"),
+        ("vqgan.file=gone.ckpt", "'gone.ckpt' is not a file"),
+        ("perceptors=[ViT-B-33:openai]", "ViT-B-33"),
+        ("perceptors=[embedded, ViT-B-32:laion]", "laion"),
+        ("perceptors=[gone/]", "Unknown perceptor 'gone/'"),
+        ("prior.name=gone", "prior.name 'gone'"),
+        ("runtime.device=gpu", "gpu"),
+        ("runtime.device=cuda:77", "cuda:77"),
+        ("cutouts.recipe=pixra", "did you mean 'pixray'"),
+        ("prompts=['a:1:2:3']", "column 2"),
+    ],
+)
+def test_validate_checks_names(run: Command, override: str, says: str) -> None:
+    done = run("config", "validate", "--set", override)
+    assert done.code == 2 and says in done.stderr and done.stdout == ""
+
+
+def test_validate_needs_no_published_model_to_be_here(run: Command) -> None:
+    done = run("config", "validate", *available_configs(), "--set", "runtime.device=cpu")
+    assert done.code == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(available_configs())
+
+
+def test_a_weight_holds_near_the_start_that_auto_chooses(tiny: TinyModels) -> None:
+    held = make_plan(load_config([], ["init.weight=0.5"], {"prompts": ["a cat"]})).config.init
+    assert (held.kind, held.weight) == ("prior", 0.5)
+    with pytest.raises(UsageError, match=r"^init\.weight is 0\.5; it must be 0 unless"):
+        make_plan(load_config([str(tiny.config)], ["init.weight=0.5"], {"prompts": ["a cat"]}))

@@ -124,6 +124,17 @@ def test_the_command_writes_figures_and_sheets(vqclip: Command, tiny: TinyModels
     assert {**again, "seconds_per_picture": 0} == {**facts, "seconds_per_picture": 0}
 
 
+@pytest.mark.parametrize("name", ["animals.json", "animals-s1.png"])
+def test_a_users_file_is_not_replaced_by_a_report(vqclip: Command, tiny: TinyModels, judge: Path, name: str) -> None:
+    Path("animals.txt").write_text("\n".join(TEXTS))
+    Path("report").mkdir()
+    Path("report", name).write_bytes(b"mine")
+    words = ("evaluate", "animals.txt", "-c", str(tiny.config), "--judge", str(judge), "-o", "report", "--seeds", "2")
+    done = vqclip(*words)
+    assert done.code == 6 and Path("report", name).read_bytes() == b"mine" and "--overwrite" in done.stderr
+    assert vqclip(*words, "--overwrite").code == 0 and Path("report", name).read_bytes() != b"mine"
+
+
 def test_only_the_first_prompts_on_demand(vqclip: Command, tiny: TinyModels, judge: Path) -> None:
     Path("animals.txt").write_text("\n".join(TEXTS))
     words = ("-c", str(tiny.config), "--judge", str(judge), "--seeds", "2", "--json")

@@ -1,6 +1,7 @@
 """Going on from a finished run: more steps from its latent, and nothing of it lost."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from command import Command
 from conftest import TinyModels
 from safetensors.torch import load_file
 
+from vqclip.common.errors import NumericsError
 from vqclip.outputs.picture import read_latent, read_metadata
 
 
@@ -59,3 +61,54 @@ def test_a_damaged_latent_and_a_lone_picture_are_said(run: Command, finished: Pa
     done = run("resume", "run", "--steps", "9")
     assert done.code == 2 and "kept no latent" in done.stderr
     assert (finished / "image.png").is_file()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_an_extension_that_fails_early_leaves_the_finished_run(
+    run: Command, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(finished)
+    monkeypatch.setattr("vqclip.optimisation.loop.Descent.start_from", _fails)
+    assert run("resume", "run", "--steps", "9").code == 7
+    assert contents(finished) == before and not (finished / "state").exists()
+    assert run("resume", "run").stdout == "run/image.png\n"
+
+
+def _fails(*_: object) -> None:
+    raise NumericsError("The loss is NaN.")
+
+
+def test_an_extension_that_was_killed_before_its_first_state_goes_on_from_the_latent(
+    run: Command, finished: Path, tmp_path: Path
+) -> None:
+    """What a kill leaves then: run.yaml with more steps, and an empty state folder."""
+    twin = tmp_path / "twin"
+    shutil.copytree(finished, twin)
+    assert run("resume", str(twin), "--steps", "7").code == 0
+    (finished / "run.yaml").write_text((finished / "run.yaml").read_text().replace("steps: 4", "steps: 7"))
+    (finished / "state").mkdir()
+    done = run("resume", "run")
+    assert done.code == 0, done.stderr
+    assert (finished / "image.png").read_bytes() == (twin / "image.png").read_bytes()
+    assert (finished / "image.step4.png").is_file()
+    steps = [json.loads(line)["step"] for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_rerun_says_that_a_picture_was_made_in_two_parts(run: Command, finished: Path) -> None:
+    assert read_metadata(finished / "image.png").extended == 0
+    assert run("resume", "run", "--steps", "6").code == 0
+    assert read_metadata(finished / "image.png").extended == 4
+    done = run("rerun", "run/image.png", "-o", "again.png")
+    assert done.code == 0 and "from the latent of 4 steps" in done.stderr
+    assert "latent of" not in run("rerun", "run/image.step4.png", "-o", "before.png").stderr
+
+
+def test_a_file_in_the_place_of_a_finished_picture_stays(run: Command, finished: Path) -> None:
+    (finished / "image.step4.png").write_bytes(b"mine")
+    done = run("resume", "run", "--steps", "6")
+    assert done.code == 6 and "move it away" in done.stderr
+    assert (finished / "image.step4.png").read_bytes() == b"mine"

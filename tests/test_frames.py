@@ -13,7 +13,7 @@ from torch import Tensor
 from vqclip.common.errors import OutputError, UsageError
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs import video as module
-from vqclip.outputs.frames import Frames, Videos
+from vqclip.outputs.frames import Frames, Videos, frame_files
 from vqclip.outputs.picture import save_picture
 from vqclip.outputs.video import check_video, write_video
 
@@ -165,3 +165,14 @@ def test_mp4_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         check_video("mp4")
     check_video("gif")
     check_video("webp")
+
+
+def test_frames_are_in_the_order_of_their_steps_beyond_a_million(tmp_path: Path) -> None:
+    numbers = [999_998, 999_999, 1_000_000, 1_000_001]
+    for number in reversed(numbers):
+        for name in (f"{number:06d}.png", f"{number:06d}-1.png"):
+            (tmp_path / name).touch()
+    (tmp_path / "123456-holiday.png").touch()
+    assert [path.name for path in frame_files(tmp_path, 0)] == [f"{number:06d}.png" for number in numbers]
+    assert [path.name for path in frame_files(tmp_path, 1)] == [f"{number:06d}-1.png" for number in numbers]
+    assert len(frame_files(tmp_path)) == 8

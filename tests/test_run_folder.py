@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import Command
+from conftest import TinyModels
 from PIL import Image
 
 from vqclip.common.errors import BusyError, OutputError, UsageError
@@ -23,6 +25,11 @@ from vqclip.runs.folder import (
     point_latest,
     slug,
 )
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
 
 
 def touch(*paths: Path | str) -> None:
@@ -271,3 +278,91 @@ def test_a_users_folder_called_latest_is_left_alone() -> None:
 def test_every_suffix_that_is_accepted_can_be_written() -> None:
     for suffix in (".png", ".jpg", ".jpeg", ".webp", ".PNG"):
         Image.new("RGB", (2, 2)).save(locate_run(f"a{suffix}", 1, "s").images[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("d/metrics.jsonl", "d/"),
+        ("d/partial.png", "d/"),
+        ("d/latent.safetensors", "d/"),
+        ("d/run.yaml", "d/"),
+        ("d/frames/notes.txt", "d/"),
+        ("p.png.run/metrics.jsonl", "p.png"),
+        ("p.png.run/partial.png", "p.png"),
+        ("p.png.run/run.yaml", "p.png"),
+        ("p.png.frames/a.txt", "p.png"),
+        ("d/video.gif", "d/"),
+    ],
+)
+def test_a_users_file_is_not_replaced_without_being_told(
+    run: Command, tiny: TinyModels, name: str, output: str
+) -> None:
+    mine = Path(name)
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    words = ("generate", "a cat", "-c", str(tiny.config), "--video", "gif", "-o", output)
+    done = run(*words)
+    assert done.code == 6 and mine.read_bytes() == b"mine", done.stderr
+    assert {path for path in Path().rglob("*") if path.is_file()} == {mine}
+
+
+@pytest.mark.parametrize("name", ["123456-holiday.png", "12345.png", ".foo.part", "000001.jpg", "1.pt"])
+def test_overwriting_a_run_removes_only_what_a_run_makes(run: Command, tiny: TinyModels, name: str) -> None:
+    words = ("generate", "a cat", "-c", str(tiny.config), "--save-every", "1", "--steps", "2", "-o", "d/", "-q")
+    assert run(*words).code == 0
+    for place in ("d/frames", "d/state"):
+        Path(place).mkdir(exist_ok=True)
+        Path(place, name).write_bytes(b"mine")
+    assert run(*words, "--overwrite", "--steps", "1").code == 0
+    assert all(Path(place, name).read_bytes() == b"mine" for place in ("d/frames", "d/state"))
+    assert not Path("d/frames/000002.png").exists() and Path("d/frames/000001.png").is_file()
+
+
+def test_fewer_pictures_leave_none_of_the_earlier_ones(run: Command, tiny: TinyModels) -> None:
+    words = ("generate", "a cat", "-c", str(tiny.config), "--steps", "1", "-o", "d/", "-q")
+    assert run(*words, "--count", "3").code == 0
+    Path("d/image-7.png").write_bytes(b"mine")
+    assert run(*words, "--count", "2", "--overwrite").code == 0
+    assert sorted(path.name for path in Path("d").glob("*.png")) == ["image-0.png", "image-1.png", "image-7.png"]
+    assert run(*words, "--overwrite").code == 0
+    assert sorted(path.name for path in Path("d").glob("*.png")) == ["image-7.png", "image.png"]
+
+
+@pytest.mark.parametrize("output", ["o.png", "o/", None])
+def test_a_run_that_fails_at_its_first_step_leaves_nothing(run: Command, tiny: TinyModels, output: str | None) -> None:
+    place = () if output is None else ("-o", output)
+    words = ("generate", "a cat", "-c", str(tiny.config), "--set", "losses.tv=1e39", "--save-every", "1", *place)
+    done = run(*words)
+    assert done.code == 7, done.stderr
+    assert not [path for path in Path().rglob("*") if path.is_file() or path.is_symlink()]
+
+
+def test_a_run_that_fails_at_its_first_step_leaves_an_earlier_one(run: Command, tiny: TinyModels) -> None:
+    words = ("generate", "a cat", "-c", str(tiny.config), "--steps", "2", "-o", "d/", "-q")
+    assert run(*words).code == 0
+    before = {path: path.read_bytes() for path in Path("d").iterdir()}
+    assert run(*words, "--overwrite", "--set", "losses.tv=1e39").code == 7
+    assert {path: path.read_bytes() for path in Path("d").iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["state", "frames", "o.png.run"])
+def test_a_link_in_a_run_folder_leads_nothing_elsewhere(
+    run: Command, tiny: TinyModels, tmp_path: Path, name: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Path("d").mkdir()
+    place = Path(name) if name.startswith("o.") else Path("d", name)
+    place.symlink_to(outside)
+    output = "o.png" if name.startswith("o.") else "d/"
+    done = run("generate", "a cat", "-c", str(tiny.config), "--save-every", "1", "-o", output, "--overwrite")
+    assert done.code == 6 and "a link that leads elsewhere" in done.stderr
+    assert list(outside.iterdir()) == [] and place.is_symlink()
+
+
+def test_latest_of_the_users_own_stays(run: Command, tiny: TinyModels) -> None:
+    Path("outputs").mkdir()
+    Path("outputs/latest").write_text("mine")
+    assert run("generate", "a cat", "-c", str(tiny.config), "--steps", "1").code == 0
+    assert Path("outputs/latest").read_text() == "mine"

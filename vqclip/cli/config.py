@@ -36,12 +36,17 @@ def show(layers: Names = None, config: Layers = None, overrides: Overrides = Non
 
 @app.command()
 def validate(layers: Names = None, config: Layers = None, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Check keys, values, names and prompts; say what is wrong with exit code 2."""
+    """Check keys, values, prompts, and the names of models and devices; say what is wrong with exit code 2."""
+    from vqclip.common.runtime import resolve_device
+    from vqclip.hub.model_files import check_models
     from vqclip.pipeline.plan import check
 
     console = Console(as_json=as_json)
     for layer in [*(layers or []), *(config or [])] or ["default"]:
-        check(load_config([layer], overrides or []))
+        settings = load_config([layer], overrides or [])
+        check(settings)
+        check_models(settings)
+        resolve_device(settings.runtime.device)
         console.result(f"{layer}: ok", {"event": "valid", "name": layer})
 
 

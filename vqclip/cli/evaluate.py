@@ -1,6 +1,6 @@
 """vqclip evaluate: measure the pictures of a prompt list with a judge that did not guide them."""
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +9,11 @@ import typer
 from vqclip.cli.console import Console
 from vqclip.cli.hints import note_unknown_words
 from vqclip.cli.interrupts import Interrupts
-from vqclip.cli.options import Device, Json, Layers, Overrides, Quiet, Threads, Verbose, read_settings
-from vqclip.common.errors import UsageError
+from vqclip.cli.options import Device, Json, Layers, Overrides, Overwrite, Quiet, Threads, Verbose, read_settings
+from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.files import check_inside
 from vqclip.common.paths import is_folder, is_there
+from vqclip.common.text import parse_json, read_text
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def evaluate(
     together: Annotated[int, typer.Option(min=1, max=1000, help="Pictures made at once.")] = 10,
     device: Device = None,
     threads: Threads = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -50,7 +53,7 @@ def evaluate(
         from vqclip.tools.evaluate import load_judge, read_prompts
 
         chosen = [read_prompts(name) for name in lists or ["heldout-single", "heldout-composed"]]
-        folder = _new_folder(output) if output else None
+        folder = _new_folder(output, chosen, seeds, overwrite) if output else None
         judging = load_judge(judge, settings)
         note_unknown_words(console, (text for prompts in chosen for text in prompts.prompts), judge)
         for prompts in chosen:
@@ -70,11 +73,38 @@ def evaluate(
             console.result(_line(facts), {"event": "evaluation", **facts})
 
 
-def _new_folder(output: str) -> Path:
+def _new_folder(output: str, lists: "list[PromptList]", seeds: int, overwrite: bool) -> Path:
+    """The folder for figures and sheets, in which their places are free."""
     folder = Path(output)
     if is_there(folder) and not is_folder(folder):
         raise UsageError(f"--output {output!r} is a file; give a folder for the sheets.")
+    for prompts in lists:
+        places = [_figures(folder, prompts), *_sheets(folder, prompts, range(seeds))]
+        for place in places:
+            check_inside(folder, place)
+        ours = _recorded(folder, prompts)
+        taken = next((place for place in places if is_there(place) and place not in ours), None)
+        if taken and not overwrite:
+            raise OutputError(f"{str(taken)!r} is there already: choose another --output, or add --overwrite.")
     return folder
+
+
+def _recorded(folder: Path, prompts: "PromptList") -> list[Path]:
+    """The files of an earlier evaluation, by its figures; they may be written anew."""
+    figures = _figures(folder, prompts)
+    try:
+        found = parse_json(read_text(figures, "the figures"))
+        return [figures, *_sheets(folder, prompts, found["seeds"])] if "r_precision" in found else []
+    except (UsageError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _figures(folder: Path, prompts: "PromptList") -> Path:
+    return folder / f"{Path(prompts.name).stem}.json"
+
+
+def _sheets(folder: Path, prompts: "PromptList", seeds: Iterable[int]) -> list[Path]:
+    return [folder / f"{Path(prompts.name).stem}-s{seed}.png" for seed in seeds]
 
 
 def _facts(prompts: "PromptList", found: "Evaluation", judge: str) -> dict[str, Any]:
@@ -117,12 +147,11 @@ def _line(facts: dict[str, Any]) -> str:
 
 def _write(folder: Path, prompts: "PromptList", found: "Evaluation", facts: dict[str, Any]) -> None:
     """Write NAME.json, and one sheet of pictures per seed."""
-    from vqclip.common.files import write_text
+    from vqclip.common.files import write_json
     from vqclip.common.images import to_image
     from vqclip.outputs.sheet import make_sheet, save_sheet
 
-    name = Path(prompts.name).stem
-    write_text(folder / f"{name}.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    for seed, images in zip(found.seeds, found.images, strict=True):
+    write_json(_figures(folder, prompts), facts)
+    for place, images in zip(_sheets(folder, prompts, found.seeds), found.images, strict=True):
         sheet = make_sheet([to_image(image) for image in images], prompts.prompts[: len(images)])
-        save_sheet(folder / f"{name}-s{seed}.png", sheet)
+        save_sheet(place, sheet)

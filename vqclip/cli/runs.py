@@ -50,7 +50,7 @@ def resume(
         from vqclip.cli.progress import progress_sink
         from vqclip.hub.model_files import find_models
         from vqclip.pipeline.plan import make_plan
-        from vqclip.runs.session import extend, finished_pictures, go_on, unfinished
+        from vqclip.runs.session import finished_pictures, go_on, unfinished
 
         done = finished_pictures(run)
         if done and steps is None:
@@ -62,7 +62,7 @@ def resume(
             config = dataclasses.replace(config, optimise=dataclasses.replace(config.optimise, steps=steps))
         plan = make_plan(config)
         announce(console, plan)
-        finished = (extend if done else go_on)(
+        finished = go_on(
             plan,
             find_models(plan.config),
             folder,

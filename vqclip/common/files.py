@@ -69,11 +69,12 @@ def check_inside(folder: Path, place: Path) -> None:
     """See to it that what is written at `place` lands in `folder`, which may be reached through a link itself.
 
     Raises:
-        OutputError: `place` is a link, or a link on the way there leads out of the folder.
+        OutputError: `place` is a link, or a link on the way there leads out of the folder; or it cannot be looked at.
     """
     try:
-        inside = not place.is_symlink() and place.parent.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        with writing(place):
+            inside = not place.is_symlink() and place.parent.resolve().is_relative_to(folder.resolve())
+    except RuntimeError:  # links in a circle
         inside = False
     if not inside:
         raise OutputError(f"{str(place)!r} is, or lies behind, a link that leads elsewhere; put a folder there.")

@@ -68,10 +68,10 @@ class InitConfig:
             'a file when init.kind is "image", and null otherwise',
         )
         _require(
-            self.weight == 0 or self.kind in ("image", "prior"),
+            self.weight == 0 or self.kind in ("auto", "image", "prior"),
             "init.weight",
             self.weight,
-            '0 unless init.kind is "image" or "prior"',
+            '0 unless init.kind is "image" or "prior", or "auto" where that is the prior',
         )
 
 

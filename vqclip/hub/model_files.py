@@ -1,5 +1,10 @@
 """From a config to the files of its models, found or fetched once, before anything is loaded."""
 
+import contextlib
+from functools import partial
+
+from vqclip.common.errors import ModelError, UsageError
+from vqclip.common.paths import is_file
 from vqclip.config.schema import Config
 from vqclip.hub.access import Access
 from vqclip.hub.clip_files import find_clip
@@ -7,6 +12,20 @@ from vqclip.hub.prior_files import find_prior
 from vqclip.hub.upscaler_files import find_upscaler
 from vqclip.hub.vqgan_files import find_vqgan
 from vqclip.models.files import ModelFiles
+
+
+def check_models(config: Config) -> None:
+    """Check that every model a config names exists: as a file, or in a catalogue though it may not be here yet.
+
+    Raises:
+        UsageError: an unknown name, or a file that is not there.
+    """
+    if config.vqgan.file and not is_file(config.vqgan.file):
+        raise UsageError(f"vqgan.file {config.vqgan.file!r} is not a file.")
+    guides = [partial(find_clip, spec) for spec in config.perceptors]
+    for find in (partial(find_vqgan, config.vqgan), *guides, partial(find_prior, config.prior.name)):
+        with contextlib.suppress(ModelError):
+            find()
 
 
 def find_models(config: Config, access: Access = Access.HERE) -> ModelFiles:

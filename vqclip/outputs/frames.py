@@ -1,12 +1,25 @@
 """Frames: the pictures on the way, and the videos made of them."""
 
-import shutil
+import contextlib
+import re
 from pathlib import Path
 
 from vqclip.common.files import writing
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import save_picture
 from vqclip.outputs.video import write_video
+
+NAME = re.compile(r"(\d{6,})(?:-(\d+))?\.png", re.ASCII)
+
+
+def frame_files(folder: Path, picture: int | None = None) -> list[Path]:
+    """Return the frames in a folder by their step, those of all pictures, or of one (None in its name counts as 0)."""
+    found = [(match, path) for path in folder.glob("*.png") if (match := NAME.fullmatch(path.name))]
+    return [
+        path
+        for match, path in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)))
+        if picture is None or int(match[2] or 0) == picture
+    ]
 
 
 class Frames:
@@ -48,11 +61,13 @@ class Videos:
     def finish(self, finished: Finished) -> None:
         """Encode the frames; remove them when they were only made for this."""
         for picture, video in enumerate(self.videos):
-            suffix = "" if len(self.videos) == 1 else f"-{picture}"
-            write_video(video, sorted(self.frames.glob(f"{'[0-9]' * 6}{suffix}.png")))
+            write_video(video, frame_files(self.frames, picture))
         if not self.keep_frames:
             with writing(self.frames):
-                shutil.rmtree(self.frames)
+                for frame in frame_files(self.frames):
+                    frame.unlink()
+            with contextlib.suppress(OSError):  # a file of the user's is in it
+                self.frames.rmdir()
 
     def stop(self, last: Step | None) -> None:
         """Leave the frames for the run that goes on."""

@@ -19,7 +19,8 @@ class Metadata:
     """How one picture was made.
 
     `config` is the resolved config of this picture alone, unchecked where it was read from a file; `models` the
-    weights by hash; `inputs` the SHA-256 of the pictures it was made from, by the paths they had; `together` how many
+    weights by hash; `extended` the steps of a finished run from whose latent this one went on, 0 for a run in one;
+    `inputs` the SHA-256 of the pictures it was made from, by the paths they had; `together` how many
     pictures were made at once, which decides the last digits of rounding; `scores` the cosine similarity to its
     prompts by perceptor; `libraries` the versions that made it.
     """
@@ -34,6 +35,7 @@ class Metadata:
     step: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    extended: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dictionaries, texts and numbers."""
@@ -64,6 +66,7 @@ class Metadata:
             inputs=_texts(data.get("inputs")),
             together=_whole(data.get("together")) or 1,
             step=_whole(data.get("step")) or 0,
+            extended=_whole(data.get("extended")) or 0,
             scores=_numbers(data.get("scores")),
             libraries=_texts(data.get("libraries")),
         )

@@ -98,7 +98,7 @@ class Partial:
 
 def saved_states(folder: Path) -> list[Path]:
     """Return the state files, newest first."""
-    return sorted(folder.glob("[0-9]*.pt"), reverse=True)
+    return sorted(folder.glob(f"{'[0-9]' * 8}.pt"), reverse=True)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from vqclip.pipeline.assemble import Parts
 LIBRARIES = ("torch", "open_clip_torch", "taming-transformers", "pillow")
 
 
-def describe(parts: Parts, finished: Finished, picture: int) -> Metadata:
+def describe(parts: Parts, finished: Finished, picture: int, extended: int = 0) -> Metadata:
     """Describe one picture so that it can be made again: the config of this picture alone, and no clock."""
     config, this = parts.plan.config, parts.plan.pictures[picture]
     alone = dataclasses.replace(
@@ -38,6 +38,7 @@ def describe(parts: Parts, finished: Finished, picture: int) -> Metadata:
         inputs=parts.inputs.sha256,
         together=len(parts.plan.pictures),
         step=finished.step,
+        extended=extended,
         scores=finished.scores[picture],
         libraries={"python": sys.version.split()[0], **{name: version(name) for name in LIBRARIES}},
     )
@@ -52,8 +53,8 @@ def fingerprint(parts: Parts) -> dict[str, Any]:
     }
 
 
-def restore(parts: Parts, folder: Path) -> None:
-    """Put the newest whole state in `folder` back into the run, if there is one.
+def restore(parts: Parts, folder: Path) -> bool:
+    """Put the newest whole state in `folder` back into the run, and say whether there is one.
 
     Raises:
         ModelError: it was made with other weights.
@@ -61,7 +62,7 @@ def restore(parts: Parts, folder: Path) -> None:
     """
     saved = load_state(folder)
     if saved is None:
-        return
+        return False
     found, now = saved.fingerprint, fingerprint(parts)
     if found.get("models") != now["models"]:
         raise ModelError(f"The state in {str(folder)!r} was made with other model files; start the run anew.")
@@ -76,6 +77,7 @@ def restore(parts: Parts, folder: Path) -> None:
     if key is not None:
         raise UsageError(f"The state in {str(folder)!r} belongs to another config ({key} differs); start the run anew.")
     parts.descent.load_state_dict(saved.state)
+    return True
 
 
 def _deciding(config: Config) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vqclip.common.errors import BusyError, OutputError, UsageError
-from vqclip.common.files import writing
+from vqclip.common.files import check_inside, writing
 from vqclip.common.images import SUFFIXES
-from vqclip.common.paths import is_folder
+from vqclip.common.paths import is_file, is_folder, is_there
+from vqclip.outputs.frames import frame_files
+from vqclip.outputs.state import saved_states
 
 OUTPUTS = Path("outputs")
-DIGIT = "[0-9]"
+PART = re.compile(r"\.\d{6,}(?:-\d+)?\.(?:pt|png)\.\d+(?:-\d+)?\.part", re.ASCII)
+"""The name of a state's or a frame's temporary file."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,13 @@ def check_free(run: RunFolder, videos: list[Path], overwrite: bool) -> None:
     Raises:
         OutputError: something is there; the sentence names it and the way on.
     """
+    for path in (run.state, run.frames, *([run.home] if run.is_file else [])):
+        check_inside(path.parent, path)
     if overwrite:
         return
-    with writing(run.home):
-        unfinished = run.state.exists()
-        taken = next((path for path in [*run.images, *videos, run.frames, run.config] if path.exists()), None)
-    if unfinished:
+    kept = [run.config, run.metrics, *run.partials, *([run.latent] if run.latent else [])]
+    taken = next((path for path in [*run.images, *videos, run.frames, *kept] if is_there(path)), None)
+    if is_there(run.state):
         raise OutputError(f"{str(run.home)!r} holds an unfinished run: go on with vqclip resume, or add --overwrite.")
     if taken is not None:
         raise OutputError(f"{str(taken)!r} is there already: choose another --output, or add --overwrite.")
@@ -165,19 +169,33 @@ def holding(run: RunFolder) -> Iterator[None]:
         _remove_empty(run)
 
 
-def clear(run: RunFolder) -> None:
-    """Remove what an earlier run left here that a new one would mix with: state, frames, metrics."""
+def clear(run: RunFolder, earlier: RunFolder | None = None) -> None:
+    """Remove what an `earlier` run left here that a new one would mix with: state, frames, metrics, and those of its
+    pictures that the new run does not replace."""
+    pictures = {*earlier.images, *earlier.partials} - {*run.images} if earlier else set()
     with writing(run.home):
-        for path in [*_state_files(run), *_frame_files(run.frames), run.metrics, *run.partials]:
+        for path in [*_state_files(run), *_frame_files(run.frames), run.metrics, *run.partials, *pictures]:
             path.unlink(missing_ok=True)
 
 
+def forget_latent(run: RunFolder) -> None:
+    """Remove the latent of an earlier run, from which a new one must not go on."""
+    if run.latent is not None:
+        with writing(run.latent):
+            run.latent.unlink(missing_ok=True)
+
+
 def set_aside(run: RunFolder, step: int) -> None:
-    """Give the pictures of a finished run that goes on a name with their step, such as `image.step10.png`."""
+    """Give the pictures of a finished run that went on a name with their step, such as `image.step10.png`."""
     with writing(run.home):
-        for path in run.images:
-            if path.is_file():
-                path.replace(path.with_name(f"{path.stem}.step{step}{path.suffix}"))
+        for path, aside in zip(run.images, asides(run, step), strict=True):
+            if is_file(path):
+                path.replace(aside)
+
+
+def asides(run: RunFolder, step: int) -> list[Path]:
+    """Where the pictures of a finished run of `step` steps go when it goes on."""
+    return [path.with_name(f"{path.stem}.step{step}{path.suffix}") for path in run.images]
 
 
 def close(run: RunFolder) -> None:
@@ -191,11 +209,16 @@ def close(run: RunFolder) -> None:
 
 def _state_files(run: RunFolder) -> list[Path]:
     """Return the states, the frames made for a video, and what a killed process had half written."""
-    return [*run.state.glob(f"{DIGIT * 8}.pt"), *_frame_files(run.scratch), *run.state.glob(".*.part")]
+    return [*saved_states(run.state), *_frame_files(run.scratch), *_parts(run.state)]
 
 
 def _frame_files(folder: Path) -> list[Path]:
-    return [*folder.glob(f"{DIGIT * 6}*.png"), *folder.glob(".*.part")]
+    return [*frame_files(folder), *_parts(folder)]
+
+
+def _parts(folder: Path) -> list[Path]:
+    """What a killed process had half written of a state or a frame."""
+    return [path for path in folder.glob(".*.part") if PART.fullmatch(path.name)]
 
 
 def _remove_empty(run: RunFolder) -> None:
@@ -210,9 +233,9 @@ def _remove_empty(run: RunFolder) -> None:
 
 def point_latest(run: RunFolder) -> None:
     """Let `outputs/latest` point to a run folder under `outputs/`; skipped where links are not allowed."""
-    if run.home.parent != OUTPUTS:
-        return
     link, fresh = OUTPUTS / "latest", OUTPUTS / f".latest-{run.home.name}"
+    if run.home.parent != OUTPUTS or (is_there(link) and not link.is_symlink()):
+        return
     with contextlib.suppress(OSError):
         fresh.symlink_to(run.home.name, target_is_directory=True)
         fresh.replace(link)

@@ -70,6 +70,8 @@ def differences(metadata: Metadata, models: ModelHashes) -> list[str]:
     for name, was in metadata.libraries.items():
         if (current := _version(name)) != was:
             found.append(f"{name} is {current}, and was {was}")
+    if metadata.extended:
+        found.append(f"it went on from the latent of {metadata.extended} steps, which one run of all steps does not")
     if metadata.together > 1:
         found.append(f"it was made together with {metadata.together - 1} others, which rounds differently")
     return found
@@ -105,9 +107,10 @@ def _found(file: str, inputs: Mapping[str, str], files: Mapping[str, str]) -> st
         raise UsageError(
             f"The picture was made from {file!r}, which is not there: say where it is with --file OLD=NEW."
         )
-    if known_sha256(place) != inputs[file]:
+    if (found := known_sha256(place)) != inputs[file]:
         raise UsageError(
-            f"{place!r} is not the file that the picture was made from: give that one with --file OLD=NEW."
+            f"{place!r} is not the file that the picture was made from (sha256 then {inputs[file]}, now {found}): give "
+            "that one with --file OLD=NEW."
         )
     return place
 

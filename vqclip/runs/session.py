@@ -5,19 +5,21 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vqclip.common.errors import UsageError, VqclipError
-from vqclip.common.files import write_text, writing
+from torch import Tensor
+
+from vqclip.common.errors import OutputError, UsageError, VqclipError
+from vqclip.common.files import write_bytes, write_text, writing
 from vqclip.common.images import check_side
 from vqclip.common.paths import is_file, is_there
 from vqclip.config.loader import load_config, to_yaml
 from vqclip.config.schema import Config
 from vqclip.hub.upscaler_files import NONE
 from vqclip.models.files import ModelFiles
-from vqclip.optimisation.step import Finished, Interruption, Sink
+from vqclip.optimisation.step import Finished, Interruption, Sink, Step
 from vqclip.outputs.frames import Frames, Videos
 from vqclip.outputs.metrics import Metrics
 from vqclip.outputs.picture import Pictures, read_latent
-from vqclip.outputs.state import Partial, State
+from vqclip.outputs.state import Partial, State, saved_states
 from vqclip.outputs.video import check_video
 from vqclip.pipeline.assemble import Parts
 from vqclip.pipeline.build import build
@@ -27,10 +29,12 @@ from vqclip.pipeline.provenance import describe, fingerprint, restore
 from vqclip.pipeline.run import run
 from vqclip.runs.folder import (
     RunFolder,
+    asides,
     check_free,
     clear,
     close,
     existing_run,
+    forget_latent,
     holding,
     locate_run,
     point_latest,
@@ -74,12 +78,12 @@ def start(
         VqclipError: everything that `build`, `run` and writing raise; nothing half-written stays.
     """
     plan = Budget().fit(plan)
-    with holding(folder):
-        with _unless_started(folder):
-            write_text(folder.config, to_yaml(_repeatable(plan.config)))
-            parts = build(plan, files)
-            clear(folder)
-        point_latest(folder)
+    with holding(folder), _unless_started(folder):
+        earlier = _recorded(folder)
+        forget_latent(folder)  # or a run that is killed now would go on from it
+        write_text(folder.config, to_yaml(_repeatable(plan.config)))
+        parts = build(plan, files)
+        clear(folder, earlier)
         return _go(parts, folder, watchers, interruption)
 
 
@@ -100,6 +104,13 @@ def unfinished(path: str) -> tuple[RunFolder, Config]:
     return dataclasses.replace(folder, count=max(1, len(config.prompts)) * config.count), config
 
 
+def _recorded(folder: RunFolder) -> RunFolder | None:
+    """The run that left its run.yaml here, if one did."""
+    with contextlib.suppress(VqclipError):
+        return unfinished(str(folder.home))[0]
+    return None
+
+
 def finished_pictures(path: str) -> list[Path]:
     """Return the pictures of the run that the user names if it is finished, else an empty list."""
     folder = existing_run(path, 1)
@@ -118,52 +129,44 @@ def go_on(
     watchers: Callable[[Parts], Sequence[Sink]],
     interruption: Interruption,
 ) -> Finished | None:
-    """Continue a stopped run from its newest whole state, or from the start when it has none.
+    """Continue a run: from its newest whole state, else from the latent that it finished with, else from the start.
+
+    From a latent the optimiser starts afresh, as its state is not kept, so that is not the picture of one longer run;
+    the finished pictures are kept beside the new ones.
 
     Raises:
-        UsageError, ModelError: the state belongs to another config, other pictures or other weights.
+        UsageError, ModelError: the state belongs to another config, other pictures or other weights; a finished run
+            kept no latent, or had as many steps already.
+        OutputError: a file is where a finished picture would be kept.
         VqclipError: as `start`.
     """
-    plan = Budget().fit(plan)
-    with holding(folder):
-        parts = build(plan, files)
-        restore(parts, folder.state)
-        return _go(parts, folder, watchers, interruption)
-
-
-def extend(
-    plan: Plan,
-    files: ModelFiles,
-    folder: RunFolder,
-    watchers: Callable[[Parts], Sequence[Sink]],
-    interruption: Interruption,
-) -> Finished | None:
-    """Go on from the latent of a finished run to the plan's more steps; its pictures are kept beside the new ones.
-
-    The optimiser starts afresh, as its state is not kept, so this is not the picture of one longer run.
-
-    Raises:
-        UsageError: the run kept no latent, or had as many steps already.
-        ModelError: the models are others than the run's.
-        VqclipError: as `start`.
-    """
-    if folder.latent is None or not is_file(folder.latent):
-        raise UsageError(f"{str(folder.target)!r} kept no latent to go on from; only a run folder keeps one.")
-    latent, done = read_latent(folder.latent)
-    if plan.config.optimise.steps <= done:
+    latent, done = _finished_latent(folder)
+    if done and plan.config.optimise.steps <= done:
         raise UsageError(f"This run is finished with {done} steps; give more than that with --steps.")
+    taken = next((path for path in asides(folder, done) if done and is_there(path)), None)
+    if taken is not None and all(map(is_file, folder.images)):
+        raise OutputError(f"{str(taken)!r} is there already, where the finished picture would go; move it away.")
     plan = Budget().fit(plan)
-    with holding(folder):
+    with holding(folder), _unless_started(folder):
         parts = build(plan, files)
-        try:
-            parts.descent.start_from(latent, done)
-        except ValueError as error:
-            raise UsageError(
-                f"The latent in {str(folder.latent)!r} does not fit this config ({error}); start the run anew."
-            ) from error
-        set_aside(folder, done)
+        if not restore(parts, folder.state) and latent is not None:
+            try:
+                parts.descent.start_from(latent, done)
+            except ValueError as error:
+                raise UsageError(
+                    f"The latent in {str(folder.latent)!r} does not fit this config ({error}); start the run anew."
+                ) from error
         write_text(folder.config, to_yaml(_repeatable(plan.config)))
-        return _go(parts, folder, watchers, interruption)
+        return _go(parts, folder, watchers, interruption, done)
+
+
+def _finished_latent(folder: RunFolder) -> tuple[Tensor | None, int]:
+    """The latent that a run finished with, and after how many steps; None and 0 for one that never finished."""
+    if folder.latent is not None and is_file(folder.latent):
+        return read_latent(folder.latent)
+    if is_file(folder.images[0]) and not is_there(folder.state):
+        raise UsageError(f"{str(folder.target)!r} kept no latent to go on from; only a run folder keeps one.")
+    return None, 0
 
 
 def _go(
@@ -171,8 +174,9 @@ def _go(
     folder: RunFolder,
     watchers: Callable[[Parts], Sequence[Sink]],
     interruption: Interruption,
+    extended: int = 0,
 ) -> Finished | None:
-    sinks = [*_sinks(parts, folder), *watchers(parts)]
+    sinks = [*_sinks(parts, folder, extended), *watchers(parts)]
     with interruption.deferred():
         finished = run(parts, sinks, interruption.received)
     if finished is not None:
@@ -180,8 +184,11 @@ def _go(
     return finished
 
 
-def _sinks(parts: Parts, folder: RunFolder) -> list[Sink]:
-    """Make the sinks that the config asks for; the pictures come before the video, which may fail."""
+def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
+    """Make the sinks that the config asks for; the pictures come before the video, which may fail.
+
+    `extended` is after how many steps the run had finished before.
+    """
     config = parts.plan.config
     output, total = config.output, config.optimise.steps
     sinks: list[Sink] = [
@@ -191,9 +198,12 @@ def _sinks(parts: Parts, folder: RunFolder) -> list[Sink]:
         Pictures(
             folder.images,
             folder.latent,
-            lambda finished, picture: describe(parts, finished, picture) if output.metadata else None,
+            lambda finished, picture: describe(parts, finished, picture, extended) if output.metadata else None,
         ),
+        Latest(folder),
     ]
+    if extended:
+        sinks.insert(0, SetAside(folder, extended))
     if output.save_every:
         sinks.append(Frames(folder.frames, output.save_every))
     if output.video:
@@ -209,13 +219,54 @@ def _repeatable(config: Config) -> Config:
     return dataclasses.replace(config, output=dataclasses.replace(config.output, path=None, overwrite=False))
 
 
+class SetAside:
+    """Keeps the pictures of a finished run that went on, once the new ones are there."""
+
+    def __init__(self, folder: RunFolder, steps: int) -> None:
+        self.folder, self.steps = folder, steps
+
+    def step(self, step: Step) -> None:
+        """Wait for the end."""
+
+    def finish(self, finished: Finished) -> None:
+        """Give them other names, just before the new ones take theirs."""
+        set_aside(self.folder, self.steps)
+
+    def stop(self, last: Step | None) -> None:
+        """Leave them: the run that goes on may come again."""
+
+
+class Latest:
+    """Points `outputs/latest` to a run as soon as it has something to show."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.pointed = folder, False
+
+    def step(self, step: Step) -> None:
+        """Point to it, once."""
+        if not self.pointed:
+            point_latest(self.folder)
+            self.pointed = True
+
+    def finish(self, finished: Finished) -> None:
+        """Point to it."""
+        point_latest(self.folder)
+
+    def stop(self, last: Step | None) -> None:
+        """Leave it."""
+
+
 @contextlib.contextmanager
 def _unless_started(folder: RunFolder) -> Iterator[None]:
-    """Put the folder back as it was when the run fails before its first step."""
-    before = folder.config.read_text("utf-8") if is_file(folder.config) else None
+    """Put the folder back as it was when a run fails before its first step is done."""
+    files = [folder.config, folder.metrics, *([folder.latent] if folder.latent else [])]
+    before = {path: path.read_bytes() if is_file(path) else None for path in files}
     try:
         yield
     except BaseException:
-        with contextlib.suppress(VqclipError), writing(folder.config):
-            folder.config.unlink(missing_ok=True) if before is None else write_text(folder.config, before)
+        steps, kept = folder.metrics.read_bytes() if is_file(folder.metrics) else b"", before[folder.metrics] or b""
+        if kept.startswith(steps) and not saved_states(folder.state):
+            with contextlib.suppress(VqclipError), writing(folder.config):
+                for path, content in before.items():
+                    path.unlink(missing_ok=True) if content is None else write_bytes(path, content)
         raise
