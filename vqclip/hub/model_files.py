@@ -1,6 +1,7 @@
 """From a config to the files of its models, found or fetched once, before anything is loaded."""
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 
 from vqclip.common.errors import ModelError, UsageError
@@ -22,8 +23,13 @@ def check_models(config: Config) -> None:
     """
     if config.vqgan.file and not is_file(config.vqgan.file):
         raise UsageError(f"vqgan.file {config.vqgan.file!r} is not a file.")
-    guides = [partial(find_clip, spec) for spec in config.perceptors]
-    for find in (partial(find_vqgan, config.vqgan), *guides, partial(find_prior, config.prior.name)):
+    finders: list[Callable[[], object]] = [
+        partial(find_vqgan, config.vqgan),
+        *(partial(find_clip, guide.name) for guide in config.guides),
+        partial(find_prior, config.prior.name),
+        partial(find_upscaler, config.output.upscale, Access.HERE),
+    ]
+    for find in finders:
         with contextlib.suppress(ModelError):
             find()
 
