@@ -507,7 +507,7 @@ def test_jobs_of_any_kind_are_jobs_or_sentences(rows: list[Any]) -> None:
             assert "\n" not in str(error)
             continue
         for job in jobs:
-            assert (job.config is None) == (job.error is not None) and len(job.error or "") < 1000
+            assert (job.config is None) == (job.error is not None)
             assert job.error or (Path("out") / job.output).resolve().is_relative_to(Path("out").resolve())
 
 

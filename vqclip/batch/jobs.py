@@ -17,11 +17,11 @@ from vqclip.common.hashes import known_sha256
 from vqclip.common.images import SUFFIXES, check_side
 from vqclip.common.names import is_name
 from vqclip.common.paths import THUMBS, is_file
+from vqclip.common.registry import shown
 from vqclip.common.text import parse_json
 from vqclip.config.loader import ConfigReader, to_dict
 from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.config.schema import SEED_LIMIT, Config, parse_size
-from vqclip.config.typed import shown
 from vqclip.config.yaml_text import parse_structure
 from vqclip.pipeline.plan import DRAWN_SEEDS, parse_image_prompt, reads_captions
 

@@ -8,6 +8,9 @@ from vqclip.common.errors import UsageError
 
 T = TypeVar("T")
 
+LONGEST = 60
+"""Characters of a wrong value that a sentence repeats."""
+
 SHOWN = 40
 """Known words that a sentence lists."""
 
@@ -29,5 +32,13 @@ def pick(table: Mapping[str, T], name: str, what: str) -> T:
         UsageError: the name is not in the table; the nearest known name is suggested.
     """
     if name not in table:
-        raise UsageError(f"Unknown {what} {name!r}: {did_you_mean(name, table)}")
+        raise UsageError(f"Unknown {what} {shown(name)}: {did_you_mean(name, table)}")
     return table[name]
+
+
+def shown(value: object) -> str:
+    """Write a wrong value for a sentence: short, and only its kind where it holds others."""
+    if isinstance(value, dict | list | tuple):
+        return "`name: value` pairs" if isinstance(value, dict) else "a list"
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

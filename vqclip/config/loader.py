@@ -7,10 +7,10 @@ from typing import Any
 
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import configs_dir, is_there
-from vqclip.common.registry import did_you_mean
+from vqclip.common.registry import did_you_mean, shown
 from vqclip.common.text import YAML_LIMIT, decode, read_stdin, read_text
 from vqclip.config.schema import Config
-from vqclip.config.typed import fit, hints, make, shown
+from vqclip.config.typed import fit, hints, make
 from vqclip.config.yaml_text import NULLS, dump_yaml, parse_structure
 
 

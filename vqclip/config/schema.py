@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from vqclip.common.errors import UsageError
+from vqclip.common.registry import shown
 
 SEED_LIMIT = 2**63
 GUIDE_KEYS = ("weight", "share")
@@ -16,7 +17,7 @@ VIDEO_FORMATS = ("mp4", "gif", "webp")
 
 def _require(ok: bool, key: str, value: object, rule: str) -> None:
     if not ok:
-        raise UsageError(f"{key} is {value!r}; it must be {rule}.")
+        raise UsageError(f"{key} is {shown(value)}; it must be {rule}.")
 
 
 @dataclass(frozen=True)

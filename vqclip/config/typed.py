@@ -7,10 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
 from vqclip.common.errors import UsageError
-from vqclip.common.registry import did_you_mean
-
-LONGEST = 60
-"""Characters of a wrong value that a sentence repeats."""
+from vqclip.common.registry import LONGEST, did_you_mean, shown
 
 SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -53,14 +50,6 @@ def make(kind: Any, data: Mapping[str, Any]) -> Any:
     declared = hints(kind)
     sections = {name for name in data if dataclasses.is_dataclass(declared[name])}
     return kind(**{name: make(declared[name], each) if name in sections else each for name, each in data.items()})
-
-
-def shown(value: object) -> str:
-    """Write a wrong value for a sentence: short, and only its kind where it holds others."""
-    if isinstance(value, dict | list | tuple):
-        return "`name: value` pairs" if isinstance(value, dict) else "a list"
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _whole(value: object) -> int:

@@ -27,7 +27,6 @@ def check_models(config: Config) -> None:
         partial(find_vqgan, config.vqgan),
         *(partial(find_clip, guide.name) for guide in config.guides),
         partial(find_prior, config.prior.name),
-        partial(find_upscaler, config.output.upscale, Access.HERE),
     ]
     for find in finders:
         with contextlib.suppress(ModelError):
