@@ -447,7 +447,7 @@ class DiskIsFull:
 
 def test_a_full_disk_stops_the_batch_and_says_what_is_left(base: Base, tmp_path: Path) -> None:
     jobs = read_jobs("a.txt", "\n".join("abcde"), base)
-    with pytest.raises(OutputError, match=r"No space left on device\. 3 jobs are left; the same command goes on"):
+    with pytest.raises(OutputError, match=r"No space left on device\. 3 jobs left; the same command goes on"):
         run_batch(jobs, ResultsFile(tmp_path), DiskIsFull(), 2)
     assert len(read_results(tmp_path / "results.jsonl")) == 2
 

@@ -178,7 +178,7 @@ def test_sizes(text: str, size: tuple[int, int]) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "0x9", "9x0", "16385x1", "-1x2", "1.5x2", "1x", "x1", "1x2x3", "٣x٣", "9", "big"])
+@pytest.mark.parametrize("text", ["", "0x9", "9x0", "16385x1", "-1x2", "1.5x2", "1x", "x1", "1x2x3", "٣x٣", "big"])
 def test_not_a_size(text: str) -> None:
     with pytest.raises(UsageError, match="WIDTHxHEIGHT"):
         parse_size(text)

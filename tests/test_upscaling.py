@@ -216,7 +216,7 @@ def test_the_size_is_the_loops_and_a_dry_run_says_the_files(run: Command, embedd
     assert plan["config"]["size"] == "64x96" and plan["config"]["output"]["upscale"] == "embedded"
     assert plan["size"] == [128, 192]
     said = run("generate", "a red apple", "--dry-run")
-    assert "the pictures are 256x256: drawn as 128x128" in said.stderr and "1 picture(s) of 256x256" in said.stderr
+    assert "the pictures are 256x256: drawn as 128x128" in said.stderr and "1 picture of 256x256" in said.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from vqclip.batch.work import JobResult, groups, is_of_the_disk
 from vqclip.common.errors import BusyError, OutputError
 from vqclip.common.files import check_inside, write_bytes, writing
 from vqclip.common.paths import is_file, is_there
+from vqclip.common.quantities import counted
 
 LOCK, STATES = ".lock", ".states"
 OURS = (LOCK, STATES, RESULTS)
@@ -94,7 +95,9 @@ def run_batch(
                 gallery()
                 written = time.monotonic()
     except OutputError as error:
-        raise OutputError(f"{error} {summary.left} jobs are left; the same command goes on with them.") from error
+        raise OutputError(
+            f"{error} {counted(summary.left, 'job')} left; the same command goes on with them."
+        ) from error
     if record.results:
         gallery()
     return summary

@@ -21,9 +21,9 @@ from vqclip.common.registry import shown
 from vqclip.common.text import parse_json
 from vqclip.config.loader import ConfigReader, to_dict
 from vqclip.config.prompts import Prompt, parse_prompts
-from vqclip.config.schema import SEED_LIMIT, Config, parse_size
+from vqclip.config.schema import DRAWN_SEEDS, SEED_LIMIT, Config, parse_size
 from vqclip.config.yaml_text import parse_structure
-from vqclip.pipeline.plan import DRAWN_SEEDS, parse_image_prompt, reads_captions
+from vqclip.pipeline.plan import parse_image_prompt, reads_captions
 
 FIELDS = ("prompt", "seed", "size", "steps", "config", "count", "init_image", "image_prompts", "output", "set")
 """What a job may say; everything else in it is an error of that job."""
@@ -228,7 +228,7 @@ class _Expansion:
 def _decisive(config: Config) -> dict[str, Any]:
     """What of a config decides the picture: not where it goes, nor the machine, nor the names of the files given."""
     content = to_dict(config)
-    del content["runtime"], content["output"], content["image_prompts"], content["init"]["image"]
+    del content["seeds"], content["runtime"], content["output"], content["image_prompts"], content["init"]["image"]
     return {**content, "metadata": config.output.metadata, "upscale": config.output.upscale}
 
 
@@ -298,7 +298,9 @@ def _config(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Confi
         raise UsageError("The config of a job cannot be `-`: name one, or a file.")
     layers = [*base.layers, *([facts["config"]] if "config" in facts else [])]
     overrides = [*base.overrides, *_overrides(facts.get("set"))]
-    own = next((each for each in overrides if each.partition("=")[0].strip() in ("seed", "count", "prompts")), None)
+    own = next(
+        (each for each in overrides if each.partition("=")[0].strip() in ("seed", "seeds", "count", "prompts")), None
+    )
     if own is not None:
         raise UsageError(f"`set` cannot hold {own!r} in a batch: give a job's own field, or --seed and --count.")
     prompts = facts.get("image_prompts")
@@ -306,6 +308,7 @@ def _config(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Confi
         **base.options,
         "prompts": [facts["prompt"]] if facts["prompt"] else [],
         "count": 1,
+        "seeds": [],
         "size": facts.get("size"),
         "optimise.steps": facts.get("steps"),
         "init.kind": "image" if "init_image" in facts else None,

@@ -29,8 +29,10 @@ from vqclip.cli.options import (
     Upscale,
     Verbose,
     given_options,
+    read_seeds,
 )
 from vqclip.common.errors import PartialError, UsageError, VqclipError
+from vqclip.common.quantities import counted
 from vqclip.common.text import decode, read_stdin, read_text
 from vqclip.hub.access import Access, choose_access
 
@@ -86,9 +88,10 @@ def batch(
 
         if "-" in (config or []):
             raise UsageError("batch reads no config from standard input (-c -); write it to a file.")
-        options = {key: value for key, value in given_options(context).items() if key not in ("seed", "count")}
+        options = {key: value for key, value in given_options(context).items() if key not in ("seed", "seeds", "count")}
         base = Base(config or [], overrides or [], options)
-        wanted = read_jobs(jobs, _read(jobs), base, count or 1, seed, lambda note: console.say(f"Note: {note}."))
+        first, pictures = _first_and_count(seed, count)
+        wanted = read_jobs(jobs, _read(jobs), base, pictures, first, lambda note: console.say(f"Note: {note}."))
         if shard:
             wanted = part_of(wanted, shard)
         note_unknown_words(console, captions(wanted))
@@ -118,7 +121,7 @@ def batch(
         if interrupts.received():
             raise interrupts.error("Stopped; the same command goes on from here.")
         if summary.failed:
-            raise PartialError(f"{summary.failed} jobs failed; {str(output / 'results.jsonl')!r} says why.")
+            raise PartialError(f"{counted(summary.failed, 'job')} failed; {str(output / 'results.jsonl')!r} says why.")
 
 
 def _show_gallery(console: Console, output: Path) -> None:
@@ -129,6 +132,17 @@ def _show_gallery(console: Console, output: Path) -> None:
         write_gallery(output)
     except VqclipError as error:
         console.say(f"Warning: no gallery: {error}")
+
+
+def _first_and_count(seed: str | None, count: int | None) -> tuple[int | None, int]:
+    """Read --seed and --count: a job's pictures have seeds that follow each other."""
+    found = read_seeds(seed) if seed else {}
+    seeds = found.get("seeds") or []
+    if not isinstance(seeds, list) or not seeds:
+        return (int(str(found["seed"])) if found else None), count or 1
+    if seeds != list(range(seeds[0], seeds[0] + len(seeds))) or count not in (None, len(seeds)):
+        raise UsageError(f"--seed {seed!r}: a batch takes one seed or a range such as 1-4; jobs may say their own.")
+    return seeds[0], len(seeds)
 
 
 def _read(path: str) -> str:

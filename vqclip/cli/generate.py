@@ -34,6 +34,7 @@ from vqclip.cli.options import (
     Video,
     read_settings,
 )
+from vqclip.common.quantities import counted, memory
 from vqclip.config.loader import to_dict, to_yaml
 from vqclip.config.schema import Config
 from vqclip.hub.access import Access, choose_access
@@ -163,14 +164,14 @@ def _show_plan(console: Console, settings: Config) -> None:
     from vqclip.pipeline.plan import make_plan
 
     plan = make_plan(settings)
-    megabytes = estimate_memory(plan) // 2**20
+    needed = estimate_memory(plan)
     if console.as_json:
         size = [plan.scale * plan.width, plan.scale * plan.height]
-        facts = {"config": to_dict(plan.config), "size": size, "memory_mb": megabytes, "notes": plan.notes}
+        facts = {"config": to_dict(plan.config), "size": size, "memory_mb": needed // 2**20, "notes": plan.notes}
         console.result("", {"event": "plan", **facts})
         return
     console.text(to_yaml(plan.config))
     for note in plan.notes:
         console.say(f"Note: {note}.")
-    pictures = f"{len(plan.pictures)} picture(s) of {plan.scale * plan.width}x{plan.scale * plan.height}"
-    console.say(f"{pictures}, about {megabytes} MB of memory; nothing was done.")
+    pictures = f"{counted(len(plan.pictures), 'picture')} of {plan.scale * plan.width}x{plan.scale * plan.height}"
+    console.say(f"{pictures}, about {memory(needed)} of memory; nothing was done.")

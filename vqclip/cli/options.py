@@ -1,6 +1,8 @@
 """Options that several commands share, as types for typer; one that sets a key of the config says so by `Sets`."""
 
-from collections.abc import Mapping
+import re
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, get_args, get_type_hints
 
@@ -9,15 +11,42 @@ import typer
 from vqclip.cli.prompts import STDIN, is_piped, piped_prompts, read_prompts
 from vqclip.common.errors import UsageError
 from vqclip.config.loader import load_config
-from vqclip.config.schema import Config
+from vqclip.config.schema import DRAWN_SEEDS, Config
+
+MOST_SEEDS = 10_000
+"""Seeds that a range may hold, as many as `count` may be."""
 
 
 @dataclass(frozen=True)
 class Sets:
-    """What an option means in the config: `key` gets its value, and the keys of `also` theirs."""
+    """What an option means in the config: `key` gets its value, and the keys of `also` theirs; or what `read` says."""
 
     key: str | None
     also: Mapping[str, object] = field(default_factory=dict)
+    read: Callable[[str], Mapping[str, object]] | None = None
+
+    def settings(self, value: object) -> Mapping[str, object]:
+        """The dotted keys that a value sets."""
+        if self.read is not None:
+            return self.read(str(value))
+        return {**self.also, **({self.key: value} if self.key else {})}
+
+
+def read_seeds(text: str) -> dict[str, object]:
+    """Read `7`, `1,2,3`, `1-4` or `random` (also `-1`, as elsewhere).
+
+    Raises:
+        UsageError: none of these, or a range of more than MOST_SEEDS.
+    """
+    if text in ("random", "-1"):
+        return {"seed": secrets.randbelow(DRAWN_SEEDS), "seeds": []}
+    if text.isdecimal() and text.isascii():
+        return {"seed": text, "seeds": []}
+    parts = [re.fullmatch(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?", part) for part in text.split(",")]
+    ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
+    if len(ranges) < len(parts) or not all(0 < len(each) <= MOST_SEEDS for each in ranges):
+        raise UsageError(f"--seed {text!r} is no seed: give a number, 1,2,3, 1-4 or random.")
+    return {"seeds": [seed for each in ranges for seed in each]}
 
 
 Prompts = Annotated[
@@ -38,9 +67,17 @@ Output = Annotated[
     typer.Option("-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /."),
     Sets("output.path"),
 ]
-Size = Annotated[str | None, typer.Option(metavar="WxH", help="Size in pixels."), Sets("size")]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="WxH|N|W:H", help="Size in pixels; a shape such as 16:9 keeps the area."),
+    Sets("size"),
+]
 Steps = Annotated[int | None, typer.Option(help="Updates of the latent."), Sets("optimise.steps")]
-Seed = Annotated[int | None, typer.Option(help="Picture i of --count uses seed + i."), Sets("seed")]
+Seed = Annotated[
+    str | None,
+    typer.Option(metavar="N|N,N|N-N|random", help="Picture i of --count uses seed + i; of several, a picture of each."),
+    Sets("seed", read=read_seeds),
+]
 Count = Annotated[int | None, typer.Option(help="Pictures per prompt."), Sets("count")]
 Candidates = Annotated[
     int | None,
@@ -92,8 +129,21 @@ def given_options(context: typer.Context) -> dict[str, object]:
         value = context.params.get(name)
         for sets in (each for each in get_args(hint) if isinstance(each, Sets)):
             if value is not None and value is not False and value not in ([], ()):
-                found |= {**sets.also, **({sets.key: value} if sets.key else {})}
+                found |= sets.settings(value)
     return found
+
+
+def as_typed(context: typer.Context, error: UsageError) -> UsageError:
+    """Name the option that was typed where a sentence names the key that it sets: `--steps`, not `optimise.steps`."""
+    said = str(error).removeprefix("command line: ")
+    hints = get_type_hints(context.command.callback, include_extras=True)
+    for param in context.command.params:
+        if context.params.get(param.name or "") is None:
+            continue
+        for sets in (each for each in get_args(hints.get(param.name or "")) if isinstance(each, Sets)):
+            if sets.key and said.startswith(f"{sets.key} is "):
+                return UsageError(f"{param.opts[-1]}{said.removeprefix(sets.key)}")
+    return error
 
 
 def read_settings(context: typer.Context, fixed: Mapping[str, object] | None = None) -> Config:
@@ -110,7 +160,10 @@ def read_settings(context: typer.Context, fixed: Mapping[str, object] | None = N
         if STDIN in words and STDIN in layers:
             raise UsageError("Standard input cannot be both the config (-c -) and the prompts (-).")
         options["prompts"] = read_prompts(words)
-    settings = load_config(layers, overrides, options)
+    try:
+        settings = load_config(layers, overrides, options)
+    except UsageError as error:
+        raise as_typed(context, error) from error
     nothing = "prompts" in context.params and not settings.prompts and not settings.image_prompts
     if nothing and STDIN not in layers and is_piped():
         return load_config(layers, overrides, {**options, "prompts": piped_prompts()})

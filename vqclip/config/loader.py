@@ -9,8 +9,8 @@ from vqclip.common.errors import UsageError
 from vqclip.common.paths import configs_dir, is_there
 from vqclip.common.registry import did_you_mean, shown
 from vqclip.common.text import YAML_LIMIT, decode, read_stdin, read_text
-from vqclip.config.schema import Config
-from vqclip.config.typed import fit, hints, make
+from vqclip.config.schema import Config, in_pixels
+from vqclip.config.typed import FilePath, fit, hints, make
 from vqclip.config.yaml_text import NULLS, dump_yaml, parse_structure
 
 
@@ -59,7 +59,7 @@ class ConfigReader:
         if layers not in self.merged:
             if layers:
                 below = self._layers(layers[:-1])
-                self.merged[layers] = _merge(below, _fit(_read_layer(layers[-1]), f"config {layers[-1]!r}"))
+                self.merged[layers] = _laid(below, _fit(_read_layer(layers[-1]), f"config {layers[-1]!r}"))
             else:
                 self.merged[layers] = _defaults()
         return self.merged[layers]
@@ -73,7 +73,7 @@ def config_from_dict(
     Raises:
         UsageError: as `load_config`.
     """
-    config: Config = make(Config, _changed(_merge(_defaults(), _fit(data, label)), overrides, options))
+    config: Config = make(Config, _changed(_laid(_defaults(), _fit(data, label)), overrides, options))
     return config
 
 
@@ -94,9 +94,9 @@ def _defaults() -> dict[str, Any]:
 def _changed(merged: dict[str, Any], overrides: Sequence[str], options: Mapping[str, object] | None) -> dict[str, Any]:
     """Put what the command line says over the layers: first `key=value`, then the options that were given."""
     for override in overrides:
-        merged = _merge(merged, _fit(_read_override(override), f"--set {shown(override)}"))
+        merged = _laid(merged, _fit(_read_override(override), f"--set {shown(override)}"))
     given = {key: value for key, value in (options or {}).items() if value is not None}
-    return _merge(merged, _fit(_nest(given), "command line"))
+    return _laid(merged, _fit(_nest(given), "command line"))
 
 
 def _read_layer(layer: str) -> object:
@@ -127,7 +127,7 @@ def _read_override(override: str) -> object:
         raise UsageError(f"--set {shown(override)} is not key=value; write e.g. --set optimise.steps=100")
     key = key.strip()
     kind = _type_of(key)
-    plain = kind is str or (kind == str | None and value not in NULLS)
+    plain = kind in (str, FilePath) or (kind in (str | None, FilePath | None) and value not in NULLS)
     return _nest({key: value if plain else parse_structure(value, f"--set {shown(override)}")})
 
 
@@ -166,6 +166,12 @@ def _fit(data: object, label: str) -> dict[str, Any]:
     except UsageError as error:
         raise UsageError(f"{label}: {error}") from error
     return fitted
+
+
+def _laid(below: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay one layer over those before; a size that is a shape keeps the area of the size below."""
+    merged = _merge(below, over)
+    return {**merged, "size": in_pixels(over["size"], below["size"])} if "size" in over else merged
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,15 @@ from dataclasses import dataclass
 
 from vqclip.common.errors import UsageError
 from vqclip.common.registry import shown
+from vqclip.config.typed import FilePath
 
 SEED_LIMIT = 2**63
+DRAWN_SEEDS = 2**32
+"""A seed that is drawn by lot is below this."""
+
 GUIDE_KEYS = ("weight", "share")
+SIZE = re.compile(r"\s*([0-9]{1,5})\s*(?:[xX×]\s*([0-9]{1,5})\s*)?")
+SHAPE = re.compile(r"\s*([0-9]{1,3})\s*:\s*([0-9]{1,3})\s*")
 VIDEO_FORMATS = ("mp4", "gif", "webp")
 
 
@@ -25,8 +31,8 @@ class VqganConfig:
     """Which VQGAN: a published `name`, or a local `file` (used instead) with its `config` YAML."""
 
     name: str | None
-    file: str | None
-    config: str | None
+    file: FilePath | None
+    config: FilePath | None
 
     def __post_init__(self) -> None:
         _require(bool(self.name or self.file), "vqgan.name", self.name, "given, or vqgan.file")
@@ -55,7 +61,7 @@ class InitConfig:
     """What the first latent is made of, and how strongly the run is held near it."""
 
     kind: str
-    image: str | None
+    image: FilePath | None
     weight: float
 
     def __post_init__(self) -> None:
@@ -128,8 +134,8 @@ class OptimiseConfig:
 class OutputConfig:
     """Where results go, how they are enlarged, and what is kept on the way."""
 
-    path: str | None
-    upscale: str
+    path: FilePath | None
+    upscale: FilePath
     save_every: int
     video: str | None
     metadata: bool
@@ -188,13 +194,14 @@ class Config:
 
     prompts: list[str]
     seed: int | None
+    seeds: list[int]
     count: int
     size: str
     vqgan: VqganConfig
     perceptors: list[str]
     prior: PriorConfig
     init: InitConfig
-    image_prompts: list[str]
+    image_prompts: list[FilePath]
     cutouts: CutoutsConfig
     losses: dict[str, float]
     optimise: OptimiseConfig
@@ -208,6 +215,11 @@ class Config:
             self.seed,
             f"between 0 and {SEED_LIMIT - 1}",
         )
+        for seed in self.seeds:
+            _require(0 <= seed < SEED_LIMIT, "seeds", seed, f"between 0 and {SEED_LIMIT - 1}")
+        rule = f"as many as seeds ({len(self.seeds)}), or left out"
+        _require(not self.seeds or self.count in (1, len(self.seeds)), "count", self.count, rule)
+        _require(len(self.seeds) <= 10_000, "seeds", f"{len(self.seeds)} numbers", "at most 10000")
         _require(1 <= self.count <= 10_000, "count", self.count, "between 1 and 10000")
         _require(
             self.seed is None or self.seed + self.count <= SEED_LIMIT,
@@ -245,12 +257,28 @@ def parse_guide(entry: str) -> GuideConfig:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read `WxH` in pixels.
+    """Read `WxH` in pixels, or one number for both.
 
     Raises:
-        UsageError: not two whole numbers between 1 and 16384.
+        UsageError: not one or two whole numbers between 1 and 16384.
     """
-    found = re.fullmatch(r"\s*([0-9]{1,5})\s*[xX×]\s*([0-9]{1,5})\s*", text)
-    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
-    _require(1 <= width <= 16384 and 1 <= height <= 16384, "size", text, "WIDTHxHEIGHT in pixels, e.g. 256x256")
+    found = SIZE.fullmatch(text)
+    width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    rule = "WIDTHxHEIGHT in pixels, one number for both, or a shape such as 16:9, e.g. 256x256"
+    _require(1 <= width <= 16384 and 1 <= height <= 16384, "size", text, rule)
     return width, height
+
+
+def in_pixels(size: str, before: str) -> str:
+    """Turn a shape such as `16:9` into pixels: of about the area of `before`; another size stays as it is.
+
+    Raises:
+        UsageError: a side of no length.
+    """
+    found = SHAPE.fullmatch(size)
+    if found is None:
+        return size
+    across, down = int(found[1]), int(found[2])
+    _require(across > 0 and down > 0, "size", size, "a shape with two sides, e.g. 16:9")
+    width = math.sqrt(math.prod(parse_size(before)) * across / down)
+    return f"{max(1, round(width))}x{max(1, round(width * down / across))}"

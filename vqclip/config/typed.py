@@ -4,10 +4,14 @@ import dataclasses
 import functools
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from vqclip.common.errors import UsageError
+from vqclip.common.paths import at_home
 from vqclip.common.registry import LONGEST, did_you_mean, shown
+
+FilePath = Annotated[str, "path"]
+"""A file on this machine; `~/` opens."""
 
 SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -15,7 +19,7 @@ SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, 
 @functools.cache
 def hints(kind: Any) -> dict[str, Any]:
     """Return the declared types of a dataclass's fields."""
-    return get_type_hints(kind)
+    return get_type_hints(kind, include_extras=True)
 
 
 def fit(kind: Any, value: Any, key: str = "") -> Any:
@@ -28,7 +32,7 @@ def fit(kind: Any, value: Any, key: str = "") -> Any:
     Raises:
         UsageError: what does not fit, by its key, and what belongs there; or a key that is not known.
     """
-    if isinstance(kind, types.UnionType):
+    if get_origin(kind) in (types.UnionType, Union):
         return None if value is None else fit(get_args(kind)[0], value, key)
     if dataclasses.is_dataclass(kind):
         return {name: fit(_declared(kind, name, key), each, _below(key, name)) for name, each in _pairs(value, key)}
@@ -82,11 +86,19 @@ def _text(value: object) -> str:
     return value
 
 
+def _path(value: object) -> str:
+    text = _text(value)
+    if "://" in text:
+        raise ValueError
+    return at_home(text)
+
+
 SCALARS: Mapping[object, tuple[Callable[[object], object], str]] = {
     int: (_whole, "a whole number"),
     float: (_number, "a number"),
     bool: (_switch, "true or false"),
     str: (_text, "text; quote one that holds `: `"),
+    FilePath: (_path, "a file on this machine; fetch what has a URL first, e.g. with curl -LO"),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from vqclip.common.errors import OutOfMemoryError
 from vqclip.common.process_memory import available_memory, resident_memory
+from vqclip.common.quantities import memory
 from vqclip.hub.clip_files import EMBEDDED_FOLDERS
 from vqclip.pipeline.memory_estimate import LIBRARIES, estimate_memory
 from vqclip.pipeline.plan import Plan
@@ -60,7 +61,7 @@ class Budget:
                     log.warning("Memory is short (%d MB are free); cutouts scored at once: %d.", room // 2**20, views)
                 return trial
         raise OutOfMemoryError(
-            f"This needs about {needed // 2**20} MB of memory even with cutouts.micro_batch=1 and "
+            f"This needs about {memory(needed)} of memory even with cutouts.micro_batch=1 and "
             f"runtime.low_memory=true, and {room // 2**20} MB are free: make --size smaller, or draw fewer pictures "
             "at once (--count, for a batch --batch-size)."
         )

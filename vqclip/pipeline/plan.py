@@ -19,7 +19,7 @@ from vqclip.common.paths import is_file, is_there
 from vqclip.common.registry import pick
 from vqclip.common.runtime import resolve_device, resolve_precision, resolve_threads
 from vqclip.config.prompts import NUMBER, Prompt, foreign_weights, parse_prompts
-from vqclip.config.schema import Config, CutoutsConfig, OutputConfig, PriorConfig, parse_size
+from vqclip.config.schema import DRAWN_SEEDS, Config, CutoutsConfig, OutputConfig, PriorConfig, parse_size
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.losses import LOSSES
 from vqclip.guidance.recipes import RECIPES
@@ -35,7 +35,6 @@ from vqclip.optimisation.start import INITS
 
 T = TypeVar("T")
 
-DRAWN_SEEDS = 2**32
 AUTO = "auto"
 LOW_MEMORY_VIEWS = 4  # cutouts scored at once where runtime.low_memory asks for it
 IMAGE_WEIGHT = re.compile(rf"(.+?)\s*:\s*({NUMBER})", re.ASCII | re.DOTALL)
@@ -92,7 +91,8 @@ def make_plan(config: Config) -> Plan:
     image_prompts = [parse_image_prompt(entry) for entry in config.image_prompts]
     if not prompts and not image_prompts:
         raise UsageError('There is nothing to draw: give a prompt, e.g. vqclip generate "a red apple".')
-    seed = secrets.randbelow(DRAWN_SEEDS) if config.seed is None else config.seed
+    first = secrets.randbelow(DRAWN_SEEDS) if config.seed is None else config.seed
+    numbers = config.seeds or range(first, first + config.count)
     device = resolve_device(config.runtime.device)
     width, height, notes = _round_size(config)
     settled = settle(config)
@@ -100,7 +100,8 @@ def make_plan(config: Config) -> Plan:
     scale = upscaler_scale(output.upscale)
     resolved = dataclasses.replace(
         settled,
-        seed=seed,
+        seed=numbers[0],
+        count=len(numbers),
         size=f"{width}x{height}",
         vqgan=_absolute(config.vqgan, "file", "config"),
         perceptors=[str(dataclasses.replace(guide, name=_absolute_perceptor(guide.name))) for guide in config.guides],
@@ -116,10 +117,8 @@ def make_plan(config: Config) -> Plan:
             threads=resolve_threads(config.runtime.threads),
         ),
     )
-    pictures = [
-        Picture(text, parsed, seed + number) for text, parsed in prompts or [("", [])] for number in range(config.count)
-    ]
-    notes += foreign_weights(prompt for picture in pictures[:: config.count] for prompt in picture.prompts)
+    pictures = [Picture(text, parsed, seed) for text, parsed in prompts or [("", [])] for seed in numbers]
+    notes += foreign_weights(prompt for picture in pictures[:: len(numbers)] for prompt in picture.prompts)
     notes += _check_enlarged(output.upscale, width, height, scale) + _unknown_words(settled, pictures)
     return Plan(resolved, pictures, image_prompts, width, height, scale, notes)
 

@@ -26,6 +26,7 @@ def describe(parts: Parts, finished: Finished, picture: int, extended: int = 0) 
         config,
         prompts=[this.prompt] if this.prompt else [],
         seed=this.seed,
+        seeds=[],
         count=1,
         output=dataclasses.replace(config.output, path=None),
     )

@@ -129,7 +129,7 @@ def evaluate(
     for seed in seeds:
         for start in range(0, len(wanted), together):
             part = wanted[start : start + together]
-            plan = make_plan(dataclasses.replace(config, prompts=part, seed=seed, count=1))
+            plan = make_plan(dataclasses.replace(config, prompts=part, seed=seed, seeds=[], count=1))
             models = models or load_models(plan, find_models(plan.config))
             pictures, took = _draw(plan, models)
             images.append(pictures.cpu())
