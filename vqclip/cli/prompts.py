@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import is_file
-from vqclip.common.text import decode, read_limited
+from vqclip.common.text import decode, read_stdin
 
 STDIN = "-"
 SOURCE = "standard input"
@@ -34,7 +34,7 @@ def read_prompts(words: Sequence[str]) -> list[str]:
 
 def piped_prompts() -> list[str]:
     """Read the prompts on standard input, one a line, without blank lines and comments (`# …`)."""
-    lines = [line.strip() for line in decode(read_limited(sys.stdin.buffer, SOURCE), SOURCE).splitlines()]
+    lines = [line.strip() for line in decode(read_stdin(SOURCE), SOURCE).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
