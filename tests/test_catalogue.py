@@ -31,6 +31,9 @@ def test_the_names_are_the_published_setups() -> None:
         "vq-f8-n256",
         "vq-f16",
         "ibq-16384",
+        "ibq-262144",
+        "ibq-web-16384",
+        "ibq-web-262144",
     }
     assert all(name == entry.name for name, entry in VQGANS.items())
     factors = {name: entry.factor for name, entry in VQGANS.items() if entry.factor != 16}

@@ -203,6 +203,23 @@ def test_unknown_names_are_found_without_loading_anything(word: str, message: st
         check(config(tiny, word))
 
 
+def test_negatives_push_every_picture_and_are_no_part_of_its_caption(tiny: TinyModels) -> None:
+    both = plan(tiny, "negatives=['a dog:-0.5', 'text:-.3:-1']", prompts=["a cat", "the sun:2"])
+    pushed = [Prompt("a dog", -0.5), Prompt("text", -0.3, -1)]
+    assert [picture.prompts for picture in both.pictures] == [
+        [Prompt("a cat"), *pushed],
+        [Prompt("the sun", 2), *pushed],
+    ]
+    assert [picture.caption for picture in both.pictures] == ["a cat", "the sun"]
+    assert [picture.prompt for picture in both.pictures] == ["a cat", "the sun:2"]
+
+
+@pytest.mark.parametrize("entry", ["a dog", "a dog:0.3", "a |", "a:1:2:3"])
+def test_a_negative_that_would_pull_is_refused(tiny: TinyModels, entry: str) -> None:
+    with pytest.raises(UsageError):
+        plan(tiny, f"negatives=['{entry}']")
+
+
 @pytest.mark.parametrize("prompt", ["", "a | ", "a:1:2:3", "a:nan"])
 def test_a_bad_prompt_is_found_without_loading_anything(prompt: str, tiny: TinyModels) -> None:
     with pytest.raises(UsageError, match="column"):

@@ -202,6 +202,7 @@ class Config:
     prior: PriorConfig
     init: InitConfig
     image_prompts: list[FilePath]
+    negatives: list[str]
     cutouts: CutoutsConfig
     losses: dict[str, float]
     optimise: OptimiseConfig

@@ -82,6 +82,8 @@ def _ommer(name: str) -> WebFile:
     return WebFile(f"https://ommer-lab.com/files/latent-diffusion/{name}.zip", member="model.ckpt")
 
 
+IBQ = replace(F16, num_res_blocks=4, n_embed=16384, quantiser="ibq")
+
 ENTRIES = (
     PublishedVQGAN(
         name="imagenet-16384",
@@ -236,7 +238,37 @@ ENTRIES = (
         trained_on="ImageNet",
         good_for="the cleanest reconstructions at 16 pixels a cell",
         terms="Apache-2.0",
-        architecture=replace(F16, num_res_blocks=4, n_embed=16384, quantiser="ibq"),
+        architecture=IBQ,
+    ),
+    PublishedVQGAN(
+        name="ibq-262144",
+        places=(HubFile("TencentARC/IBQ-Tokenizer-262144", "imagenet256_262144.ckpt"),),
+        size=None,
+        sha256=None,
+        trained_on="ImageNet",
+        good_for="the finest reconstructions at 16 pixels a cell, for sixteen times the search",
+        terms="Apache-2.0",
+        architecture=replace(IBQ, n_embed=262144),
+    ),
+    PublishedVQGAN(
+        name="ibq-web-16384",
+        places=(HubFile("TencentARC/IBQ-Tokenizer-16384-Pretrain", "IBQ_pretrain_16384.ckpt"),),
+        size=None,
+        sha256=None,
+        trained_on="200 million pictures of the web",
+        good_for="what ImageNet lacks: people, drawings, posters, text-like things",
+        terms="Apache-2.0",
+        architecture=IBQ,
+    ),
+    PublishedVQGAN(
+        name="ibq-web-262144",
+        places=(HubFile("TencentARC/IBQ-Tokenizer-262144-Pretrain", "IBQ_pretrain_262144.ckpt"),),
+        size=None,
+        sha256=None,
+        trained_on="200 million pictures of the web",
+        good_for="the same, finer, for sixteen times the search",
+        terms="Apache-2.0",
+        architecture=replace(IBQ, n_embed=262144),
     ),
 )
 

@@ -38,8 +38,11 @@ AVERAGED = "model_ema.encoderconv_inweight"
 BAGGAGE = ("loss.", "model_ema.", "discriminator.", "perceptual_loss.")
 """Prefixes of what only training needs."""
 
+SCORES = 2**25
+"""Size of the table in which latent vectors are compared with the entries: so many numbers at once."""
+
 ROWS = 2048
-"""Latent vectors compared with the codebook at once; it bounds the table of scores to ROWS x n_embed."""
+"""The most latent vectors in it."""
 
 
 class NearestCodebook(nn.Module):
@@ -158,7 +161,8 @@ class VQGAN(nn.Module):
         with torch.no_grad(), torch.autocast(latent.device.type, enabled=False):
             vectors, entries = latent.float().movedim(1, -1).reshape(-1, c), self.codebook.float()
             # |z - e|^2 without |z|^2, which is the same for every entry
-            nearest = [torch.addmm(self.norms, rows, entries.T, alpha=-2).argmin(1) for rows in vectors.split(ROWS)]
+            parts = vectors.split(min(ROWS, max(1, SCORES // len(entries))))
+            nearest = [torch.addmm(self.norms, rows, entries.T, alpha=-2).argmin(1) for rows in parts]
         return torch.cat(nearest).view(n, h, w)
 
     def lookup(self, codes: Tensor) -> Tensor:

@@ -117,7 +117,8 @@ def make_plan(config: Config) -> Plan:
             threads=resolve_threads(config.runtime.threads),
         ),
     )
-    pictures = [Picture(text, parsed, seed) for text, parsed in prompts or [("", [])] for seed in numbers]
+    pushed = _negatives(config)
+    pictures = [Picture(text, [*parsed, *pushed], seed) for text, parsed in prompts or [("", [])] for seed in numbers]
     notes += foreign_weights(prompt for picture in pictures[:: len(numbers)] for prompt in picture.prompts)
     notes += _check_enlarged(output.upscale, width, height, scale) + _unknown_words(settled, pictures)
     return Plan(resolved, pictures, image_prompts, width, height, scale, notes)
@@ -152,6 +153,20 @@ def check(config: Config) -> None:
         pick(LOSSES, name, "loss")
     for prompt in config.prompts:
         parse_prompts(prompt)
+    _negatives(config)
+
+
+def _negatives(config: Config) -> list[Prompt]:
+    """Read the texts to push away from.
+
+    Raises:
+        UsageError: one is no prompt, or its weight would pull.
+    """
+    found = [prompt for entry in config.negatives for prompt in parse_prompts(entry)]
+    for prompt in found:
+        if prompt.weight >= 0:
+            raise UsageError(f"negatives: {prompt.text!r} has the weight {prompt.weight:g}; write {prompt.text}:-0.3.")
+    return found
 
 
 def _few_at_once(config: Config) -> CutoutsConfig:
