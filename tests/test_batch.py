@@ -638,8 +638,8 @@ def test_time_runs_out_between_groups(run: Command, tiny: TinyModels) -> None:
 
 
 def start(tiny: TinyModels, jobs: str, *words: str) -> subprocess.Popen[str]:
-    """A batch in a process of its own. Its output is read once, at the end: what a first read leaves in a buffer would be
-    lost to `communicate`."""
+    """A batch in a process of its own. Its output is read once, at the end: what a first read leaves in a buffer would
+    be lost to `communicate`."""
     command = [sys.executable, "-m", "vqclip", "batch", jobs, "-o", "out", "-c", str(tiny.config), *words]
     with Path("stderr.txt").open("w") as told:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, text=True)
@@ -685,7 +685,7 @@ def workers_of(process: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the workers in /proc")
 def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(tiny: TinyModels) -> None:
-    """Nobody reads the results before a worker is killed, and four of them fill the pipe: the batch cannot end first."""
+    """Nobody reads the results before a worker is killed, and four of them fill the pipe: it cannot end before."""
     Path("jobs.txt").write_text("\n".join(f"a cat {number} {'x' * 19_000}" for number in range(8)))
     with start(tiny, "jobs.txt", "--workers", "2", "--batch-size", "1", "--steps", "2", "--json") as process:
         wait_for_results(1, process)
