@@ -1,16 +1,60 @@
 """How every command reads its words and shows its help; `app` and its groups are made of these."""
 
+from collections.abc import Mapping
 from functools import partialmethod
+from inspect import cleandoc
 from typing import Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from vqclip.cli.options import defaults
 from vqclip.cli.words import PROMPT, first_word, our_words
+
+EXAMPLE = ": vqclip "
+"""Parts the first line of a command's docstring: what it does, and an example of it."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Results": ("output", "save_every", "video", "no_metadata", "overwrite", "as_json"),
+    "Models and machine": ("perceptor", "device", "threads", "offline", "pull"),
+    "Messages": ("preview", "quiet", "verbose", "dry_run", "help"),
+}
+"""Headings of the help, with the options under them; the others come first."""
 
 
 class Command(TyperCommand):
-    """A command that understands other tools' option names."""
+    """A command that understands other tools' option names, and shows an example and its defaults."""
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """What the command does, whole."""
+        return _summary(self.help)
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Write what the command does, the rest of its docstring, and the example."""
+        first, _, rest = cleandoc(self.help or "").partition("\n")
+        _, found, example = first.partition(EXAMPLE)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text("\n\n".join(filter(None, [_summary(first), rest.strip()])))
+        if found:
+            formatter.write(f"\n  Example: vqclip {example.rstrip('.')}\n")
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options under their headings."""
+        headings = {name: heading for heading, names in GROUPS.items() for name in names}
+        found: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], **{each: [] for each in GROUPS}}
+        known = defaults(self)
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                is_argument = isinstance(param, TyperArgument)
+                name, help_ = (record[0].partition(" <list")[0], record[1]) if is_argument else record
+                note = f"  [default: {known[param.name]}]" if param.name in known else ""
+                heading = "Arguments" if is_argument else headings.get(str(param.name), "Options")
+                found[heading].append((name, help_ + note))
+        for heading, records in found.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words behind the command."""
@@ -49,3 +93,9 @@ class App(typer.Typer):
     """A set of commands of the class `Command`."""
 
     command = partialmethod(typer.Typer.command, cls=Command)
+
+
+def _summary(help_: str | None) -> str:
+    """The first line of a docstring, without its example."""
+    summary = cleandoc(help_ or "").partition("\n")[0].partition(EXAMPLE)[0].rstrip(".")
+    return f"{summary}." if summary else ""

@@ -16,7 +16,7 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME|FILE]...", hel
 
 @app.command("list")
 def list_configs(as_json: Json = False) -> None:
-    """List the configs that come with vqclip, for generate -c NAME."""
+    """List the configs that come with vqclip, for generate -c NAME: vqclip config list"""
     console = Console(as_json=as_json)
     for name, path in available_configs().items():
         about = _about(path.read_text("utf-8"))
@@ -25,7 +25,7 @@ def list_configs(as_json: Json = False) -> None:
 
 @app.command()
 def show(layers: Names = None, config: Layers = None, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Show every setting after merging default.yaml, the layers and --set."""
+    """Show every setting after merging default.yaml, the layers and --set: vqclip config show best"""
     console = Console(as_json=as_json)
     settings = load_config([*(layers or []), *(config or [])], overrides or [])
     if as_json:
@@ -36,7 +36,10 @@ def show(layers: Names = None, config: Layers = None, overrides: Overrides = Non
 
 @app.command()
 def validate(layers: Names = None, config: Layers = None, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Check keys, values, prompts, and the names of models and devices; say what is wrong with exit code 2."""
+    """Check keys, values, prompts, and the names of models and devices: vqclip config validate mine.yaml
+
+    What is wrong is said with exit code 2.
+    """
     from vqclip.common.runtime import resolve_device
     from vqclip.hub.model_files import check_models
     from vqclip.pipeline.plan import check

@@ -32,7 +32,7 @@ EXTRAS = {"av": "video: mp4", "ray": "ray: many machines", "transformers": "SigL
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
 ) -> None:
-    """Show versions, devices, memory, cache, models, and what a run would use."""
+    """Show versions, devices, memory, cache, models, and what a run would use: vqclip doctor"""
     console = Console(as_json=as_json)
     for topic, facts in _report().items():
         for name, value in facts.items():

@@ -25,7 +25,8 @@ Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns, or - for a list on standard input.")
 ]
 Model = Annotated[
-    str, typer.Option("-m", "--perceptor", metavar="SPEC", help="The CLIP model, as in a config's perceptors.")
+    str,
+    typer.Option("-m", "--model", "--perceptor", metavar="SPEC", help="The CLIP model, as in a config's perceptors."),
 ]
 
 Null = Annotated[bool, typer.Option("-0", "--null", help="The list on standard input ends names by zero bytes.")]

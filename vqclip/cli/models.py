@@ -36,7 +36,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 def list_models(
     here: Annotated[bool, typer.Option("--here", help="Only those on this machine.")] = False, as_json: Json = False
 ) -> None:
-    """List the published models, and your own in the store."""
+    """List the published models, and your own in the store: vqclip models list --here"""
     from vqclip.hub.clip_catalogue import CLIPS
     from vqclip.hub.clip_files import cached_weights
     from vqclip.hub.store_index import stored_file, stored_names
@@ -73,7 +73,10 @@ def _show_entry(console: Console, kind: str, name: str, path: Path | None, size:
 
 @app.command()
 def info(name: Name, as_json: Json = False) -> None:
-    """Show where a model is published, what it learned, its terms, and what is stored of it."""
+    """Show where a model is published, what it learned and its terms: vqclip models info imagenet-16384
+
+    And the memory it needs, and what is stored of it here.
+    """
     from vqclip.hub.kinds import kind_of
 
     choose_access(pull=False)
@@ -197,7 +200,10 @@ def verify(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read models whole and compare them with what was stored; a damaged one is refused from then on."""
+    """Read models whole and compare them with what was stored: vqclip models verify
+
+    A damaged one is refused from then on.
+    """
     from vqclip.hub.kinds import KINDS, kind_of
 
     choose_access(pull=False)
@@ -248,7 +254,7 @@ def remove(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models to delete from this machine.")],
     as_json: Json = False,
 ) -> None:
-    """Delete models from this machine."""
+    """Delete models from this machine: vqclip models remove imagenet-16384"""
     from vqclip.hub.kinds import KINDS, kind_of
 
     choose_access(pull=False)

@@ -4,13 +4,14 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, get_args, get_type_hints
+from functools import reduce
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from vqclip.cli.prompts import STDIN, is_piped, piped_prompts, read_prompts
 from vqclip.common.errors import UsageError
-from vqclip.config.loader import load_config
+from vqclip.config.loader import load_config, to_dict
 from vqclip.config.schema import DRAWN_SEEDS, Config
 
 MOST_SEEDS = 10_000
@@ -130,6 +131,17 @@ def given_options(context: typer.Context) -> dict[str, object]:
         for sets in (each for each in get_args(hint) if isinstance(each, Sets)):
             if value is not None and value is not False and value not in ([], ()):
                 found |= sets.settings(value)
+    return found
+
+
+def defaults(command: Any) -> dict[str, str]:
+    """What the options of a command are where they are not given, by default.yaml."""
+    settings, found = to_dict(load_config()), {}
+    for name, hint in get_type_hints(command.callback, include_extras=True).items():
+        for key in (each.key for each in get_args(hint) if isinstance(each, Sets) and each.key):
+            value: Any = reduce(lambda section, part: section[part], key.split("."), settings)
+            if value or key == "seed":
+                found[name] = "random" if value is None else str(value)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -132,13 +133,36 @@ def _pairs(given: list[str]) -> dict[str, str]:
 def info(
     path: Annotated[str, typer.Argument(metavar="IMAGE|RUN", help="A picture that vqclip made, or a run.")],
     as_json: Json = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Show how a picture was made, or how a run stands."""
-    console = Console(as_json=as_json)
+    """Show how a picture was made, or how a run stands: vqclip info picture.png
+
+    Of a picture the prompt, seed, size, steps, scores, models and the command that makes it again; -v shows all.
+    """
+    console = Console(as_json=as_json, verbose=verbose)
     facts = _run_facts(Path(path)) if is_file(Path(path) / "run.yaml") else _picture_facts(Path(path))
     if as_json:
         return console.result("", {"event": "info", "path": path, **facts})
-    console.text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    if verbose or "state" in facts:
+        return console.text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    for name, value in _main_facts(facts, path).items():
+        console.result(f"{name:<7} {value}", {})
+
+
+def _main_facts(facts: dict[str, Any], path: str) -> dict[str, str]:
+    """What a person wants to know of a picture first; what it does not say is left out."""
+    config, models = facts["config"], facts["models"]
+    named = [models.get("vqgan"), *(models.get("perceptors") or []), models.get("prior"), models.get("upscaler")]
+    found = {
+        "prompt": facts["prompt"],
+        "seed": facts["seed"],
+        "size": config.get("size"),
+        "steps": facts["step"],
+        "score": ", ".join(f"{score:.3f} ({name})" for name, score in facts["scores"].items()),
+        "models": ", ".join(dict.fromkeys(str(model["name"]) for model in named if model)),
+        "again": f"vqclip rerun {shlex.quote(path)}",
+    }
+    return {name: str(value) for name, value in found.items() if value not in (None, "")}
 
 
 def _picture_facts(path: Path) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""Help that cannot go stale: every command has a whole summary, an example that its own options allow, and defaults."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import Command
+from conftest import TinyModels
+from typer.main import get_command
+
+from vqclip.cli.app import app
+from vqclip.cli.command import EXAMPLE, GROUPS
+from vqclip.config.loader import load_config
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+def commands() -> Iterator[tuple[str, object]]:
+    """Every command with its words."""
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        for inner, below in getattr(command, "commands", {"": command}).items():
+            yield f"{name} {inner}".strip(), below
+
+
+@pytest.mark.parametrize(("words", "command"), list(commands()), ids=[words for words, _ in commands()])
+def test_an_example_that_the_command_understands(words: str, command: object) -> None:
+    first = str(command.help).splitlines()[0]  # type: ignore[attr-defined]
+    assert EXAMPLE in first
+    example = shlex.split(first.partition(EXAMPLE)[2])
+    assert " ".join(example).startswith(words)
+    known = {name for param in command.params for name in param.opts}  # type: ignore[attr-defined]
+    assert {word for word in example if word.startswith("-")} <= known
+
+
+def test_summaries_are_whole(run: Command) -> None:
+    for group in ((), ("models",), ("config",)):
+        assert "..." not in run(*group, "-h").stdout.partition("Commands:")[2]
+
+
+def test_the_help_of_generate(run: Command) -> None:
+    shown = " ".join(run("generate", "-h").stdout.split())
+    assert "generate [OPTIONS] [PROMPT]..." in shown and 'Example: vqclip generate "a red apple"' in shown
+    config = load_config()
+    for default in (config.size, str(config.optimise.steps), str(config.count), "random", config.runtime.device):
+        assert f"[default: {default}]" in shown
+    assert all(f"{heading}:" in shown for heading in GROUPS)
+
+
+def test_the_groups_name_options_that_there_are() -> None:
+    known = {param.name for _, command in commands() for param in command.params}  # type: ignore[attr-defined]
+    assert {name for names in GROUPS.values() for name in names} - {"help"} <= known
+
+
+@pytest.mark.parametrize("option", ["-m", "--model", "--perceptor"])
+def test_the_model_that_looks_has_its_old_name_too(run: Command, option: str) -> None:
+    for words in (("score", "a.png", "-p", "a cat"), ("classify", "a.png", "-l", "cat,dog"), ("search", ".", "a cat")):
+        done = run(*words, option, "nowhere")
+        assert done.code in (2, 3) and "nowhere" in done.stderr + words[1] and "No such option" not in done.stderr
+
+
+def test_info_says_first_what_a_person_wants_to_know(run: Command, tiny: TinyModels) -> None:
+    run("generate", "-c", str(tiny.config), "a cat", "--seed", "7", "-o", "my cat.png", "--steps", "2")
+    lines = run("info", "my cat.png").stdout.splitlines()
+    found = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines}
+    facts = json.loads(run("info", "my cat.png", "--json").stdout)
+    assert (found["prompt"], found["seed"], found["size"], found["steps"]) == ("a cat", "7", "16x16", "2")
+    assert all(f"{score:.3f}" in found["score"] for score in facts["scores"].values()) and facts["models"]["vqgan"]
+    assert list(found) == ["prompt", "seed", "size", "steps", "score", "models", "again"]
+    again = shlex.split(found["again"])[1:]
+    assert run(*again, "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path("my cat.png").read_bytes()
+    assert "config:" in run("info", "my cat.png", "-v").stdout
