@@ -1,8 +1,8 @@
 """What the loop itself can do: settings in a table, from random codes, at equal time, by two judges.
 
     python scripts/measure/guidance.py                          # every setting of SETTINGS
-    python scripts/measure/guidance.py --only start coherent --seconds 20 --first 12 --sheets sheets
-    python scripts/measure/guidance.py --only start --add "slow: optimise.lr=0.05" --list heldout-composed
+    python scripts/measure/guidance.py --only vqclip "two stages" --seconds 20 --first 12 --sheets sheets
+    python scripts/measure/guidance.py --only "as it is" --add "slow: optimise.lr=0.05" --list heldout-composed
 
 Each setting draws one picture for the list's first captions by `vqclip generate -c codes` with its words. It gets as
 many steps as fit into so many seconds of the processor's time (the command's own, whatever else the machine does), by
@@ -39,11 +39,20 @@ from vqclip.tools.evaluate import embed, give_verdict, load_judge, read_prompts
 
 TRIAL = 8  # steps of the run that tells the time of a step
 
+TWO, THREE = "optimise.pyramid=[[0.5,0.5],[1,0.5]]", "optimise.pyramid=[[0.25,0.25],[0.5,0.25],[1,0.5]]"
+
 SETTINGS: dict[str, list[str]] = {
-    "start": [],
-    "coherent": ["cutouts.recipe=coherent"],
+    "as it is": [],
+    "vqclip": ["cutouts.recipe=vqclip"],
     "8 cutouts": ["cutouts.count=8"],
-    "coherent, 8": ["cutouts.recipe=coherent", "cutouts.count=8"],
+    "two stages": [TWO],
+    "three stages": [THREE],
+    "two stages, 8 cutouts": [TWO, "cutouts.count=8"],
+    "noise": ["optimise.noise=0.3"],
+    "unit gradient": ["optimise.gradient=unit"],
+    "commitment": ["optimise.commitment=0.25"],
+    "average": ["optimise.ema=0.9"],
+    "logits": ["optimise.space=logits", "optimise.lr=2"],
 }
 """What each setting changes of `-c codes`; one change at a time, then together."""
 
