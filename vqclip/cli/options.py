@@ -106,6 +106,7 @@ SaveEvery = Annotated[
 Video = Annotated[
     str | None, typer.Option(metavar="mp4|gif|webp", help="Make a video of the run."), Sets("output.video")
 ]
+Fps = Annotated[int | None, typer.Option(help="Frames a second of the video."), Sets("output.fps")]
 Device = Annotated[
     str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."), Sets("runtime.device")
 ]

@@ -138,12 +138,14 @@ class OutputConfig:
     upscale: FilePath
     save_every: int
     video: str | None
+    fps: int
     metadata: bool
     overwrite: bool
 
     def __post_init__(self) -> None:
         _require(bool(self.upscale), "output.upscale", self.upscale, "auto, none, embedded, a name or a file")
         _require(self.save_every >= 0, "output.save_every", self.save_every, "0 (off) or more")
+        _require(1 <= self.fps <= 50, "output.fps", self.fps, "between 1 and 50")
         _require(
             self.video is None or self.video in VIDEO_FORMATS,
             "output.video",

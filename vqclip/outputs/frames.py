@@ -7,7 +7,7 @@ from pathlib import Path
 from vqclip.common.files import writing
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import save_picture
-from vqclip.outputs.video import write_video
+from vqclip.outputs.video import FRAMES_A_SECOND, write_video
 
 NAME = re.compile(r"(\d{6,})(?:-(\d+))?\.png", re.ASCII)
 
@@ -50,10 +50,11 @@ class Frames:
 class Videos:
     """Makes one video per picture out of the frames when the run is finished."""
 
-    def __init__(self, frames: Path, videos: list[Path], keep_frames: bool) -> None:
+    def __init__(self, frames: Path, videos: list[Path], keep_frames: bool, rate: int = FRAMES_A_SECOND) -> None:
         self.frames = frames
         self.videos = videos
         self.keep_frames = keep_frames
+        self.rate = rate
 
     def step(self, step: Step) -> None:
         """Wait for the end."""
@@ -61,7 +62,7 @@ class Videos:
     def finish(self, finished: Finished) -> None:
         """Encode the frames; remove them when they were only made for this."""
         for picture, video in enumerate(self.videos):
-            write_video(video, frame_files(self.frames, picture))
+            write_video(video, frame_files(self.frames, picture), self.rate)
         if not self.keep_frames:
             with writing(self.frames):
                 for frame in frame_files(self.frames):

@@ -11,6 +11,8 @@ from vqclip.common.files import replacing
 from vqclip.common.registry import pick
 
 FRAMES_A_SECOND = 15
+HELD = 1
+"""Seconds that the last frame, the finished picture, stays."""
 
 
 def check_video(suffix: str) -> None:
@@ -23,38 +25,37 @@ def check_video(suffix: str) -> None:
         raise UsageError("--video mp4 needs PyAV: pip install 'vqclip[video]', or use --video webp.")
 
 
-def write_video(path: Path, frames: Sequence[Path]) -> None:
-    """Encode the frames, in order, at 15 a second; whole or not at all."""
+def write_video(path: Path, frames: Sequence[Path], rate: int = FRAMES_A_SECOND) -> None:
+    """Encode the frames, in order, `rate` a second, and hold the last for a second; whole or not at all."""
     with replacing(path) as part:
-        pick(WRITERS, path.suffix.lstrip("."), "video format")(part, frames)
+        pick(WRITERS, path.suffix.lstrip("."), "video format")(part, frames, rate)
 
 
-def _write_mp4(part: Path, frames: Sequence[Path]) -> None:
+def _write_mp4(part: Path, frames: Sequence[Path], rate: int) -> None:
     """H.264 at constant quality 17, visually lossless (x264's own scale)."""
     import av
 
     with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FRAMES_A_SECOND, options={"crf": "17"})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "17"})
         stream.pix_fmt = "yuv420p"
         stream.width, stream.height = (side - side % 2 for side in _open(frames[0]).size)
-        for frame in frames:
+        for frame in [*frames, *[frames[-1]] * (HELD * rate - 1)]:
             container.mux(stream.encode(av.VideoFrame.from_image(_open(frame))))
         container.mux(stream.encode())
 
 
-def _write_gif(part: Path, frames: Sequence[Path]) -> None:
-    _write_with_pillow(part, frames, "GIF")
+def _write_gif(part: Path, frames: Sequence[Path], rate: int) -> None:
+    _write_with_pillow(part, frames, rate, "GIF")
 
 
-def _write_webp(part: Path, frames: Sequence[Path]) -> None:
-    _write_with_pillow(part, frames, "WEBP")
+def _write_webp(part: Path, frames: Sequence[Path], rate: int) -> None:
+    _write_with_pillow(part, frames, rate, "WEBP")
 
 
-def _write_with_pillow(part: Path, frames: Sequence[Path], kind: str) -> None:
+def _write_with_pillow(part: Path, frames: Sequence[Path], rate: int, kind: str) -> None:
+    durations = [*[1000 // rate] * (len(frames) - 1), 1000 * HELD]
     rest = (_open(frame) for frame in frames[1:])
-    _open(frames[0]).save(
-        part, kind, save_all=True, append_images=rest, duration=1000 // FRAMES_A_SECOND, loop=0, quality=90
-    )
+    _open(frames[0]).save(part, kind, save_all=True, append_images=rest, duration=durations, loop=0, quality=90)
 
 
 def _open(path: Path) -> Image.Image:

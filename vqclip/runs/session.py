@@ -210,7 +210,7 @@ def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
         scratch = folder.frames if output.save_every else folder.state / "frames"
         if not output.save_every:
             sinks.append(Frames(scratch, max(1, total // VIDEO_FRAMES)))
-        sinks.append(Videos(scratch, folder.videos(output.video), keep_frames=bool(output.save_every)))
+        sinks.append(Videos(scratch, folder.videos(output.video), keep_frames=bool(output.save_every), rate=output.fps))
     return sinks
 
 
