@@ -1,7 +1,9 @@
 """Values as people write them: sizes, shapes, seeds, homes, URLs, and sentences that name what was typed."""
 
+import io
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from command import Command
 from conftest import TinyModels
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from vqclip.cli.options import MOST_SEEDS, read_seeds
 from vqclip.common.errors import UsageError
@@ -114,3 +117,19 @@ def test_sentences_name_what_was_typed(run: Command, words: tuple[str, str]) -> 
 def test_quantities() -> None:
     assert [counted(number, "job") for number in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]
     assert [memory(amount * 2**20) for amount in (830, 1024, 1536)] == ["830 MiB", "1.0 GiB", "1.5 GiB"]
+
+
+def test_a_picture_to_standard_output(run: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("generate", "-c", str(tiny.config), "a cat", "--seed", "1")
+    assert run(*words, "-o", "a.png").code == 0
+    piped = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", piped)
+    assert run(*words, "-o", "-").code == 0
+    assert piped.buffer.getvalue() == Path("a.png").read_bytes()  # type: ignore[attr-defined]
+    assert Image.open(piped.buffer).size == (16, 16) and [path.name for path in Path().iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("more", [("--count", "2"), ("--json",), ("--video", "gif"), ("--seed", "1,2"), ("a dog",)])
+def test_only_one_picture_fits_standard_output(run: Command, tiny: TinyModels, more: tuple[str, ...]) -> None:
+    done = run("generate", "-c", str(tiny.config), "a cat", "-o", "-", *more)
+    assert done.code == 2 and "one picture" in done.stderr and list(Path().iterdir()) == []

@@ -60,6 +60,13 @@ class Console:
             sys.stdout.write(text if self.as_json else visible(text))
             sys.stdout.flush()
 
+    def data(self, content: bytes) -> None:
+        """Write a result that is no text, such as a picture."""
+        with _told("standard output"):
+            sys.stdout.flush()
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+
     def say(self, message: str) -> None:
         """Write a message for the person, unless --quiet."""
         if not self.quiet:

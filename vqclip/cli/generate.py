@@ -1,5 +1,9 @@
 """vqclip generate and vqclip sample: prompts in, pictures out."""
 
+import dataclasses
+import sys
+from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import typer
@@ -35,6 +39,7 @@ from vqclip.cli.options import (
     Video,
     read_settings,
 )
+from vqclip.common.errors import Interrupted, UsageError
 from vqclip.common.quantities import counted, memory
 from vqclip.config.loader import to_dict, to_yaml
 from vqclip.config.schema import Config
@@ -44,6 +49,10 @@ if TYPE_CHECKING:
     from vqclip.optimisation.step import Finished
     from vqclip.pipeline.plan import Plan
     from vqclip.runs.folder import RunFolder
+
+    Show = Callable[[Console, Plan, RunFolder, Finished], None]
+
+STDOUT = "-"
 
 
 def generate(
@@ -110,11 +119,33 @@ def draw_or_show(console: Console, settings: Config, *, preview: bool, access: A
     """Make the pictures, or only say what would be made."""
     if dry_run:
         _show_plan(console, settings)
+    elif settings.output.path == STDOUT:
+        _draw_to_stdout(console, settings, preview=preview, access=access)
     else:
         _draw(console, settings, preview=preview, access=access)
 
 
-def _draw(console: Console, settings: Config, *, preview: bool, access: Access) -> None:
+def _draw_to_stdout(console: Console, settings: Config, *, preview: bool, access: Access) -> None:
+    """Make one picture in a folder of its own that is gone afterwards, and write it to standard output."""
+    output, pictures = settings.output, max(1, len(settings.prompts)) * (len(settings.seeds) or settings.count)
+    if pictures > 1 or output.video or output.save_every or console.as_json:
+        raise UsageError("-o - writes one picture and nothing else: no second one, frames, video or --json.")
+    if sys.stdout.isatty():
+        raise UsageError("-o - writes a PNG, which no terminal shows; send it on, e.g. -o - > picture.png")
+    with TemporaryDirectory() as folder:
+        place = dataclasses.replace(output, path=f"{folder}/picture.png")
+        settings = dataclasses.replace(settings, output=place)
+        try:
+            _draw(console, settings, preview=preview, access=access, show=_write_picture)
+        except Interrupted as error:
+            raise Interrupted("Stopped; nothing was written.", error.code - 128) from error
+
+
+def _write_picture(console: Console, plan: "Plan", folder: "RunFolder", finished: "Finished") -> None:
+    console.data(folder.images[0].read_bytes())
+
+
+def _draw(console: Console, settings: Config, *, preview: bool, access: Access, show: "Show | None" = None) -> None:
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
         from vqclip.hub.model_files import find_models
@@ -133,7 +164,7 @@ def _draw(console: Console, settings: Config, *, preview: bool, access: Access) 
         )
         if finished is None:
             raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
-        show_pictures(console, plan, folder, finished)
+        (show or show_pictures)(console, plan, folder, finished)
 
 
 def announce(console: Console, plan: "Plan") -> None:

@@ -65,7 +65,7 @@ Overrides = Annotated[
 ]
 Output = Annotated[
     str | None,
-    typer.Option("-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /."),
+    typer.Option("-o", "--output", metavar="PATH", help="A picture file, a folder ending in /, or - for stdout."),
     Sets("output.path"),
 ]
 Size = Annotated[
