@@ -75,3 +75,24 @@ def test_info_says_first_what_a_person_wants_to_know(run: Command, tiny: TinyMod
     assert run(*again, "-o", "again.png").code == 0
     assert Path("again.png").read_bytes() == Path("my cat.png").read_bytes()
     assert "config:" in run("info", "my cat.png", "-v").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("generate -c imagenet-1", {"imagenet-1024", "imagenet-16384"}),
+        ("generate --device c", {"cpu", "cuda", "cuda:0"}),
+        ("generate --set cutouts.", {"cutouts.recipe=", "cutouts.count=", "cutouts.micro_batch="}),
+        ("generate --set cutouts.recipe=cr", {"cutouts.recipe=crowson"}),
+        ("generate --set losses.t", {"losses.tv="}),
+        ("score --model emb", {"embedded"}),
+        ("models info gumbel", {"gumbel-f8"}),
+    ],
+)
+def test_a_shell_completes_values(
+    run: Command, monkeypatch: pytest.MonkeyPatch, words: str, expected: set[str]
+) -> None:
+    monkeypatch.setenv("_VQCLIP_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"vqclip {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    assert set(run().stdout.split()) == expected

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vqclip.cli import completion
 from vqclip.cli.console import Console
 from vqclip.common.errors import UsageError
 from vqclip.common.text import read_stdin
@@ -26,7 +27,14 @@ Images = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option("-m", "--model", "--perceptor", metavar="SPEC", help="The CLIP model, as in a config's perceptors."),
+    typer.Option(
+        "-m",
+        "--model",
+        "--perceptor",
+        autocompletion=completion.perceptors,
+        metavar="SPEC",
+        help="The CLIP model, as in a config's perceptors.",
+    ),
 ]
 
 Null = Annotated[bool, typer.Option("-0", "--null", help="The list on standard input ends names by zero bytes.")]

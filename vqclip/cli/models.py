@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqclip.cli import completion
 from vqclip.cli.command import App, Group
 from vqclip.cli.console import Console
 from vqclip.cli.interrupts import Interrupts
@@ -26,7 +27,12 @@ TOGETHER = 4
 """Downloads under way at once."""
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A VQGAN's or an upscaler's name, or a CLIP model's model:tag.")
+    str,
+    typer.Argument(
+        autocompletion=completion.models,
+        metavar="NAME",
+        help="A VQGAN's or an upscaler's name, or a CLIP model's model:tag.",
+    ),
 ]
 Half = Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the size.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -93,7 +99,12 @@ def info(name: Name, as_json: Json = False) -> None:
 
 @app.command()
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models, or configs with all they need.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            autocompletion=completion.models, metavar="NAME...", help="Models, or configs with all they need."
+        ),
+    ],
     half: Half = False,
     keep_original: Annotated[bool, typer.Option("--keep-original", help="Keep the published file too.")] = False,
     no_clip: Annotated[bool, typer.Option("--no-clip", help="Of a config, only the VQGAN.")] = False,
@@ -251,7 +262,10 @@ def convert(
 
 @app.command()
 def remove(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models to delete from this machine.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(autocompletion=completion.models, metavar="NAME...", help="Models to delete from this machine."),
+    ],
     as_json: Json = False,
 ) -> None:
     """Delete models from this machine: vqclip models remove imagenet-16384"""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from vqclip.cli import completion
 from vqclip.cli.prompts import STDIN, is_piped, piped_prompts, read_prompts
 from vqclip.common.errors import UsageError
 from vqclip.config.loader import load_config, to_dict
@@ -57,11 +58,22 @@ Prompts = Annotated[
 ]
 Layers = Annotated[
     list[str] | None,
-    typer.Option("-c", "--config", metavar="NAME|FILE|-", help="A config layer; repeat it, later ones win."),
+    typer.Option(
+        "-c",
+        "--config",
+        autocompletion=completion.configs,
+        metavar="NAME|FILE|-",
+        help="A config layer; repeat it, later ones win.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. optimise.lr=0.2; repeat it."),
+    typer.Option(
+        "--set",
+        autocompletion=completion.settings,
+        metavar="KEY=VALUE",
+        help="One setting, e.g. optimise.lr=0.2; repeat it.",
+    ),
 ]
 Output = Annotated[
     str | None,
@@ -104,11 +116,15 @@ SaveEvery = Annotated[
     int | None, typer.Option(metavar="N", help="Write a frame every N steps."), Sets("output.save_every")
 ]
 Video = Annotated[
-    str | None, typer.Option(metavar="mp4|gif|webp", help="Make a video of the run."), Sets("output.video")
+    str | None,
+    typer.Option(autocompletion=completion.videos, metavar="mp4|gif|webp", help="Make a video of the run."),
+    Sets("output.video"),
 ]
 Fps = Annotated[int | None, typer.Option(help="Frames a second of the video."), Sets("output.fps")]
 Device = Annotated[
-    str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."), Sets("runtime.device")
+    str | None,
+    typer.Option(autocompletion=completion.devices, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."),
+    Sets("runtime.device"),
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads."), Sets("runtime.threads")]
 Preview = Annotated[bool | None, typer.Option("--preview/--no-preview", help="Show the picture in the terminal.")]

@@ -1,0 +1,81 @@
+"""What a shell completes behind an option: the names that there are."""
+
+from collections.abc import Iterable, Mapping
+
+from vqclip.config.loader import available_configs, load_config, to_dict
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
+
+
+def configs(incomplete: str) -> list[str]:
+    """Names for `-c`."""
+    return _beginning(incomplete, available_configs())
+
+
+def devices(incomplete: str) -> list[str]:
+    """Names for `--device`."""
+    return _beginning(incomplete, DEVICES)
+
+
+def videos(incomplete: str) -> list[str]:
+    """Formats for `--video`."""
+    from vqclip.config.schema import VIDEO_FORMATS
+
+    return _beginning(incomplete, VIDEO_FORMATS)
+
+
+def models(incomplete: str) -> list[str]:
+    """Names of published models."""
+    from vqclip.hub.clip_catalogue import CLIPS
+    from vqclip.hub.vqgan_catalogue import VQGANS
+
+    return _beginning(incomplete, [*VQGANS, *CLIPS])
+
+
+def perceptors(incomplete: str) -> list[str]:
+    """Names of CLIP models."""
+    from vqclip.hub.clip_catalogue import CLIPS
+
+    return _beginning(incomplete, ["embedded", *CLIPS])
+
+
+def settings(incomplete: str) -> list[str]:
+    """Keys for `--set`; behind the equals sign the names of recipes, optimisers and starts."""
+    key, equals, value = incomplete.partition("=")
+    if equals:
+        return [f"{key}={name}" for name in _beginning(value, _named(key))]
+    losses = [f"losses.{name}=" for name in _losses()] if key.startswith("losses") else []
+    return _beginning(incomplete, [*(f"{name}=" for name in _keys(to_dict(load_config()))), *losses])
+
+
+def _keys(section: Mapping[str, object], above: str = "") -> list[str]:
+    """The dotted keys of a config."""
+    found: list[str] = []
+    for name, value in section.items():
+        found += _keys(value, f"{above}{name}.") if isinstance(value, dict) and value else [f"{above}{name}"]
+    return found
+
+
+def _named(key: str) -> Iterable[str]:
+    """The names that a key takes."""
+    from vqclip.guidance.recipes import RECIPES
+    from vqclip.optimisation.optimisers import OPTIMISERS, SCHEDULES
+    from vqclip.optimisation.start import INITS
+
+    tables: Mapping[str, Iterable[str]] = {
+        "cutouts.recipe": RECIPES,
+        "optimise.name": OPTIMISERS,
+        "optimise.schedule": SCHEDULES,
+        "init.kind": ["auto", *INITS],
+    }
+    return tables.get(key, ())
+
+
+def _losses() -> Iterable[str]:
+    from vqclip.guidance.losses import LOSSES
+
+    return LOSSES
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
