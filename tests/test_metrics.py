@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vqclip.common.errors import OutputError
 from vqclip.optimisation.step import Finished, Step
@@ -86,3 +88,20 @@ def test_a_full_disk_is_one_sentence() -> None:
     with pytest.raises(OutputError, match=r"metrics\.jsonl': No space left"):
         metrics.step(step(1))
     real.close()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["step", "x"]), inner, max_size=2),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(VALUES | st.builds(lambda step: {"step": step}, VALUES), max_size=4), st.integers(0, 9))
+def test_lines_of_any_kind_are_kept_or_cut_off(rows: list[object], start: int) -> None:
+    PATH.parent.mkdir(exist_ok=True)
+    seeds = ['{"step": 1e400}', '{"step": ' + "9" * 5000 + "}", "[" * 5000, '{"step": NaN}']
+    for tail in ("", *seeds):
+        PATH.write_text("".join(json.dumps(row) + "\n" for row in rows) + tail + "\n")
+        Metrics(PATH, start).stop(None)
+        assert all(json.loads(line)["step"] <= start for line in PATH.read_text().splitlines())

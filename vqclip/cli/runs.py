@@ -1,7 +1,7 @@
 """vqclip resume, rerun and info: runs and pictures that exist already."""
 
+import contextlib
 import dataclasses
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -189,10 +189,10 @@ def _run_facts(home: Path) -> dict[str, Any]:
 
 def _last_step(metrics: Path) -> int:
     """Return the step of the last whole line, 0 when there is none."""
+    from vqclip.outputs.metrics import step_of
+
     lines = metrics.read_text("utf-8", errors="replace").splitlines() if is_file(metrics) else []
     for line in reversed(lines):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
+        with contextlib.suppress(ValueError):
+            return step_of(line)
     return 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vqclip.common.files import write_text, writing
 from vqclip.common.paths import is_file
+from vqclip.common.text import parse_json
 from vqclip.optimisation.step import Finished, Step
 
 
@@ -36,6 +37,19 @@ class Metrics:
             self.file.close()
 
 
+def step_of(line: str) -> int:
+    """Read the step of a line.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    row = parse_json(line)
+    step = row.get("step") if isinstance(row, dict) else None
+    if not isinstance(step, int) or isinstance(step, bool):
+        raise ValueError("no step")
+    return step
+
+
 def _lines_until(path: Path, start: int) -> list[str]:
     """Return the whole lines of steps 1 to `start`."""
     if start == 0 or not is_file(path):
@@ -43,8 +57,8 @@ def _lines_until(path: Path, start: int) -> list[str]:
     kept = []
     for line in path.read_text("utf-8", errors="replace").splitlines(keepends=True):
         try:
-            whole = line.endswith("\n") and json.loads(line)["step"] <= start
-        except (ValueError, KeyError, TypeError, RecursionError):
+            whole = line.endswith("\n") and step_of(line) <= start
+        except ValueError:
             break
         if not whole:
             break
