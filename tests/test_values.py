@@ -133,3 +133,16 @@ def test_a_picture_to_standard_output(run: Command, tiny: TinyModels, monkeypatc
 def test_only_one_picture_fits_standard_output(run: Command, tiny: TinyModels, more: tuple[str, ...]) -> None:
     done = run("generate", "-c", str(tiny.config), "a cat", "-o", "-", *more)
     assert done.code == 2 and "one picture" in done.stderr and list(Path().iterdir()) == []
+
+
+def test_a_batch_names_pictures_by_prompt_and_seed_and_knows_old_folders(run: Command, tiny: TinyModels) -> None:
+    Path("p.txt").write_text("A cat!\n")
+    words = ("batch", "p.txt", "-c", str(tiny.config), "-o", "d", "--json", "--seed", "7", "--steps", "1")
+    made = json.loads(run(*words).stdout.splitlines()[0])
+    name = f"a-cat_s7_{made['id'][:6]}.png"
+    assert made["path"] == f"d/{name}" and Path(made["path"]).is_file()
+    row = json.loads(Path("d/results.jsonl").read_text())
+    old = {key: value for key, value in row.items() if key in ("id", "prompt", "seed", "status")}
+    Path("d", name).rename(Path("d", f"{made['id']}.png"))
+    Path("d/results.jsonl").write_text(json.dumps({**old, "path": f"{made['id']}.png"}) + "\n")
+    assert json.loads(run(*words).stdout.splitlines()[-1])["skipped"] == 1

@@ -16,6 +16,7 @@ from vqclip.common.errors import BusyError, OutputError
 from vqclip.common.files import check_inside, write_bytes, writing
 from vqclip.common.paths import is_file, is_there
 from vqclip.common.quantities import counted
+from vqclip.runs.folder import slug
 
 LOCK, STATES = ".lock", ".states"
 OURS = (LOCK, STATES, RESULTS)
@@ -126,12 +127,12 @@ def _written(job: Job, made: JobResult, record: ResultsFile) -> JobResult:
 
 
 def _is_ours(place: Path, job: Job, made: JobResult, before: ResultRow | None) -> bool:
-    """Whether the picture's place is free or holds this job's own: recorded, named by its id, or the same bytes, as a
+    """Whether the picture's place is free or holds this job's own: recorded, named after it, or the same bytes, as a
     process leaves it that was killed before it could record it."""
     return (
         not is_there(place)
         or (before is not None and before.path == job.output)
-        or place.stem == job.id
+        or place.stem in (job.id, f"{slug(job.prompt, job.seed or 0)}_{job.id[:6]}")
         or (is_file(place) and place.read_bytes() == made.picture)
     )
 

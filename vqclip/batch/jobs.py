@@ -24,6 +24,7 @@ from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.config.schema import DRAWN_SEEDS, SEED_LIMIT, Config, parse_size
 from vqclip.config.yaml_text import parse_structure
 from vqclip.pipeline.plan import parse_image_prompt, reads_captions
+from vqclip.runs.folder import slug
 
 FIELDS = ("prompt", "seed", "size", "steps", "config", "count", "init_image", "image_prompts", "output", "set")
 """What a job may say; everything else in it is an error of that job."""
@@ -205,12 +206,17 @@ class _Expansion:
             yield _failed(row, str(error), int(error.code))
             return
         shared = [list(self.base.layers), list(self.base.overrides), str(self.base.options)]
+        prompt = str(facts["prompt"])
         for number in range(pictures):
             one = dataclasses.replace(config, seed=first + number)
             name = _digest([_decisive(one), inputs, output and [output, number]])[:12]
-            place = _place(output, number if pictures > 1 else None) if output else f"{name}.png"
+            place = (
+                _place(output, number if pictures > 1 else None)
+                if output
+                else f"{slug(prompt, first + number)}_{name[:6]}.png"
+            )
             former = _digest([facts, first + number, output, *shared])[:12]
-            yield Job(name, str(facts["prompt"]), first + number, place, former, one)
+            yield Job(name, prompt, first + number, place, former, one)
 
     def _contents(self, config: Config) -> list[object]:
         """The SHA-256 of the pictures that are given, and their weights."""

@@ -73,7 +73,11 @@ class ResultsFile:
     def is_done(self, job: Job) -> bool:
         """Whether the job's picture was made where the job wants it, and is still there, whole."""
         result = self.of(job)
-        if result is None or result.status != DONE or result.path not in (job.output, f"{job.former}.png"):
+        if (
+            result is None
+            or result.status != DONE
+            or result.path not in (job.output, f"{job.id}.png", f"{job.former}.png")
+        ):
             return False
         file = self.folder / result.path
         return is_file(file) and result.size in (None, file.stat().st_size)
