@@ -97,7 +97,7 @@ def test_a_sheet_is_shuffled_has_no_captions_and_is_scored_by_its_key(tmp_path: 
 
     answers = tmp_path / "answers.txt"
     lines = [f"{number}: {prompt}" for number, prompt in shown.items()]
-    lines[0], lines[1] = "1: a cupboard", lines[1] + "?"
+    lines[0], lines[1] = "1: a cupboard", lines[1].replace(": ", "\t") + "\tmaybe"
     answers.write_text("\n".join(lines))
     command = [sys.executable, str(SCRIPT), "score", "naming-single", "--key", str(key), "--answers", str(answers)]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -233,6 +233,19 @@ def test_gradients_alone_prefer_a_blur_to_a_moved_edge_and_steepness_does_not() 
     assert by_steepness(edge) == 0 < by_steepness(moved) < by_steepness(blurred)
 
 
+def test_colours_that_are_around_cost_nothing_and_made_up_lines_do() -> None:
+    small = torch.full((1, 3, 16, 16), 0.4)
+    small[..., 8:] = 0.6
+    sharp = functional.interpolate(small, scale_factor=2.0)
+    assert float(train_upscaler.overshoot(sharp, small)) == 0
+    assert float(train_upscaler.overshoot(sharp.roll(2, 3)[..., 2:], small[..., 1:])) == 0  # an edge a pixel aside
+    lined = sharp.clone()
+    lined[..., 3, :] = 0.1
+    # Columns 0 to 19 of 32 have 0.4 within two pixels of the small picture, the others only 0.6.
+    wanted = (0.4 - 0.1 - 0.04) * 20 + (0.6 - 0.1 - 0.04) * 12
+    assert float(train_upscaler.overshoot(lined, small)) * 32 * 32 == pytest.approx(wanted, rel=1e-5)
+
+
 def test_an_untrained_upscaler_repeats_pixels() -> None:
     image = torch.rand(1, 3, 16, 16)
     made = train_upscaler.fresh()(image).detach()

@@ -5,8 +5,9 @@
     python scripts/measure/naming.py score naming-single --key key.json --answers answers.txt
 
 The sheet shows one picture a prompt in an order of its own. It goes to somebody who has seen neither list nor key, and
-who writes a line for each number: `7: a cat on a sofa`, with a question mark at the end where unsure. An answer counts
-when it holds one word of every group that the list names for the prompt (the line `#= cat|kitten, sofa` above it).
+who writes a line for each number: `7: a cat on a sofa`, with a question mark, "maybe" or "guess" at its end where
+unsure. An answer counts when it holds one word of every group that the list names for the prompt (the line
+`#= cat|kitten, sofa` above it).
 """
 
 import argparse
@@ -25,6 +26,7 @@ from vqclip.common.images import open_image
 
 PROMPTS = Path(__file__).resolve().parents[2] / "configs" / "prompts"
 WANTED = "#="  # begins the line that says what answers must hold
+UNSURE = re.compile(r"(\?|\bmaybe|\bguess)$")
 CELL, MARGIN = 256, 28  # pixels of a picture on the sheet, and of the strip for its number above it
 COLUMNS = 6
 
@@ -97,7 +99,7 @@ def draw(options: argparse.Namespace) -> None:
 
 def read_answers(text: str) -> dict[str, str]:
     """Answers by number, of lines such as `7: a cat`."""
-    found = (re.match(r"\s*(\d+)\s*[:.)]\s*(.+)", line) for line in text.splitlines())
+    found = (re.match(r"\s*(\d+)\s*[:.)\t]\s*(.+)", line) for line in text.splitlines())
     return {match[1]: match[2].strip() for match in found if match}
 
 
@@ -106,7 +108,7 @@ def score(options: argparse.Namespace) -> None:
     entries = {entry.prompt: entry for entry in read_list(options.list)}
     key, answers = json.loads(options.key.read_text()), read_answers(options.answers.read_text("utf8"))
     named = [number for number, prompt in key.items() if entries[prompt].is_named(answers.get(number, ""))]
-    sure = [number for number in named if not answers[number].endswith("?")]
+    sure = [number for number in named if not UNSURE.search(answers[number])]
     for number in sorted(key.keys() - set(named), key=int):
         print(f"{number}: {key[number]!r} was called {answers.get(number, 'nothing')!r}")
     print(f"{options.list}: {len(named)} of {len(key)} named, {len(sure)} of them surely")

@@ -7,9 +7,10 @@
 
 The pictures are crops around the things: ground is learned in the first minutes. One crop in ten is of the scene itself
 made smaller, so that pictures which are crisp already stay so. The loss is L1 of pixels and their gradients, L1 of how
-steep the gradients are in each neighbourhood (an edge somewhere there is better than a blur everywhere), the distance
-by a CLIP's features (the guide's, so that the judge stays apart), and in the last part of the training a patch
-discriminator's word (Isola et al. 2016, arXiv 1611.07004), which sees the small picture beside the large one.
+steep the gradients are in each neighbourhood (an edge somewhere there is better than a blur everywhere), what goes
+beyond the colours that the small picture has around a place (lines that are made up), the distance by a CLIP's features
+(the guide's, so that the judge stays apart), and in the last part of the training a patch discriminator's word (Isola
+et al. 2016, arXiv 1611.07004), which sees the small picture beside the large one.
 Started again with the same --out it goes on where it stopped.
 """
 
@@ -41,7 +42,7 @@ WEIGHTS = "upscaler.safetensors"
 CROP = 48  # pixels of the small picture; the CLIP that compares sees twice as many
 HELD = 64  # of the last scenes, for the figures while training
 CRISP = 0.1  # share of crops whose small picture is the scene itself
-GRADIENTS, STEEPNESS, PERCEPTUAL, ADVERSARIAL = 1.0, 2.0, 0.5, 0.05  # weights beside L1
+GRADIENTS, STEEPNESS, OVERSHOOT, PERCEPTUAL, ADVERSARIAL = 1.0, 1.0, 4.0, 0.5, 0.05  # weights beside L1
 NEIGHBOURHOOD = 6  # pixels of the large picture's side in which an edge may be moved
 
 
@@ -124,6 +125,14 @@ def fitting_loss(output: Tensor, large: Tensor) -> Tensor:
     return loss + STEEPNESS * (steepness(output) - steepness(large)).abs().mean()
 
 
+def overshoot(output: Tensor, small: Tensor, slack: float = 0.04) -> Tensor:
+    """How far colours leave what the small picture has within two pixels, by more than `slack`: lines made up."""
+    highest = functional.max_pool2d(small, 5, 1, 2)
+    lowest = -functional.max_pool2d(-small, 5, 1, 2)
+    above, below = (functional.interpolate(part, scale_factor=2.0) for part in (highest, lowest))
+    return (functional.relu(output - above - slack) + functional.relu(below - output - slack)).mean()
+
+
 def fresh(sizes: UpscalerSizes = SIZES) -> Upscaler:
     """An untrained network that repeats pixels: what it adds begins at nearly nothing."""
     model = Upscaler(sizes)
@@ -180,7 +189,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         with training.autocast(device):
             output = model(small).float()
             seen = perceptual(large, output.clamp(0, 1))
-        loss = fitting_loss(output, large) + PERCEPTUAL * seen
+        loss = fitting_loss(output, large) + OVERSHOOT * overshoot(output, small) + PERCEPTUAL * seen
         hinge = torch.zeros(())
         if clock.progress(step) > options.critic_from:
             hinge = learn_to_tell(critic, judging, small, large, output.detach())
