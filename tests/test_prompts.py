@@ -152,3 +152,10 @@ def test_any_text_is_read_or_refused_in_words(source: str) -> None:
     except UsageError:
         return
     assert all(prompt.text.strip() and math.isfinite(prompt.weight) for prompt in found)
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """As the shell hands over a prompt in another encoding."""
+    for source in ("a \udcff cat", "\ud800"):
+        with pytest.raises(UsageError, match="no UTF-8 text"):
+            parse_prompts(source)

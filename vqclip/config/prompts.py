@@ -57,17 +57,24 @@ def parse_prompts(source: str) -> list[Prompt]:
     the length.
 
     Raises:
-        UsageError: longer than LONGEST, nothing between two `|`, a third tail, a tail that is almost a number (`:nan`,
+        UsageError: longer than LONGEST, no UTF-8, nothing between two `|`, a third tail, a tail that is almost a number (`:nan`,
             `:1,5`, `:50%`), or a `\` at the end; the message gives the column, counted from 1.
     """
     if len(source) > LONGEST:
         raise UsageError(f"A prompt has {len(source):,} characters; at most {LONGEST:,} are read.")
+    if not is_text(source):
+        raise UsageError(f"Prompt {source[:AROUND]!r} holds bytes that are no UTF-8 text; write it in UTF-8.")
     text, structure = _unescape(source)
     prompts, start = [], 0
     for end in [*(i for i, mark in enumerate(structure) if mark == "|"), len(structure)]:
         prompts.append(_parse_part(source, text[start:end], structure[start:end], start))
         start = end + 1
     return prompts
+
+
+def is_text(source: str) -> bool:
+    """Whether UTF-8 can write it: bytes of another encoding come from the shell as halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in source)
 
 
 def _unescape(source: str) -> tuple[list[str], str]:
