@@ -331,8 +331,8 @@ def test_shipped_configs(name: str) -> None:
     config = load_config([name])
     check(config)
     first = available_configs()[name].read_text("utf-8").splitlines()[0]
-    assert re.match(r"# vqclip generate .*\"[^\"]+\"$", first), first
-    assert name == "default" or f"-c {name} " in first
+    assert re.match(r"# vqclip (generate .*\"[^\"]+\"$|edit|outpaint|vary|interpolate)", first), first
+    assert name in ("default", "change") or f" {name} " in first
 
 
 def test_published_setups_and_quality_layers_are_there() -> None:

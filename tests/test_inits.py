@@ -63,13 +63,13 @@ def test_a_given_picture_is_what_the_encoder_makes_of_it(vqgan: VQGAN) -> None:
 
 def test_the_priors_codes_become_their_entries(vqgan: VQGAN) -> None:
     codes = torch.arange(2 * 24).view(2, 4, 6) % TINY_SIZES.n_embed
-    latent = first_latent("prior", replace(start(vqgan, [1, 2]), propose=lambda rngs: codes))
+    latent = first_latent("prior", replace(start(vqgan, [1, 2]), propose=lambda rngs, given: codes))
     assert torch.equal(latent, vqgan.lookup(codes))
 
 
 def test_proposals_of_another_size_are_enlarged_as_pictures(vqgan: VQGAN) -> None:
     codes = torch.arange(4).view(1, 2, 2)
-    latent = first_latent("prior", replace(start(vqgan, [1]), propose=lambda rngs: codes))
+    latent = first_latent("prior", replace(start(vqgan, [1]), propose=lambda rngs, given: codes))
     assert latent.shape == (1, TINY_SIZES.embed_dim, 4, 6)
     torch.testing.assert_close(vqgan.quantise(latent), latent, rtol=0, atol=0)
 

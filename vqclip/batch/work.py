@@ -140,7 +140,7 @@ class Worker:
             for number, job in enumerate(jobs):
                 file = Path(folder) / f"picture{Path(job.output).suffix}"
                 facts = describe(parts, finished, number) if plan.config.output.metadata else None
-                save_picture(file, finished.images[number], facts)
+                save_picture(file, finished.images[number], facts, parts.compose)
                 made.append(
                     JobResult(
                         id=job.id,

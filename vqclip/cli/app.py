@@ -14,6 +14,7 @@ from vqclip.cli import (
     classify,
     config,
     doctor,
+    edit,
     evaluate,
     gallery,
     generate,
@@ -41,6 +42,10 @@ app = App(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate")(generate.generate)
+app.command("vary")(edit.vary)
+app.command("edit")(edit.edit)
+app.command("outpaint")(edit.outpaint)
+app.command("interpolate")(edit.interpolate)
 app.command("batch")(batch.batch)
 app.command("sample")(generate.sample)
 app.command("evaluate")(evaluate.evaluate)

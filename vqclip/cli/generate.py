@@ -46,7 +46,10 @@ from vqclip.config.schema import Config
 from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
-    from vqclip.optimisation.step import Finished
+    from collections.abc import Callable
+
+    from vqclip.optimisation.step import Finished, Sink
+    from vqclip.pipeline.assemble import Parts
     from vqclip.pipeline.plan import Plan
     from vqclip.runs.folder import RunFolder
 
@@ -115,17 +118,27 @@ def sample(
     draw_or_show(console, settings, preview=False, access=choose_access(pull=False), dry_run=dry_run)
 
 
-def draw_or_show(console: Console, settings: Config, *, preview: bool, access: Access, dry_run: bool) -> None:
-    """Make the pictures, or only say what would be made."""
+def draw_or_show(
+    console: Console,
+    settings: Config,
+    *,
+    preview: bool,
+    access: Access,
+    dry_run: bool,
+    ready: "Callable[[Parts], None]" = lambda parts: None,
+) -> None:
+    """Make the pictures, or only say what would be made; `ready` is called before the first step."""
     if dry_run:
         _show_plan(console, settings)
     elif settings.output.path == STDOUT:
-        _draw_to_stdout(console, settings, preview=preview, access=access)
+        _draw_to_stdout(console, settings, preview=preview, access=access, ready=ready)
     else:
-        _draw(console, settings, preview=preview, access=access)
+        _draw(console, settings, preview=preview, access=access, ready=ready)
 
 
-def _draw_to_stdout(console: Console, settings: Config, *, preview: bool, access: Access) -> None:
+def _draw_to_stdout(
+    console: Console, settings: Config, *, preview: bool, access: Access, ready: "Callable[[Parts], None]"
+) -> None:
     """Make one picture in a folder of its own that is gone afterwards, and write it to standard output."""
     output, pictures = settings.output, max(1, len(settings.prompts)) * (len(settings.seeds) or settings.count)
     if pictures > 1 or output.video or output.save_every or console.as_json:
@@ -136,7 +149,7 @@ def _draw_to_stdout(console: Console, settings: Config, *, preview: bool, access
         place = dataclasses.replace(output, path=f"{folder}/picture.png")
         settings = dataclasses.replace(settings, output=place)
         try:
-            _draw(console, settings, preview=preview, access=access, show=_write_picture)
+            _draw(console, settings, preview=preview, access=access, ready=ready, show=_write_picture)
         except Interrupted as error:
             raise Interrupted("Stopped; nothing was written.", error.code - 128) from error
 
@@ -145,7 +158,15 @@ def _write_picture(console: Console, plan: "Plan", folder: "RunFolder", finished
     console.data(folder.images[0].read_bytes())
 
 
-def _draw(console: Console, settings: Config, *, preview: bool, access: Access, show: "Show | None" = None) -> None:
+def _draw(
+    console: Console,
+    settings: Config,
+    *,
+    preview: bool,
+    access: Access,
+    ready: "Callable[[Parts], None]",
+    show: "Show | None" = None,
+) -> None:
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
         from vqclip.hub.model_files import find_models
@@ -155,13 +176,12 @@ def _draw(console: Console, settings: Config, *, preview: bool, access: Access, 
         plan = make_plan(settings)
         folder = folder_for(plan)
         announce(console, plan)
-        finished = start(
-            plan,
-            find_models(plan.config, access),
-            folder,
-            lambda parts: [progress_sink(console, parts.descent.number, plan.config.optimise.steps, preview)],
-            interrupts,
-        )
+
+        def watch(parts: "Parts") -> "list[Sink]":
+            ready(parts)
+            return [progress_sink(console, parts.descent.number, plan.config.optimise.steps, preview)]
+
+        finished = start(plan, find_models(plan.config, access), folder, watch, interrupts)
         if finished is None:
             raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
         (show or show_pictures)(console, plan, folder, finished)
@@ -183,7 +203,7 @@ def show_pictures(console: Console, plan: "Plan", folder: "RunFolder", finished:
             "path": str(path),
             "prompt": picture.prompt,
             "seed": picture.seed,
-            "size": [finished.images.shape[3], finished.images.shape[2]],
+            "size": list(plan.canvas or (finished.images.shape[3], finished.images.shape[2])),
             "steps": finished.step,
             "seconds": round(finished.seconds, 3),
             "scores": finished.scores[number],
@@ -206,5 +226,5 @@ def _show_plan(console: Console, settings: Config) -> None:
     console.text(to_yaml(plan.config))
     for note in plan.notes:
         console.say(f"Note: {note}.")
-    pictures = f"{counted(len(plan.pictures), 'picture')} of {plan.scale * plan.width}x{plan.scale * plan.height}"
+    pictures = f"{counted(len(plan.pictures), 'picture')} of {plan.result_size[0]}x{plan.result_size[1]}"
     console.say(f"{pictures}, about {memory(needed)} of memory; nothing was done.")

@@ -175,15 +175,18 @@ def as_typed(context: typer.Context, error: UsageError) -> UsageError:
     return error
 
 
-def read_settings(context: typer.Context, fixed: Mapping[str, object] | None = None) -> Config:
+def read_settings(
+    context: typer.Context, fixed: Mapping[str, object] | None = None, layer: str | None = None
+) -> Config:
     """Read the config that a command with `Layers`, `Overrides` and other options of this file asks for.
 
-    `fixed` holds what the command itself decides.
+    `fixed` holds what the command itself decides, `layer` names its settings below those that the user gives.
 
     Raises:
         UsageError: as `load_config`.
     """
-    layers, overrides = context.params.get("config") or [], context.params.get("overrides") or []
+    given, overrides = context.params.get("config") or [], context.params.get("overrides") or []
+    layers = [*([layer] if layer else []), *given]
     options = {**given_options(context), **(fixed or {})}
     if words := context.params.get("prompts"):
         if STDIN in words and STDIN in layers:

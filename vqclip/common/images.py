@@ -75,6 +75,17 @@ def open_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.
         return _to_rgb(_upright(image), name or str(source))
 
 
+def picture_size(source: Path | str) -> tuple[int, int]:
+    """Return the width and height that `open_image` would give; nothing is decoded.
+
+    Raises:
+        UsageError: as `open_image`, for what its first bytes tell.
+    """
+    with opening(source) as image:
+        width, height = image.size
+        return (height, width) if _turn(image) in LYING else (width, height)
+
+
 @contextlib.contextmanager
 def opening(source: Path | str | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
     """Open a picture without decoding it yet.
@@ -153,16 +164,23 @@ TURNS = {
 }
 """EXIF orientation ─▶ what makes the picture upright (CIPA DC-008, table 6)."""
 
+LYING = tuple(TURNS[orientation] for orientation in (5, 6, 7, 8))
+"""Those that exchange width and height."""
+
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turn a picture as its EXIF says; an EXIF that cannot be read says nothing (Pillow's `exif_transpose` rewrites it
     whole, and fails)."""
     image.load()
-    try:
-        turn = TURNS.get(image.getexif().get(0x0112, 1))
-    except (OSError, *DAMAGE):
-        turn = None
+    turn = _turn(image)
     return image if turn is None else _turned(image, turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return TURNS.get(image.getexif().get(0x0112, 1))
+    except (OSError, *DAMAGE):
+        return None
 
 
 def _turned(image: Image.Image, turn: Image.Transpose) -> Image.Image:

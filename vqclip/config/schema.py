@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from vqclip.common.errors import UsageError
 from vqclip.common.registry import shown
+from vqclip.config.regions import parse_box, parse_margins
 from vqclip.config.typed import FilePath
 
 SEED_LIMIT = 2**63
+AUTO_SIZE = "auto"
 DRAWN_SEEDS = 2**32
 """A seed that is drawn by lot is below this."""
 
@@ -58,28 +60,62 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class InitConfig:
-    """What the first latent is made of, and how strongly the run is held near it."""
+    """What the first latent is made of, how much of a picture it keeps, and how strongly the run is held near it."""
 
     kind: str
     image: FilePath | None
+    strength: float
     weight: float
 
     def __post_init__(self) -> None:
+        _require(0 <= self.strength <= 1, "init.strength", self.strength, "between 0 and 1")
         _require(
             self.weight >= 0 and math.isfinite(self.weight), "init.weight", self.weight, "a finite number, 0 or more"
         )
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """A picture of which a part is painted anew, and which part: white, in a box, named by words, or a new rim."""
+
+    original: FilePath | None
+    image: FilePath | None
+    boxes: list[str]
+    where: str | None
+    invert: bool
+    extend: str | None
+    feather: int | None
+
+    def __post_init__(self) -> None:
+        for box in self.boxes:
+            parse_box(box)
+        if self.extend is not None:
+            parse_margins(self.extend)
+        ok = self.feather is None or 0 <= self.feather <= 1000
+        _require(ok, "mask.feather", self.feather, "between 0 and 1000 pixels, or null")
+        given = self.image is not None or bool(self.boxes) or self.where is not None or self.extend is not None
         _require(
-            (self.kind == "image") == (self.image is not None),
-            "init.image",
-            self.image,
-            'a file when init.kind is "image", and null otherwise',
+            (self.original is not None) == given,
+            "mask.original",
+            self.original,
+            "a picture with one of mask.image, boxes, where or extend, and null without them",
         )
-        _require(
-            self.weight == 0 or self.kind in ("auto", "image", "prior"),
-            "init.weight",
-            self.weight,
-            '0 unless init.kind is "image" or "prior", or "auto" where that is the prior',
-        )
+
+
+@dataclass(frozen=True)
+class TargetsConfig:
+    """How the image prompts' meaning is turned by words, from `away` to `towards`; and a path of points to travel."""
+
+    away: str
+    towards: str | None
+    amount: float
+    path: list[str]
+    frames: int
+
+    def __post_init__(self) -> None:
+        _require(len(self.path) != 1, "targets.path", self.path, "empty, or two points and more")
+        _require(2 <= self.frames <= 10_000, "targets.frames", self.frames, "between 2 and 10000")
+        _require(0 <= self.amount <= 1, "targets.amount", self.amount, "between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -203,8 +239,10 @@ class Config:
     perceptors: list[str]
     prior: PriorConfig
     init: InitConfig
+    mask: MaskConfig
     image_prompts: list[FilePath]
     negatives: list[str]
+    targets: TargetsConfig
     cutouts: CutoutsConfig
     losses: dict[str, float]
     optimise: OptimiseConfig
@@ -230,8 +268,35 @@ class Config:
             self.seed,
             f"at most {SEED_LIMIT - self.count} for {self.count} pictures",
         )
+        pictured = self.init.image is not None or self.mask.original is not None
+        _require(
+            pictured if self.init.kind == "image" else self.init.image is None or self.init.strength < 1,
+            "init.image",
+            self.init.image,
+            'a file when init.kind is "image" or init.strength is below 1, and null otherwise',
+        )
+        _require(
+            self.init.weight == 0 or pictured or self.init.kind in ("auto", "image", "prior"),
+            "init.weight",
+            self.init.weight,
+            '0 unless init.kind is "image" or "prior", or "auto" where that is the prior',
+        )
+        alone = (
+            self.count == 1
+            and len(self.seeds) < 2
+            and len(self.prompts) < 2
+            and not self.optimise.pyramid
+            and not self.mask.original
+        )
+        _require(
+            alone or not self.targets.path,
+            "targets.path",
+            self.targets.path,
+            "empty unless it is one picture's, without optimise.pyramid and mask",
+        )
         _require(len(self.perceptors) > 0, "perceptors", self.perceptors, "a list with at least one model")
-        parse_size(self.size)
+        if self.size != AUTO_SIZE:
+            parse_size(self.size)
         for name, weight in self.losses.items():
             _require(math.isfinite(weight), f"losses.{name}", weight, "a finite number")
         _ = self.guides
@@ -267,7 +332,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     found = SIZE.fullmatch(text)
     width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    rule = "WIDTHxHEIGHT in pixels, one number for both, or a shape such as 16:9, e.g. 256x256"
+    rule = "WIDTHxHEIGHT in pixels, one number for both, a shape such as 16:9, or auto, e.g. 256x256"
     _require(1 <= width <= 16384 and 1 <= height <= 16384, "size", text, rule)
     return width, height
 

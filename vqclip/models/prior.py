@@ -42,6 +42,9 @@ OUTLINE = 48
 MARGIN = 3
 """Border of zeros around the codes, as wide as the offsets reach."""
 
+FREE = -1
+"""Stands among given codes for one that is to be drawn."""
+
 METADATA = "prior"
 """Key of the sizes, as JSON, in the safetensors header."""
 
@@ -194,10 +197,11 @@ class Prior(nn.Module):
         return torch.stack([self.head(places, near, number) for number, near in enumerate(around)], 2)
 
     @torch.no_grad()
-    def sample(self, tokens: Tensor, numbers: Tensor, sampling: Sampling) -> Tensor:
+    def sample(self, tokens: Tensor, numbers: Tensor, sampling: Sampling, given: Tensor | None = None) -> Tensor:
         """Draw codes (B, side, side) for captions (B, L).
 
-        `numbers` (B, side, side) in [0, 1) decide: the same numbers, the same codes.
+        `numbers` (B, side, side) in [0, 1) decide: the same numbers, the same codes. `given` (B, side, side) holds
+        codes that stay as they are, and FREE where one is to be drawn; what is drawn follows from those before it.
         """
         sizes, guided = self.sizes, sampling.guidance != 1
         captions = torch.cat([tokens, torch.zeros_like(tokens)]) if guided else tokens
@@ -217,7 +221,8 @@ class Prior(nn.Module):
                 if guided:
                     fitting, any_picture = logits.chunk(2)
                     logits = any_picture + sampling.guidance * (fitting - any_picture)
-                codes[:, row, column] = pick_codes(logits, numbers[:, row, column], sampling)
+                drawn = pick_codes(logits, numbers[:, row, column], sampling)
+                codes[:, row, column] = drawn if given is None else _unless_free(given[:, row, column], drawn)
                 vectors[:, row + MARGIN, column + MARGIN] = self._entries(codes[:, row, column])
         return codes
 
@@ -285,6 +290,10 @@ def _gather(vectors: Tensor, offsets: Sequence[tuple[int, int]], row: int, colum
     """The padded vectors at the offsets from one code, (B, len(offsets) (C + 1))."""
     picked = [vectors[:, row + MARGIN + down, column + MARGIN + across] for down, across in offsets]
     return torch.cat(picked, -1)
+
+
+def _unless_free(given: Tensor, drawn: Tensor) -> Tensor:
+    return torch.where(given == FREE, drawn, given)
 
 
 def pick_codes(logits: Tensor, numbers: Tensor, sampling: Sampling) -> Tensor:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vqclip.common.errors import UsageError
 from vqclip.common.runtime import autocast
 from vqclip.models.caption_tokeniser import caption_tokeniser
 from vqclip.models.files import PriorFiles
-from vqclip.models.prior import Prior, Sampling, load_prior
+from vqclip.models.prior import FREE, Prior, Sampling, load_prior
 from vqclip.models.vqgan import VQGAN
 
 DECODED = 16
@@ -26,16 +27,25 @@ class Proposer:
     vqgan: VQGAN
     precision: str = "fp32"
 
-    def draw(self, captions: Sequence[str], candidates: int, rngs: Sequence[Generator], sampling: Sampling) -> Tensor:
+    def draw(
+        self,
+        captions: Sequence[str],
+        candidates: int,
+        rngs: Sequence[Generator],
+        sampling: Sampling,
+        given: Tensor | None = None,
+    ) -> Tensor:
         """Draw codes (N, candidates, side, side), one row per caption and its CPU generator.
 
-        A row depends on its own caption and generator alone, up to rounding. An empty caption is any picture.
+        A row depends on its own caption and generator alone, up to rounding. An empty caption is any picture. `given`
+        (N, side, side) are codes that all candidates of a row share, as in `Prior.sample`.
         """
         side = self.prior.sizes.side
         device = self.prior.codebook.device
         numbers = torch.cat([torch.rand(candidates, side, side, generator=rng) for rng in rngs])
         tokens = torch.stack([self._tokens(caption) for caption in captions]).repeat_interleave(candidates, 0)
-        codes = self.prior.sample(tokens.to(device), numbers.to(device), sampling)
+        shared = None if given is None else given.repeat_interleave(candidates, 0).to(device)
+        codes = self.prior.sample(tokens.to(device), numbers.to(device), sampling, shared)
         return codes.unflatten(0, (len(captions), candidates))
 
     @torch.no_grad()
@@ -73,13 +83,54 @@ def best_proposals(
     rngs: Sequence[Generator],
     sampling: Sampling,
     rank: Callable[[Tensor], Tensor],
+    given: Tensor | None = None,
 ) -> Tensor:
     """Return for each caption the codes (N, side, side) of the best of its candidates.
 
-    `rank` turns pictures (N, candidates, 3, H, W) into scores (N, candidates), where more is better.
+    `rank` turns pictures (N, candidates, 3, H, W) into scores (N, candidates), where more is better; `given` are codes
+    to keep, as in `Prior.sample`.
     """
-    codes = proposer.draw(captions, candidates, rngs, sampling)
+    codes = proposer.draw(captions, candidates, rngs, sampling, given)
     if candidates == 1:
         return codes[:, 0]
     pictures = proposer.pictures(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
     return codes[torch.arange(len(codes)), rank(pictures).argmax(1).cpu()]
+
+
+def seam(pictures: Tensor, given: Tensor) -> Tensor:
+    """Return how far the colours differ across the border between given and FREE codes (N, h, w), in pictures
+    (N, M, 3, H, W) made of them: the mean over neighbouring cells, (N, M); 0 where there is no border.
+    """
+    cells = F.adaptive_avg_pool2d(pictures.flatten(0, 1), (given.shape[1], given.shape[2])).unflatten(
+        0, pictures.shape[:2]
+    )
+    total, count = pictures.new_zeros(pictures.shape[:2]), pictures.new_zeros(len(pictures), 1)
+    free = given == FREE
+    for axis in (-2, -1):
+        border = free.diff(dim=axis)[:, None]
+        total += (cells.diff(dim=axis).abs().mean(2) * border).flatten(2).sum(2)
+        count += border.flatten(2).sum(2)
+    return total / count.clamp(min=1)
+
+
+def fill_free(given: Tensor, side: int, draw: Callable[[Tensor], Tensor]) -> Tensor:
+    """Replace every FREE among given codes (N, h, w), h and w at least `side`, by strides of windows that overlap.
+
+    `draw` fills one window (N, side, side). Each time the window that knows most comes next, so that what is new grows
+    from what is there.
+    """
+    codes = given.clone()
+    places = [(top, left) for top in _strides(given.shape[1], side) for left in _strides(given.shape[2], side)]
+    while places:
+        windows = {place: codes[:, place[0] : place[0] + side, place[1] : place[1] + side] for place in places}
+        free = {place: int((window == FREE).sum()) for place, window in windows.items()}
+        places = [place for place in places if free[place]]
+        if places:
+            nearest = min(places, key=lambda place: free[place])
+            windows[nearest].copy_(draw(windows[nearest]))
+    return codes
+
+
+def _strides(length: int, side: int) -> list[int]:
+    """First places of windows that cover a length, each half over the one before."""
+    return sorted({*range(0, length - side, side // 2), length - side})

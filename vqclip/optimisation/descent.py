@@ -130,7 +130,8 @@ class Descent:
 
     Coarse to fine: the latent starts with few cells, and at each of `growth` `enlarge` makes it larger, for a new
     optimiser and a new average. `disturb` gives what is added to the latent while the gradient is taken, by progress;
-    `shape_gradient` changes the gradient before the update.
+    `shape_gradient` changes the gradient before the update. `travel` is called with the latent, the updates made and
+    their total before each of them, and may move it.
 
     `reduce_render_memory` makes `render` need less for the same gradient, and returns False if that cannot be.
     `differentiate` may be replaced by what does the same faster.
@@ -150,6 +151,7 @@ class Descent:
     enlarge: Callable[[Tensor, tuple[int, int]], Tensor] = no_enlarging
     disturb: Callable[[Tensor, float], Tensor] | None = None
     shape_gradient: Callable[[Tensor], Tensor] = lambda gradient: gradient
+    travel: Callable[[Tensor, int, int], None] = lambda latent, number, total: None
     reduce_render_memory: Callable[[], bool] = lambda: False
     differentiate: Differentiate = differentiate
     number: int = 0

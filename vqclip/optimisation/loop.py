@@ -33,7 +33,7 @@ def optimise(descent: Descent, total: int) -> Iterator[Step]:
         torch.OutOfMemoryError: the memory is too small even so.
     """
     halvings = 0
-    descent.grow(total)
+    _prepare(descent, total)
     while descent.number < total:
         number, streams = descent.number + 1, descent.streams.state_dict()  # nothing else changes before the update
         descent.optimiser.zero_grad(set_to_none=True)
@@ -64,7 +64,14 @@ def optimise(descent: Descent, total: int) -> Iterator[Step]:
             render=descent.pictures,
             state=descent.state_dict,
         )
-        descent.grow(total)
+        _prepare(descent, total)
+
+
+def _prepare(descent: Descent, total: int) -> None:
+    """Get ready for the next update, if there is one."""
+    descent.grow(total)
+    if descent.number < total:
+        descent.travel(descent.latent, descent.number, total)
 
 
 @contextlib.contextmanager

@@ -8,17 +8,29 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vqclip.common.registry import pick
+from vqclip.models.prior import FREE
 from vqclip.models.vqgan import VQGAN
 from vqclip.optimisation.pyramid import resized
 
-CPU = torch.device("cpu")
+BLOBS = 6
+"""Random numbers along a side that decide which places of a picture are drawn anew."""
+
+STAYS = 0.9
+"""The part of a cell that must be kept for its code to stay."""
+
+
+Propose = Callable[[Sequence[Generator], Tensor | None], Tensor]
+"""Draws codes (N, h, w) for the prompts; some may be given, the others FREE, as in `Prior.sample`."""
 
 
 @dataclass(frozen=True)
 class Start:
     """What an init may use: the VQGAN, the size in pixels (multiples of its factor), one CPU generator
-    per picture, the user's picture (1, 3, H, W) in [0, 1], if any, and what draws codes (N, side, side) for
-    the prompts, if anything does.
+    per picture, the user's picture (1, 3, H, W) in [0, 1], if any, and what draws codes for the prompts in a grid whose
+    short side is `side`, if anything does.
+
+    `kept` (N, 1, H, W) in [0, 1] is how much of the user's picture stays at each place; None: nothing, or all if the
+    init is the picture.
     """
 
     vqgan: VQGAN
@@ -26,7 +38,9 @@ class Start:
     height: int
     rngs: Sequence[Generator]
     image: Tensor | None = None
-    propose: Callable[[Sequence[Generator]], Tensor] | None = None
+    kept: Tensor | None = None
+    propose: Propose | None = None
+    side: int = 0
 
 
 def first_latent(kind: str, start: Start) -> Tensor:
@@ -35,7 +49,24 @@ def first_latent(kind: str, start: Start) -> Tensor:
     Raises:
         UsageError: an unknown kind.
     """
-    return pick(INITS, kind, "init.kind")(start)
+    latent = pick(INITS, kind, "init.kind")(start)
+    if start.kept is None or start.image is None:
+        return latent
+    stays = _stays(start.kept, (latent.shape[-2], latent.shape[-1])).to(latent.device)
+    return torch.where(stays, _encode(start.vqgan, start.image), latent)
+
+
+def random_share(share: float, shape: tuple[int, int], rngs: Sequence[Generator]) -> Tensor:
+    """Draw places (N, 1, H, W), true for `share` of each picture: blobs about a sixth of its side wide."""
+    coarse = torch.stack([torch.rand(1, BLOBS, BLOBS, generator=rng) for rng in rngs])
+    field = F.interpolate(coarse, shape, mode="bicubic", align_corners=False)
+    limits = field.flatten(1).quantile(share, dim=1) if share < 1 else field.flatten(1).amax(1) + 1
+    return field < limits[:, None, None, None]
+
+
+def _stays(kept: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Which cells of a grid stay: those of which more than STAYS is kept."""
+    return F.adaptive_avg_pool2d(kept, grid) > STAYS
 
 
 def _from_codes(start: Start) -> Tensor:
@@ -49,9 +80,22 @@ def _from_codes(start: Start) -> Tensor:
 def _from_prior(start: Start) -> Tensor:
     """The prior's best proposal; where the picture has another size, the proposal enlarged and encoded again."""
     assert start.propose is not None, "the pipeline gives a proposer for init.kind=prior"
-    latent = start.vqgan.lookup(start.propose(start.rngs))
+    latent = start.vqgan.lookup(start.propose(start.rngs, _given(start)))
     grid = (start.height // start.vqgan.factor, start.width // start.vqgan.factor)
     return latent if latent.shape[-2:] == grid else resized(start.vqgan, latent, grid)
+
+
+def _given(start: Start) -> Tensor | None:
+    """The codes of the user's picture that stay, and FREE for the others, in a grid that the prior can fill."""
+    if start.kept is None or start.image is None:
+        return None
+    short, device = min(start.width, start.height), start.vqgan.codebook.device
+    grid = [round(length * start.side / short) for length in (start.height, start.width)]
+    size = [length * start.vqgan.factor for length in grid]
+    image = F.interpolate(start.image.to(device), size, mode="bicubic", antialias=True).clamp(0, 1)
+    with torch.no_grad():
+        codes = start.vqgan.codes(start.vqgan.encode(image))
+    return torch.where(_stays(start.kept, (grid[0], grid[1]))[:, 0].to(device), codes, FREE)
 
 
 def _from_image(start: Start) -> Tensor:

@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 from vqclip.common.files import writing
+from vqclip.common.images import to_image
 from vqclip.optimisation.step import Finished, Step
-from vqclip.outputs.picture import save_picture
+from vqclip.outputs.picture import Compose, save_picture
 from vqclip.outputs.video import FRAMES_A_SECOND, write_video
 
 NAME = re.compile(r"(\d{6,})(?:-(\d+))?\.png", re.ASCII)
@@ -25,23 +26,24 @@ def frame_files(folder: Path, picture: int | None = None) -> list[Path]:
 class Frames:
     """Writes each picture every `every` steps as `000050.png`, or `000050-1.png` when there are several."""
 
-    def __init__(self, folder: Path, every: int) -> None:
+    def __init__(self, folder: Path, every: int, compose: Compose = to_image) -> None:
         self.folder = folder
         self.every = every
+        self.compose = compose
 
     def step(self, step: Step) -> None:
         """Write the frames when it is time."""
         if step.number % self.every == 0:
             images = step.render()
             for picture, pixels in enumerate(images):
-                save_picture(self.folder / _name(step.number, picture, len(images)), pixels)
+                save_picture(self.folder / _name(step.number, picture, len(images)), pixels, compose=self.compose)
 
     def finish(self, finished: Finished) -> None:
         """Write the last frame, unless its step was written already."""
         for picture, pixels in enumerate(finished.images):
             path = self.folder / _name(finished.step, picture, len(finished.images))
             if not path.exists():
-                save_picture(path, pixels)
+                save_picture(path, pixels, compose=self.compose)
 
     def stop(self, last: Step | None) -> None:
         """Keep what is there."""

@@ -26,17 +26,24 @@ EXIF_DESCRIPTION = 0x010E  # ImageDescription, Exif 2.3, for the formats without
 EXIF_LIMIT = 65_533  # bytes in one JPEG segment (ITU-T T.81, B.1.1.4)
 
 
-def save_picture(path: Path, pixels: Tensor, metadata: Metadata | None = None) -> None:
+Compose = Callable[[Tensor], Image.Image]
+"""Turns what is worked on, (3, h, w) in [0, 1], into the finished picture."""
+
+
+def save_picture(path: Path, pixels: Tensor, metadata: Metadata | None = None, compose: Compose = to_image) -> None:
     """Write (3, H, W) in [0, 1] as `save_image` does.
+
+    `compose` may put the pixels into a larger picture, whose colour profile is kept; that is written without loss but
+    as JPEG.
 
     Raises:
         OutputError: as `save_image`.
     """
-    save_image(path, to_image(pixels), metadata)
+    save_image(path, compose(pixels), metadata, lossless=compose is not to_image)
 
 
-def save_image(path: Path, image: Image.Image, metadata: Metadata | None = None) -> None:
-    """Write a picture as PNG, JPEG or WebP by the suffix, whole or not at all.
+def save_image(path: Path, image: Image.Image, metadata: Metadata | None = None, *, lossless: bool = False) -> None:
+    """Write a picture as PNG, JPEG or WebP by the suffix, whole or not at all; `lossless` is for WebP.
 
     `metadata` goes into an iTXt chunk `vqclip` as JSON and, readable by other tools, into
     `parameters`; JPEG and WebP carry the JSON as their EXIF description, which is left out, with a
@@ -50,7 +57,7 @@ def save_image(path: Path, image: Image.Image, metadata: Metadata | None = None)
         if kind == "PNG":
             image.save(part, kind, pnginfo=_chunks(metadata))
         else:
-            image.save(part, kind, quality=95, exif=_exif(path, metadata))
+            image.save(part, kind, quality=95, exif=_exif(path, metadata), lossless=lossless)
 
 
 def _chunks(metadata: Metadata | None) -> PngInfo:
@@ -135,10 +142,12 @@ class Pictures:
         paths: list[Path],
         latent: Path | None,
         describe: Callable[[Finished, int], Metadata | None],
+        compose: Compose = to_image,
     ) -> None:
         self.paths = paths
         self.latent = latent
         self.describe = describe
+        self.compose = compose
 
     def step(self, step: Step) -> None:
         """Wait for the end."""
@@ -150,7 +159,7 @@ class Pictures:
             notes = {"step": str(finished.step), "sha256": _digest(latent, finished.step)}
             write_bytes(self.latent, save({"latent": latent}, notes))
         for picture, path in enumerate(self.paths):
-            save_picture(path, finished.images[picture], self.describe(finished, picture))
+            save_picture(path, finished.images[picture], self.describe(finished, picture), self.compose)
 
     def stop(self, last: Step | None) -> None:
         """Write nothing: the run is not finished."""

@@ -32,6 +32,17 @@ def make_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], columns
     return sheet
 
 
+def make_strip(paths: Sequence[Path], columns: int = 8) -> Image.Image:
+    """Lay pictures of one size, read from their files, out in rows without a gap."""
+    pictures = [Image.open(path).convert("RGB") for path in paths]
+    width, height = pictures[0].size
+    columns = min(columns, len(pictures))
+    strip = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height), "white")
+    for number, picture in enumerate(pictures):
+        strip.paste(picture, (number % columns * width, number // columns * height))
+    return strip
+
+
 def save_sheet(path: Path, sheet: Image.Image) -> None:
     """Write a sheet whole or not at all; the suffix chooses PNG, JPEG or WebP.
 

@@ -13,8 +13,9 @@ import torch
 
 from vqclip.common.checksum import is_sealed, sealed, unsealed
 from vqclip.common.files import write_bytes, writing
+from vqclip.common.images import to_image
 from vqclip.optimisation.step import Finished, Step
-from vqclip.outputs.picture import save_picture
+from vqclip.outputs.picture import Compose, save_picture
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,9 @@ class State:
 class Partial:
     """Writes the picture of a run that is stopped."""
 
-    def __init__(self, paths: list[Path]) -> None:
+    def __init__(self, paths: list[Path], compose: Compose = to_image) -> None:
         self.paths = paths
+        self.compose = compose
 
     def step(self, step: Step) -> None:
         """Wait for the end."""
@@ -93,7 +95,7 @@ class Partial:
         """Write the pictures as they stand."""
         if last is not None:
             for path, pixels in zip(self.paths, last.render(), strict=True):
-                save_picture(path, pixels)
+                save_picture(path, pixels, compose=self.compose)
 
 
 def saved_states(folder: Path) -> list[Path]:

@@ -1,34 +1,46 @@
 """From a plan and its models to a run that is ready: start, objective, optimiser."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from vqclip.common.images import fit, to_tensor
+from vqclip.common.images import fit, to_image
 from vqclip.common.runtime import Generators
+from vqclip.config.schema import InitConfig
 from vqclip.guidance.objective import Guide, Objective, Targets, similarity
+from vqclip.guidance.paste import Pasted
 from vqclip.guidance.recipes import RECIPES
 from vqclip.models.enlarge import enlarge
 from vqclip.models.perceptor import Perceptor
 from vqclip.models.prior import Sampling
 from vqclip.models.provenance import ModelHashes
 from vqclip.models.renderer import Renderer
-from vqclip.models.rerank import Proposer, best_proposals
+from vqclip.models.rerank import Proposer, best_proposals, fill_free, seam
 from vqclip.models.vqgan import VQGAN
 from vqclip.optimisation.cuda_graphs import ReplayedGradient
 from vqclip.optimisation.descent import Descent, differentiate
+from vqclip.optimisation.journey import Journey
 from vqclip.optimisation.latent_noise import LatentNoise
 from vqclip.optimisation.optimisers import GRADIENTS, SCHEDULES, Ema, make_optimiser
 from vqclip.optimisation.pyramid import grids, growths, in_size, resized
 from vqclip.optimisation.space import SPACES
-from vqclip.optimisation.start import Start, first_latent
+from vqclip.optimisation.start import Propose, Start, first_latent, random_share
 from vqclip.pipeline.inputs import Inputs, read_inputs
 from vqclip.pipeline.load import Models
 from vqclip.pipeline.machine import computing
-from vqclip.pipeline.plan import Plan, seeds
+from vqclip.pipeline.mask import find_patch
+from vqclip.pipeline.patch import Patch
+from vqclip.pipeline.plan import Plan, seeds, work_size
+from vqclip.pipeline.targets import make_targets, point_vectors
+from vqclip.pipeline.travel import make_journey
+
+SEAM = 0.5
+"""How much a proposal loses in similarity where its colours differ by 1 from those it continues."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,8 @@ class Parts:
     """A run that is ready: the descent, and what is needed to judge and describe its pictures.
 
     `present` turns the pictures that the descent renders, (N, 3, H, W) in [0, 1], into those that the user gets.
+    `compose` turns what is worked on, (3, h, w), into the finished picture. `patch` is what is painted anew, if
+    not all.
     """
 
     plan: Plan
@@ -45,46 +59,107 @@ class Parts:
     targets: list[Targets]
     models: ModelHashes
     inputs: Inputs
+    compose: Callable[[Tensor], Image.Image]
+    patch: Patch | None
 
 
 def assemble(plan: Plan, models: Models) -> Parts:
     """Make the first latent and what descends on it. The models stay as they are.
 
     Raises:
-        UsageError: an image cannot be read.
+        UsageError: an image cannot be read, or a mask has nothing in it.
         OutOfMemoryError: the prior or the start does not fit.
     """
     with computing(plan):
         inputs = read_inputs(plan)
-        views = [to_tensor(inputs.images[prompt.file]) for prompt in plan.image_prompts]
-        targets = [_targets(perceptor, plan, views) for perceptor in models.perceptors]
+        patch = find_patch(plan.config.mask, inputs, models.perceptors[0])
+        plan = _sized(plan, patch, models.vqgan.factor)
+        targets = [make_targets(perceptor, plan, inputs) for perceptor in models.perceptors]
         streams = Generators.from_seeds(seeds(plan.pictures), torch.device(plan.config.runtime.device))
-        start = _start(plan, models, inputs, targets, streams)
+        journey = _journey(plan, models, inputs, targets, streams)
+        if journey is not None and journey.latents is not None:
+            start = journey.latents[0]
+        else:
+            start = _start(plan, models, inputs, patch, targets, streams)
         return Parts(
             plan=plan,
-            descent=_descent(plan, models, start, targets, streams),
+            descent=_descent(plan, models, start, patch, journey, targets, streams),
             present=partial(enlarge, models.upscaler) if models.upscaler else lambda images: images,
             perceptors=models.perceptors,
             targets=targets,
             models=models.hashes,
             inputs=inputs,
+            compose=patch.compose if patch else to_image,
+            patch=patch,
         )
 
 
-def _start(plan: Plan, models: Models, inputs: Inputs, targets: Sequence[Targets], streams: Generators) -> Tensor:
+def _sized(plan: Plan, patch: Patch | None, factor: int) -> Plan:
+    """The plan in the form of the patch's window, once that is known."""
+    if patch is None:
+        return plan
+    left, top, right, bottom = patch.window
+    width, height = work_size((right - left, bottom - top), min(plan.width, plan.height), factor)
+    return dataclasses.replace(plan, width=width, height=height)
+
+
+def _start(
+    plan: Plan,
+    models: Models,
+    inputs: Inputs,
+    patch: Patch | None,
+    targets: Sequence[Targets],
+    streams: Generators,
+) -> Tensor:
     """The first latent, of the size of the first stage."""
-    init, vqgan = plan.config.init, models.vqgan
+    init, vqgan, proposer = plan.config.init, models.vqgan, models.proposer
     height, width = (cells * vqgan.factor for cells in grids(plan.config.optimise.pyramid, _grid(plan, vqgan))[0])
-    image = fit(inputs.images[init.image], (width, height)) if init.image else None
-    propose = _propose(models.proposer, plan, models.perceptors, targets) if models.proposer else None
-    return first_latent(init.kind, Start(vqgan, width, height, streams.start, image, propose))
+    size = (width, height)
+    image = _first_picture(init, inputs, patch, size)
+    captions = [picture.caption or plan.config.targets.towards or "" for picture in plan.pictures]
+    return first_latent(
+        init.kind,
+        Start(
+            vqgan=vqgan,
+            width=width,
+            height=height,
+            rngs=streams.start,
+            image=image,
+            kept=_kept(init, patch, size, streams.start) if image is not None and init.kind != "image" else None,
+            propose=_propose(proposer, plan, models.perceptors, targets, captions) if proposer else None,
+            side=proposer.prior.sizes.side if proposer else 0,
+        ),
+    )
 
 
 def _grid(plan: Plan, vqgan: VQGAN) -> tuple[int, int]:
     return plan.height // vqgan.factor, plan.width // vqgan.factor
 
 
-def _descent(plan: Plan, models: Models, start: Tensor, targets: Sequence[Targets], streams: Generators) -> Descent:
+def _first_picture(init: InitConfig, inputs: Inputs, patch: Patch | None, size: tuple[int, int]) -> Tensor | None:
+    """The picture that the start is, or keeps some of, in the size that is worked on."""
+    if patch is not None:
+        return patch.seen(inputs.images[init.image], size) if init.image else patch.under(size)
+    return fit(inputs.images[init.image], size) if init.image else None
+
+
+def _kept(init: InitConfig, patch: Patch | None, size: tuple[int, int], rngs: Sequence[torch.Generator]) -> Tensor:
+    """How much of the first picture stays at each place, (N, 1, H, W): what no mask covers, and a share of the rest."""
+    anew = torch.ones(len(rngs), 1, size[1], size[0])
+    if init.strength < 1:
+        anew = random_share(init.strength, (size[1], size[0]), rngs).float()
+    return 1 - (anew if patch is None else anew * (patch.cover(size) > 0))
+
+
+def _descent(
+    plan: Plan,
+    models: Models,
+    start: Tensor,
+    patch: Patch | None,
+    journey: Journey | None,
+    targets: Sequence[Targets],
+    streams: Generators,
+) -> Descent:
     config, settings, vqgan = plan.config, plan.config.optimise, models.vqgan
     device = torch.device(config.runtime.device)
     space, quantise = SPACES[settings.space](vqgan)
@@ -106,7 +181,7 @@ def _descent(plan: Plan, models: Models, start: Tensor, targets: Sequence[Target
     renderer = Renderer(vqgan, device, config.runtime.precision, config.runtime.low_memory, quantise)
     return Descent(
         latent=numbers.clone().requires_grad_(),
-        render=renderer,
+        render=_pasted(renderer, plan, patch, device) if patch else renderer,
         objective=objective,
         make_optimiser=lambda numbers: make_optimiser(settings.name, numbers, settings.lr),
         lr=settings.lr,
@@ -118,46 +193,49 @@ def _descent(plan: Plan, models: Models, start: Tensor, targets: Sequence[Target
         growth=growths(settings.pyramid, _grid(plan, vqgan)),
         enlarge=partial(resized, vqgan),
         disturb=LatentNoise(settings.noise * space.spread, streams.noise) if settings.noise else None,
+        travel=journey or _stay,
         shape_gradient=GRADIENTS[settings.gradient],
         reduce_render_memory=renderer.reduce_memory,
         differentiate=ReplayedGradient() if device.type == "cuda" and config.runtime.accelerate else differentiate,
     )
 
 
-def _targets(perceptor: Perceptor, plan: Plan, views: Sequence[Tensor]) -> Targets:
-    """Embed every prompt of every picture, and the image prompts that all pictures share."""
-    rows = [(number, prompt) for number, picture in enumerate(plan.pictures) for prompt in picture.prompts]
-    texts = list(dict.fromkeys(prompt.text for _, prompt in rows))
-    embedded = dict(zip(texts, perceptor.encode_text(texts), strict=True)) if texts else {}
-    seen = [_embed_view(perceptor, view) for view in views]
-    shared = [
-        (number, image, embedding)
-        for number in range(len(plan.pictures))
-        for image, embedding in zip(plan.image_prompts, seen, strict=True)
-    ]
-    device = perceptor.device
-    return Targets(
-        embeddings=torch.stack([embedded[prompt.text] for _, prompt in rows] + [row for _, _, row in shared]),
-        weights=torch.tensor([prompt.weight for _, prompt in rows] + [image.weight for _, image, _ in shared]).to(
-            device
-        ),
-        stops=torch.tensor([prompt.stop for _, prompt in rows] + [-torch.inf] * len(shared)).to(device),
-        picture=torch.tensor([number for number, _ in rows] + [number for number, _, _ in shared]).to(device),
-    )
+def _pasted(render: Callable[[Tensor], Tensor], plan: Plan, patch: Patch, device: torch.device) -> Pasted:
+    size = (plan.width, plan.height)
+    return Pasted(render, patch.under(size).to(device), patch.cover(size).to(device))
 
 
-@torch.no_grad()
-def _embed_view(perceptor: Perceptor, image: Tensor) -> Tensor:
-    return perceptor.encode_image(perceptor.view(image.to(perceptor.device)))[0]
+def _stay(latent: Tensor, number: int, total: int) -> None:
+    """Travel nowhere."""
+
+
+def _journey(
+    plan: Plan, models: Models, inputs: Inputs, targets: Sequence[Targets], streams: Generators
+) -> Journey | None:
+    if not plan.config.targets.path:
+        return None
+    points = [torch.stack(point_vectors(perceptor, plan, inputs)) for perceptor in models.perceptors]
+
+    def draw(caption: str, wanted: Sequence[Targets]) -> Tensor:
+        assert models.proposer is not None
+        propose = _propose(models.proposer, plan, models.perceptors, wanted, [caption])
+        size = (plan.width, plan.height)
+        side = models.proposer.prior.sizes.side
+        return first_latent("prior", Start(models.vqgan, *size, streams.start, propose=propose, side=side))
+
+    return make_journey(plan, inputs, models.vqgan, targets, points, draw if models.proposer else None)
 
 
 def _propose(
-    proposer: Proposer, plan: Plan, perceptors: Sequence[Perceptor], targets: Sequence[Targets]
-) -> Callable[[Sequence[torch.Generator]], Tensor]:
-    """Return what draws the codes of the start, (N, side, side): the proposals that the perceptors like best."""
+    proposer: Proposer,
+    plan: Plan,
+    perceptors: Sequence[Perceptor],
+    targets: Sequence[Targets],
+    captions: Sequence[str],
+) -> Propose:
+    """Return what draws the codes of the start: the proposals that the perceptors like best."""
     prior = plan.config.prior
     sampling = Sampling(prior.temperature, prior.top_k, prior.guidance)
-    captions = [picture.caption for picture in plan.pictures]
 
     @torch.no_grad()
     def rank(pictures: Tensor) -> Tensor:
@@ -165,7 +243,15 @@ def _propose(
         seen = [perceptor.encode_image(perceptor.view(views)).unflatten(0, shape) for perceptor in perceptors]
         return torch.stack([similarity(each, target) for each, target in zip(seen, targets, strict=True)]).sum(0)
 
-    def propose(rngs: Sequence[torch.Generator]) -> Tensor:
-        return best_proposals(proposer, captions, prior.candidates, rngs, sampling, rank)
+    def draw(rngs: Sequence[torch.Generator], given: Tensor | None) -> Tensor:
+        def judge(pictures: Tensor) -> Tensor:
+            return rank(pictures) if given is None else rank(pictures) - SEAM * seam(pictures, given)
+
+        return best_proposals(proposer, captions, prior.candidates, rngs, sampling, judge, given)
+
+    def propose(rngs: Sequence[torch.Generator], given: Tensor | None) -> Tensor:
+        if given is None:
+            return draw(rngs, None)
+        return fill_free(given, proposer.prior.sizes.side, lambda window: draw(rngs, window))
 
     return propose

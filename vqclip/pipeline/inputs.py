@@ -10,7 +10,7 @@ from PIL import Image
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import open_image
-from vqclip.pipeline.plan import Plan
+from vqclip.pipeline.plan import Plan, input_files
 
 LARGEST = 2**30
 """Bytes of a picture file that are read."""
@@ -30,9 +30,8 @@ def read_inputs(plan: Plan) -> Inputs:
     Raises:
         UsageError: one is missing, unreadable, or no picture.
     """
-    named = [plan.config.init.image, *(prompt.file for prompt in plan.image_prompts)]
     images, hashes = {}, {}
-    for file in dict.fromkeys(name for name in named if name):
+    for file in input_files(plan.config, plan.image_prompts):
         data = _read(file)
         images[file] = open_image(io.BytesIO(data), file)
         hashes[file] = hashlib.sha256(data).hexdigest()

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from vqclip.common.errors import UsageError
-from vqclip.common.images import PIXEL_LIMIT
+from vqclip.common.images import PIXEL_LIMIT, SUFFIXES, picture_size
 from vqclip.common.paths import is_file, is_there
 from vqclip.common.registry import pick
 from vqclip.common.runtime import resolve_device, resolve_precision, resolve_threads
 from vqclip.config.prompts import NUMBER, Prompt, foreign_weights, parse_prompts
-from vqclip.config.schema import DRAWN_SEEDS, Config, CutoutsConfig, OutputConfig, PriorConfig, parse_size
+from vqclip.config.schema import AUTO_SIZE, DRAWN_SEEDS, Config, CutoutsConfig, OutputConfig, PriorConfig, parse_size
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.losses import LOSSES
 from vqclip.guidance.recipes import RECIPES
@@ -32,6 +32,7 @@ from vqclip.models.files import EMBEDDED
 from vqclip.optimisation.optimisers import GRADIENTS, OPTIMISERS, SCHEDULES
 from vqclip.optimisation.space import SPACES
 from vqclip.optimisation.start import INITS
+from vqclip.pipeline.patch import extended_size
 
 T = TypeVar("T")
 
@@ -66,8 +67,10 @@ class ImagePrompt:
 class Plan:
     """A config in which nothing is left open, and what follows from it.
 
-    `width` and `height` are multiples of the VQGAN's factor; the user's pictures are `scale` times as wide and high;
-    `notes` are sentences for the user about what was changed on the way.
+    `width` and `height` are what is worked on, multiples of the VQGAN's factor; where a part of a picture is painted
+    anew, the most that it may be. The pictures are then `scale` times as wide and
+    high, and `result_size` is what the user gets. `notes` are sentences for the
+    user about what was changed on the way.
     """
 
     config: Config
@@ -77,6 +80,12 @@ class Plan:
     height: int
     scale: int
     notes: list[str]
+    canvas: tuple[int, int] | None = None
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Width and height of the finished pictures."""
+        return self.canvas or (self.scale * self.width, self.scale * self.height)
 
 
 def make_plan(config: Config) -> Plan:
@@ -89,12 +98,14 @@ def make_plan(config: Config) -> Plan:
     check(config)
     prompts = [(prompt, parse_prompts(prompt)) for prompt in config.prompts]
     image_prompts = [parse_image_prompt(entry) for entry in config.image_prompts]
-    if not prompts and not image_prompts:
+    targets = dataclasses.replace(config.targets, path=[_absolute_point(point) for point in config.targets.path])
+    if not prompts and not image_prompts and not targets.path:
         raise UsageError('There is nothing to draw: give a prompt, e.g. vqclip generate "a red apple".')
     first = secrets.randbelow(DRAWN_SEEDS) if config.seed is None else config.seed
     numbers = config.seeds or range(first, first + config.count)
     device = resolve_device(config.runtime.device)
-    width, height, notes = _round_size(config)
+    canvas = _canvas(config)
+    width, height, notes = _round_size(config, canvas, image_prompts)
     settled = settle(config)
     output = _absolute_upscaler(settled.output)
     scale = upscaler_scale(output.upscale)
@@ -106,6 +117,8 @@ def make_plan(config: Config) -> Plan:
         vqgan=_absolute(config.vqgan, "file", "config"),
         perceptors=[str(dataclasses.replace(guide, name=_absolute_perceptor(guide.name))) for guide in config.guides],
         init=_absolute(settled.init, "image"),
+        mask=_absolute(config.mask, "original", "image"),
+        targets=targets,
         cutouts=_few_at_once(config) if config.runtime.low_memory else config.cutouts,
         prior=_absolute_prior(config.prior),
         output=output,
@@ -120,18 +133,21 @@ def make_plan(config: Config) -> Plan:
     pushed = _negatives(config)
     pictures = [Picture(text, [*parsed, *pushed], seed) for text, parsed in prompts or [("", [])] for seed in numbers]
     notes += foreign_weights(prompt for picture in pictures[:: len(numbers)] for prompt in picture.prompts)
-    notes += _check_enlarged(output.upscale, width, height, scale) + _unknown_words(settled, pictures)
-    return Plan(resolved, pictures, image_prompts, width, height, scale, notes)
+    if canvas is None:
+        notes += _check_enlarged(output.upscale, width, height, scale)
+    notes += _unknown_words(settled, pictures)
+    return Plan(resolved, pictures, image_prompts, width, height, scale, notes, canvas)
 
 
 def settle(config: Config) -> Config:
     """Choose what `auto` leaves open: with the embedded VQGAN the embedded prior's start and the embedded upscaler,
-    where they are there, else random codes and no upscaler.
+    where they are there, else the picture whose part is painted anew or random codes, and no upscaler.
     """
     embedded = config.vqgan.name == EMBEDDED and config.vqgan.file is None
     init, output = config.init, config.output
+    without = "image" if config.mask.original else "codes"
     if init.kind == AUTO:
-        init = dataclasses.replace(init, kind="prior" if embedded and has_embedded_prior() else "codes")
+        init = dataclasses.replace(init, kind="prior" if embedded and has_embedded_prior() else without)
     if output.upscale == AUTO:
         output = dataclasses.replace(output, upscale=EMBEDDED if embedded and has_embedded_upscaler() else NONE)
     return dataclasses.replace(config, init=init, output=output)
@@ -174,14 +190,41 @@ def _few_at_once(config: Config) -> CutoutsConfig:
     return dataclasses.replace(config.cutouts, micro_batch=min(asked, LOW_MEMORY_VIEWS))
 
 
-def _round_size(config: Config) -> tuple[int, int, list[str]]:
-    """Round the size to the VQGAN's factor, half up, at least one."""
-    factor = vqgan_sizes(config.vqgan).factor
-    asked = parse_size(config.size)
-    width, height = (max(1, math.floor(side / factor + 0.5)) * factor for side in asked)
+def _canvas(config: Config) -> tuple[int, int] | None:
+    """The size of the picture whose part is painted anew, with its new rim."""
+    if config.mask.original is None:
+        return None
+    return extended_size(*picture_size(config.mask.original), config.mask.extend)
+
+
+def _round_size(
+    config: Config, canvas: tuple[int, int] | None, image_prompts: Sequence[ImagePrompt]
+) -> tuple[int, int, list[str]]:
+    """Round the size to the VQGAN's factor, half up, at least one; take a picture's form where that is asked."""
+    sizes = vqgan_sizes(config.vqgan)
+    asked = None if config.size == AUTO_SIZE else parse_size(config.size)
+    if canvas is not None or asked is None:
+        points = [point for point in config.targets.path if is_picture(point)]
+        pictures = [config.init.image, *(prompt.file for prompt in image_prompts), *points]
+        form = canvas or next((picture_size(file) for file in pictures if file), (1, 1))
+        width, height = work_size(form, min(asked) if asked else sizes.resolution, sizes.factor)
+        return width, height, []
+    width, height = (_multiple(side, sizes.factor) for side in asked)
     if (width, height) == asked:
         return width, height, []
-    return width, height, [f"size {config.size} is rounded to {width}x{height}, multiples of {factor}"]
+    return width, height, [f"size {config.size} is rounded to {width}x{height}, multiples of {sizes.factor}"]
+
+
+def work_size(form: tuple[int, int], short: int, factor: int) -> tuple[int, int]:
+    """Return the size, in multiples of `factor`, in which a picture of this form (width, height) is worked on, given
+    its short side."""
+    side = _multiple(short, factor)
+    width, height = (_multiple(side * length / min(form), factor) for length in form)
+    return width, height
+
+
+def _multiple(length: float, factor: int) -> int:
+    return max(1, math.floor(length / factor + 0.5)) * factor
 
 
 def reads_captions(config: Config) -> bool:
@@ -227,6 +270,24 @@ def parse_image_prompt(entry: str) -> ImagePrompt:
     return ImagePrompt(str(Path(file).absolute()), weight)
 
 
+def _absolute_point(point: str) -> str:
+    """Make the path of a point that is a picture absolute; what else there is is text.
+
+    Raises:
+        UsageError: it has the name of a picture, and is not there.
+    """
+    if is_picture(point):
+        return str(Path(point).absolute())
+    if Path(point).suffix.lower() in SUFFIXES:
+        raise UsageError(f"Cannot read the image {point!r}: No such file.")
+    return point
+
+
+def is_picture(point: str) -> bool:
+    """Whether a point of a path is a picture's file, and not text."""
+    return is_file(point)
+
+
 def _absolute_perceptor(spec: str) -> str:
     """Make the path in a perceptor's spec absolute, so that the run can be repeated from anywhere."""
     name, colon, tag = spec.partition(":")
@@ -255,3 +316,11 @@ def _absolute(section: T, *keys: str) -> T:
 def seeds(pictures: Sequence[Picture]) -> list[int]:
     """Return each picture's seed."""
     return [picture.seed for picture in pictures]
+
+
+def input_files(config: Config, image_prompts: Sequence[ImagePrompt]) -> list[str]:
+    """Return the user's pictures that a config names, each once."""
+    points = [point for point in config.targets.path if is_picture(point)]
+    prompted = [prompt.file for prompt in image_prompts]
+    named = [config.mask.original, config.mask.image, config.init.image, *prompted, *points]
+    return list(dict.fromkeys(name for name in named if name))

@@ -89,13 +89,25 @@ def _with_inputs(config: Config, inputs: Mapping[str, str], files: Mapping[str, 
     if unused:
         known = ", ".join(map(repr, inputs)) or "none"
         raise UsageError(f"--file {unused[0]!r}: the picture was not made from such a file (made from: {known}).")
-    image = config.init.image and _found(config.init.image, inputs, files)
     prompts = []
     for entry in config.image_prompts:
         matched = None if entry in inputs else IMAGE_WEIGHT.fullmatch(entry)
         file, weight = (matched[1], f":{matched[2]}") if matched else (entry, "")
         prompts.append(_found(file, inputs, files) + weight)
-    return dataclasses.replace(config, init=dataclasses.replace(config.init, image=image), image_prompts=prompts)
+    init, mask = config.init, config.mask
+    return dataclasses.replace(
+        config,
+        init=dataclasses.replace(init, image=init.image and _found(init.image, inputs, files)),
+        mask=dataclasses.replace(
+            mask,
+            original=mask.original and _found(mask.original, inputs, files),
+            image=mask.image and _found(mask.image, inputs, files),
+        ),
+        targets=dataclasses.replace(
+            config.targets, path=[_found(point, inputs, files) for point in config.targets.path]
+        ),
+        image_prompts=prompts,
+    )
 
 
 def _found(file: str, inputs: Mapping[str, str], files: Mapping[str, str]) -> str:

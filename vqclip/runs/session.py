@@ -16,9 +16,10 @@ from vqclip.config.schema import Config
 from vqclip.hub.upscaler_files import NONE
 from vqclip.models.files import ModelFiles
 from vqclip.optimisation.step import Finished, Interruption, Sink, Step
-from vqclip.outputs.frames import Frames, Videos
+from vqclip.outputs.frames import Frames, Videos, frame_files
 from vqclip.outputs.metrics import Metrics
 from vqclip.outputs.picture import Pictures, read_latent
+from vqclip.outputs.sheet import make_strip
 from vqclip.outputs.state import Partial, State, saved_states
 from vqclip.outputs.video import check_video
 from vqclip.pipeline.assemble import Parts
@@ -190,28 +191,35 @@ def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
     `extended` is after how many steps the run had finished before.
     """
     config = parts.plan.config
-    output, total = config.output, config.optimise.steps
+    output, journeys = config.output, bool(config.targets.path)
+    frames = folder.frames if output.save_every else folder.scratch
     sinks: list[Sink] = [
         Metrics(folder.metrics, parts.descent.number),
         State(folder.state, config.runtime.state_every, config.runtime.state_seconds, fingerprint(parts)),
-        Partial(folder.partials),
+        Partial(folder.partials, parts.compose),
+    ]
+    if output.save_every or output.video or journeys:
+        sinks.append(Frames(frames, _every(config), parts.compose))
+    sinks.append(
         Pictures(
             folder.images,
             folder.latent,
             lambda finished, picture: describe(parts, finished, picture, extended) if output.metadata else None,
-        ),
-        Latest(folder),
-    ]
+            (lambda pixels: make_strip(frame_files(frames))) if journeys else parts.compose,
+        )
+    )
+    sinks.append(Latest(folder))
     if extended:
         sinks.insert(0, SetAside(folder, extended))
-    if output.save_every:
-        sinks.append(Frames(folder.frames, output.save_every))
     if output.video:
-        scratch = folder.frames if output.save_every else folder.state / "frames"
-        if not output.save_every:
-            sinks.append(Frames(scratch, max(1, total // VIDEO_FRAMES)))
-        sinks.append(Videos(scratch, folder.videos(output.video), keep_frames=bool(output.save_every), rate=output.fps))
+        sinks.append(Videos(frames, folder.videos(output.video), keep_frames=bool(output.save_every), rate=output.fps))
     return sinks
+
+
+def _every(config: Config) -> int:
+    """How many updates lie between two frames."""
+    most = config.targets.frames if config.targets.path else VIDEO_FRAMES
+    return config.output.save_every or max(1, config.optimise.steps // most)
 
 
 def _repeatable(config: Config) -> Config:

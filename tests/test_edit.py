@@ -1,0 +1,309 @@
+"""vqclip edit, outpaint and vary on tiny models: what changes, what stays, what can be repeated, what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command import Command, Outcome
+from conftest import TINY_PRIOR, TinyModels, tiny_prior
+from PIL import Image
+
+from vqclip.config.loader import load_config
+from vqclip.hub.model_files import find_models
+from vqclip.models.prior import FREE, Sampling
+from vqclip.models.rerank import fill_free, seam
+from vqclip.optimisation.journey import Journey
+from vqclip.optimisation.start import random_share
+from vqclip.optimisation.step import Finished, Step
+from vqclip.outputs.picture import read_metadata
+from vqclip.pipeline.build import build
+from vqclip.pipeline.plan import make_plan
+from vqclip.pipeline.run import run as run_parts
+
+
+class Edits:
+    """The commands with the tiny models, `--seed 1` and two steps."""
+
+    def __init__(self, command: Command, config: Path) -> None:
+        self.command, self.config = command, config
+
+    def __call__(self, name: str, *words: str) -> Outcome:
+        return self.command(name, *words, "-c", str(self.config), "--steps", "2", "--seed", "1")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: TinyModels) -> Edits:
+    numbers = np.random.default_rng(0)
+    Image.fromarray(numbers.integers(0, 256, (40, 60, 3), np.uint8)).save("photo.png")
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 20:50] = 255
+    Image.fromarray(mask).save("mask.png")
+    Image.fromarray(mask).resize((30, 20)).save("half.png")
+    Image.fromarray(mask[:, :40]).save("square.png")
+    Image.new("L", (60, 40)).save("black.png")
+    Image.new("L", (60, 40), 255).save("white.png")
+    Path("torn.png").write_bytes(Path("photo.png").read_bytes()[:900])
+    return Edits(Command(monkeypatch, capsys), tiny.config)
+
+
+class Keeping:
+    """A sink that keeps every picture and state."""
+
+    def __init__(self) -> None:
+        self.images: list[torch.Tensor] = []
+        self.states: list[dict[str, Any]] = []
+
+    def step(self, step: Step) -> None:
+        self.images.append(step.render())
+        self.states.append(step.state())
+
+    def finish(self, finished: Finished) -> None:
+        pass
+
+    def stop(self, last: Step | None) -> None:
+        pass
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def done(outcome: Outcome) -> Outcome:
+    assert outcome.code == 0, outcome.stderr
+    return outcome
+
+
+def test_only_what_is_masked_changes(run: Edits) -> None:
+    before = Path("photo.png").read_bytes()
+    event = json.loads(done(run("edit", "photo.png", "a hat", "--mask", "mask.png", "-o", "new.png", "--json")).stdout)
+    assert event["size"] == [60, 40] and event["path"] == "new.png"
+    changed = (pixels("new.png") != pixels("photo.png")).any(-1)
+    assert changed[12:28, 22:48].mean() > 0.9
+    assert not changed[:10].any() and not changed[30:].any() and not changed[:, :20].any() and not changed[:, 50:].any()
+    assert Path("photo.png").read_bytes() == before and not Path("new.png.run").exists()
+
+
+def test_boxes_and_masks_come_together_and_can_be_inverted(run: Edits) -> None:
+    words = ("--mask", "mask.png", "--box", "0,0,10,10", "--invert", "--feather", "0", "-o", "new.png")
+    done(run("edit", "photo.png", "a hat", *words, "--show-mask", "shown.png"))
+    shown = np.asarray(Image.open("shown.png").convert("L")) > 0
+    assert not shown[:10, :10].any() and not shown[10:30, 20:50].any() and shown[10:, :20].all()
+    assert np.array_equal(pixels("new.png")[~shown], pixels("photo.png")[~shown])
+
+
+def test_a_mask_of_another_size_is_resized_and_that_is_said(run: Edits) -> None:
+    outcome = done(run("edit", "photo.png", "a hat", "--mask", "half.png", "-o", "new.png"))
+    assert "resized to the picture's 60x40" in outcome.stderr
+
+
+@pytest.mark.parametrize("kind", ["prior", "codes", "image", "noise"])
+def test_what_is_masked_can_start_from_anything(run: Edits, kind: str) -> None:
+    done(run("edit", "photo.png", "a hat", "--mask", "mask.png", "--set", f"init.kind={kind}", "-o", f"{kind}.png"))
+    assert np.array_equal(pixels(f"{kind}.png")[:10], pixels("photo.png")[:10])
+
+
+def test_it_can_be_made_again_from_its_file_and_knows_its_inputs(run: Edits) -> None:
+    done(run("edit", "photo.png", "a hat", "--mask", "mask.png", "-o", "new.png"))
+    inputs = read_metadata(Path("new.png")).inputs
+    assert sorted(Path(name).name for name in inputs) == ["mask.png", "photo.png"]
+    done(run.command("rerun", "new.png", "-o", "again.png"))
+    assert Path("again.png").read_bytes() == Path("new.png").read_bytes()
+    Path("mask.png").rename("moved.png")
+    gone = run.command("rerun", "new.png", "-o", "third.png")
+    assert gone.code == 2 and "mask.png" in gone.stderr and "--file OLD=NEW" in gone.stderr
+    old = str(Path("mask.png").absolute())
+    done(run.command("rerun", "new.png", "-o", "third.png", "--file", f"{old}=moved.png"))
+    assert np.array_equal(pixels("third.png"), pixels("new.png"))
+
+
+def test_a_stopped_edit_goes_on_to_the_same_picture(run: Edits, tiny: TinyModels) -> None:
+    options = {"mask.original": "photo.png", "mask.boxes": ["20%,20%,50%,50%"], "prompts": ["a hat"], "seed": 1}
+    plan = make_plan(load_config([str(tiny.config)], ["optimise.steps=4"], options))
+    kept = Keeping()
+    whole = run_parts(build(plan, find_models(plan.config)))
+    assert run_parts(build(plan, find_models(plan.config)), [kept], lambda: len(kept.states) == 2) is None
+    parts = build(plan, find_models(plan.config))
+    parts.descent.load_state_dict(kept.states[-1])
+    rest = run_parts(parts)
+    assert whole is not None and rest is not None and torch.equal(whole.images, rest.images)
+
+
+def test_words_that_are_found_are_repainted(run: Edits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vqclip.pipeline.mask.FOUND", 0.0)
+    done(run("edit", "photo.png", "a hat", "--where", "the head", "--show-mask", "shown.png", "-o", "new.png"))
+    shown = np.asarray(Image.open("shown.png").convert("L")) > 0
+    assert shown.any() and np.array_equal(pixels("new.png")[~shown], pixels("photo.png")[~shown])
+
+
+def test_a_text_difference_changes_the_whole_picture_towards_the_words(run: Edits) -> None:
+    done(run("edit", "photo.png", "--from", "a cat", "--to", "a dog", "--amount", "0.4", "-o", "new.png"))
+    config = read_metadata(Path("new.png")).config
+    assert {"away": "a cat", "towards": "a dog", "amount": 0.4}.items() <= config["targets"].items()
+    assert config["init"]["image"] == str(Path("photo.png").absolute()) and config["mask"]["original"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "corner"),
+    [
+        (("--left", "20", "--bottom", "25%"), (80, 50), (20, 0)),
+        (("--ratio", "2:1"), (80, 40), (10, 0)),
+        (("--ratio", "1:1", "hills"), (60, 60), (0, 10)),
+    ],
+)
+def test_outpainting_keeps_the_picture_inside_a_new_rim(
+    run: Edits, words: tuple[str, ...], size: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    done(run("outpaint", "photo.png", *words, "-o", "wide.png"))
+    whole, (x, y) = pixels("wide.png"), corner
+    assert whole.shape == (size[1], size[0], 3)
+    assert np.array_equal(whole[y : y + 40, x : x + 60], pixels("photo.png"))
+
+
+def test_variations_differ(run: Edits) -> None:
+    out = done(run("vary", "photo.png", "-n", "3", "--strength", "0.5", "-o", "v.png", "--json")).stdout
+    assert [json.loads(line)["path"] for line in out.splitlines()] == ["v-0.png", "v-1.png", "v-2.png"]
+    assert not np.array_equal(pixels("v-0.png"), pixels("v-1.png"))
+
+
+def test_without_a_size_the_picture_gives_the_form(run: Edits, tiny: TinyModels) -> None:
+    """A VQGAN without a YAML is taken for one of 256 pixels."""
+    options = {"init.image": "photo.png", "init.kind": "image", "prompts": ["a"]}
+    plan = make_plan(load_config([str(tiny.config)], ["size=auto"], options))
+    assert (plan.width, plan.height) == plan.result_size == (384, 256)
+    masked = {"mask.original": "photo.png", "mask.boxes": ["1,1,9,9"], "prompts": ["a"]}
+    plan = make_plan(load_config([str(tiny.config)], [], masked))
+    assert (plan.width, plan.height, plan.result_size) == (24, 16, (60, 40))
+
+
+def test_the_way_between_two_points_is_a_strip_of_frames(run: Edits) -> None:
+    words = ("interpolate", "a cat", "photo.png", "a dog", "-n", "5", "-o", "way.png", "--save-every", "2")
+    event = json.loads(done(run(*words, "--video", "webp", "--json")).stdout)
+    assert pixels("way.png").shape == (16, 5 * 16, 3) and event["steps"] == 10
+    frames = sorted(Path("way.png.frames").iterdir())
+    assert [frame.name for frame in frames] == [f"{number:06d}.png" for number in (2, 4, 6, 8, 10)]
+    assert np.array_equal(pixels("way.png")[:, 32:48], pixels(frames[2]))
+    with Image.open("way.webp") as film:
+        assert getattr(film, "n_frames", 1) == 5
+    assert list(read_metadata(Path("way.png")).inputs) == [str(Path("photo.png").absolute())]
+    done(run.command("rerun", "way.png", "-o", "again.png"))
+    assert np.array_equal(pixels("again.png"), pixels("way.png")) and not Path("again.png.frames").exists()
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_stopped_journey_goes_on_to_the_same_frames(run: Edits, tiny: TinyModels, at: int) -> None:
+    words = ["optimise.steps=5", "targets.frames=3", "targets.path=[a cat, photo.png]", "init.kind=prior"]
+    plan = make_plan(load_config([str(tiny.config)], words, {"seed": 1}))
+    kept = Keeping()
+    whole = run_parts(build(plan, find_models(plan.config)), [kept])
+    parts = build(plan, find_models(plan.config))
+    stopped = Keeping()
+    assert run_parts(parts, [stopped], lambda: len(stopped.states) == at) is None
+    parts = build(plan, find_models(plan.config))
+    parts.descent.load_state_dict(stopped.states[-1])
+    rest = Keeping()
+    assert whole is not None and run_parts(parts, [rest]) is not None
+    assert all(torch.equal(one, two) for one, two in zip(kept.images[at:], rest.images, strict=True))
+
+
+def test_a_journey_visits_its_points() -> None:
+    """Five frames over three points in ten updates: two each, the latent moved by the difference where one begins."""
+    latents = torch.tensor([0.0, 1.0, 5.0]).view(3, 1, 1, 1, 1)
+    aims: list[tuple[int, float]] = []
+    journey = Journey(5, 3, lambda point, share: aims.append((point, share)), latents)
+    latent = torch.zeros(1, 1, 1, 1)
+    found = []
+    for number in range(10):
+        journey(latent, number, 10)
+        found.append(float(latent))
+    assert found == [0, 0, 0.5, 0.5, 1, 1, 3, 3, 5, 5]
+    assert aims[::2] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5), (1, 1.0)]
+
+
+BAD = {
+    "one point": (("interpolate", "a cat"), "two texts"),
+    "a point that is not there": (("interpolate", "a cat", "nope.png"), "nope.png"),
+    "no words": (("edit", "photo.png", "--mask", "mask.png"), "nothing to draw"),
+    "no mask to invert": (("edit", "photo.png", "a", "--invert"), "need a mask"),
+    "a mask without white": (("edit", "photo.png", "a", "--mask", "black.png"), "no white"),
+    "a mask of white": (("edit", "photo.png", "a", "--mask", "white.png"), "covers the whole"),
+    "a mask of another form": (
+        ("edit", "photo.png", "a", "--mask", "square.png"),
+        "40x40 pixels, and the picture 60x40",
+    ),
+    "a mask that is not there": (("edit", "photo.png", "a", "--mask", "nope.png"), "nope.png"),
+    "a box outside": (("edit", "photo.png", "a", "--box", "60,0,5,5"), "outside the picture"),
+    "no box": (("edit", "photo.png", "a", "--box", "1,2,3"), "X,Y,W,H"),
+    "words that are not found": (("edit", "photo.png", "a", "--where", "a"), "its best score is"),
+    "a picture that is not there": (("edit", "nope.png", "a", "--box", "1,1,5,5"), "nope.png"),
+    "a damaged picture": (("edit", "torn.png", "a", "--box", "1,1,5,5"), "torn.png"),
+    "a strength over 1": (("vary", "photo.png", "--strength", "1.5"), "init.strength"),
+    "a negative feather": (("edit", "photo.png", "a", "--box", "1,1,5,5", "--feather", "-1"), "mask.feather"),
+    "an amount over 1": (("edit", "photo.png", "--to", "a", "--amount", "2"), "targets.amount"),
+    "no rim": (("outpaint", "photo.png", "a"), "no rim"),
+    "a negative rim": (("outpaint", "photo.png", "a", "--left", "-5"), "rim"),
+    "two kinds of rim": (("outpaint", "photo.png", "--left", "5", "--ratio", "2:1"), "--ratio"),
+    "a rim that is there": (("outpaint", "photo.png", "--ratio", "3:2"), "already"),
+    "too large a rim": (("outpaint", "photo.png", "--left", "999999", "--top", "99999"), "100 million"),
+    "a picture to vary that is not there": (("vary", "nope.png"), "nope.png"),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_what_cannot_be_done_is_said_in_one_sentence_and_leaves_nothing(run: Edits, words: str) -> None:
+    before = sorted(path.name for path in Path.cwd().rglob("*"))
+    (name, *rest), reason = BAD[words]
+    failed = run(name, *rest, "-o", "new.png", "-q")
+    assert failed.code == 2 and reason in failed.stderr and len(failed.stderr.strip().splitlines()) == 1, failed.stderr
+    assert "Traceback" not in failed.stderr and sorted(path.name for path in Path.cwd().rglob("*")) == before
+
+
+def test_the_picture_itself_is_replaced_only_when_that_is_said(run: Edits) -> None:
+    words = ("edit", "photo.png", "a hat", "--mask", "mask.png", "-o", "photo.png")
+    before = pixels("photo.png")
+    assert run(*words).code == 6 and np.array_equal(pixels("photo.png"), before)
+    done(run(*words, "--overwrite"))
+    assert not np.array_equal(pixels("photo.png"), before) and np.array_equal(pixels("photo.png")[:10], before[:10])
+
+
+def test_given_codes_stay_and_free_ones_are_drawn_as_without_them() -> None:
+    prior, side = tiny_prior(), TINY_PRIOR.side
+    numbers = torch.rand(2, side, side, generator=torch.Generator().manual_seed(0))
+    tokens, sampling = torch.ones(2, TINY_PRIOR.context, dtype=torch.long), Sampling()
+    free = torch.full((2, side, side), FREE)
+    assert torch.equal(prior.sample(tokens, numbers, sampling, free), prior.sample(tokens, numbers, sampling))
+    given = free.clone()
+    given[:, :, :3] = 5
+    drawn = prior.sample(tokens, numbers, sampling, given)
+    assert (drawn[:, :, :3] == 5).all() and (drawn >= 0).all()
+
+
+def test_strides_grow_from_what_is_known() -> None:
+    given = torch.full((1, 4, 20), FREE)
+    given[..., 12:14] = 7
+    drawn: list[int] = []
+
+    def draw(window: torch.Tensor) -> torch.Tensor:
+        drawn.append(int((window == FREE).sum()))
+        return torch.where(window == FREE, len(drawn), window)
+
+    codes = fill_free(given, 4, draw)
+    assert (codes != FREE).all() and (codes[..., 12:14] == 7).all() and (given == FREE).sum() == 72
+    assert drawn == [8] * 9  # always half of a window, beside what is there
+
+
+def test_a_seam_is_the_step_between_old_and_new() -> None:
+    given = torch.full((1, 2, 4), FREE)
+    given[..., :2] = 0
+    pictures = torch.zeros(1, 2, 3, 8, 16)
+    pictures[0, 1, ..., 8:] = 0.25
+    torch.testing.assert_close(seam(pictures, given), torch.tensor([[0.0, 0.25]]))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_places_is_drawn_anew(share: float) -> None:
+    places = random_share(share, (40, 60), [torch.Generator().manual_seed(seed) for seed in (1, 2)])
+    assert places.shape == (2, 1, 40, 60)
+    assert places.float().mean((1, 2, 3)).tolist() == pytest.approx([share] * 2, abs=0.01)

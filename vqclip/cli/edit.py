@@ -1,0 +1,292 @@
+"""vqclip edit, outpaint, vary and interpolate: pictures made of pictures, each by a layer of settings and options."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqclip.cli.console import Console
+from vqclip.cli.generate import draw_or_show
+from vqclip.cli.options import (
+    Count,
+    Device,
+    DryRun,
+    Json,
+    Layers,
+    NoMetadata,
+    Offline,
+    Output,
+    Overrides,
+    Overwrite,
+    Preview,
+    Pull,
+    Quiet,
+    SaveEvery,
+    Seed,
+    Sets,
+    Size,
+    Steps,
+    Threads,
+    Verbose,
+    Video,
+    read_settings,
+)
+from vqclip.common.errors import UsageError
+from vqclip.hub.access import choose_access
+
+if TYPE_CHECKING:
+    from vqclip.pipeline.assemble import Parts
+
+Picture = Annotated[str, typer.Argument(metavar="IMAGE", help="The picture; it is never changed itself.")]
+Prompt = Annotated[
+    str | None, typer.Argument(metavar="[PROMPT]", help="What shall be there; text:weight:stop, joined by |.")
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(metavar="0..1", help="Share of the picture, or of what is masked, that is drawn anew."),
+    Sets("init.strength"),
+]
+Mask = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Repaint where this picture is white."), Sets("mask.image")
+]
+Boxes = Annotated[
+    list[str] | None,
+    typer.Option("--box", metavar="X,Y,W,H", help="Repaint this box, in pixels or per cent; repeat it."),
+    Sets("mask.boxes"),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(metavar="WORDS", help="Repaint where CLIP finds this, e.g. 'the head'."),
+    Sets("mask.where"),
+]
+Invert = Annotated[bool, typer.Option("--invert", help="Repaint all but that."), Sets("mask.invert")]
+Feather = Annotated[
+    int | None,
+    typer.Option(metavar="PX", help="Pixels over which old turns into new, inside the mask."),
+    Sets("mask.feather"),
+]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="WORDS", help="What the picture shows."), Sets("targets.away")
+]
+To = Annotated[
+    str | None, typer.Option("--to", metavar="WORDS", help="What it shall show instead."), Sets("targets.towards")
+]
+Amount = Annotated[
+    float | None, typer.Option(metavar="0..1", help="How far from there to here."), Sets("targets.amount")
+]
+
+
+def edit(
+    context: typer.Context,
+    image: Picture,
+    prompt: Prompt = None,
+    mask: Mask = None,
+    box: Boxes = None,
+    where: Where = None,
+    invert: Invert = False,
+    feather: Feather = None,
+    strength: Strength = None,
+    away: From = None,
+    towards: To = None,
+    amount: Amount = None,
+    show_mask: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write what is repainted, in white on black.")
+    ] = None,
+    config: Layers = None,
+    overrides: Overrides = None,
+    output: Output = None,
+    size: Size = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    count: Count = None,
+    save_every: SaveEvery = None,
+    video: Video = None,
+    device: Device = None,
+    threads: Threads = None,
+    preview: Preview = None,
+    no_metadata: NoMetadata = False,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Repaint a part of a picture, or change what it shows: vqclip edit photo.jpg "a red hat" --where "the head"."""
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    masked = bool(mask or box or where)
+    if prompt is None and towards is None:
+        raise UsageError(
+            'There is nothing to draw: say what, e.g. vqclip edit photo.jpg "a red hat" --where "the head".'
+        )
+    if not masked and (invert or feather is not None or show_mask):
+        raise UsageError("--invert, --feather and --show-mask need a mask: give --mask, --box or --where.")
+    kept: dict[str, object] = {"mask.original": image} if masked else {"init.image": image}
+    turned = {"image_prompts": [image]} if towards is not None else {}
+    layer = "edit" if masked else "change"
+    settings = read_settings(context, {**kept, **turned, "prompts": [prompt] if prompt else None}, layer)
+    draw_or_show(
+        console,
+        settings,
+        preview=preview is not False,
+        access=choose_access(pull, offline),
+        dry_run=dry_run,
+        ready=lambda parts: _write_mask(parts, Path(show_mask), overwrite) if show_mask else None,
+    )
+
+
+def outpaint(
+    context: typer.Context,
+    image: Picture,
+    prompt: Prompt = None,
+    left: Annotated[str | None, typer.Option(metavar="PX|%", help="New rim on the left.")] = None,
+    right: Annotated[str | None, typer.Option(metavar="PX|%", help="New rim on the right.")] = None,
+    top: Annotated[str | None, typer.Option(metavar="PX|%", help="New rim at the top.")] = None,
+    bottom: Annotated[str | None, typer.Option(metavar="PX|%", help="New rim at the bottom.")] = None,
+    ratio: Annotated[str | None, typer.Option(metavar="W:H", help="New rims that give this form, e.g. 16:9.")] = None,
+    feather: Feather = None,
+    config: Layers = None,
+    overrides: Overrides = None,
+    output: Output = None,
+    size: Size = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    count: Count = None,
+    save_every: SaveEvery = None,
+    video: Video = None,
+    device: Device = None,
+    threads: Threads = None,
+    preview: Preview = None,
+    no_metadata: NoMetadata = False,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Paint a rim around a picture: vqclip outpaint photo.jpg "a green field" --ratio 16:9."""
+    from vqclip.common.images import picture_size
+    from vqclip.config.regions import margins_for
+
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    sides = (left, top, right, bottom)
+    if ratio is None and not any(sides):
+        raise UsageError("There is no rim to paint: give --left, --top, --right, --bottom or --ratio.")
+    if ratio is not None and any(sides):
+        raise UsageError("--ratio chooses the rims itself: leave --left, --top, --right and --bottom out.")
+    rim = margins_for(ratio, *picture_size(image)) if ratio else ",".join(side or "0" for side in sides)
+    like = {} if prompt else {"image_prompts": [image]}
+    fixed = {"mask.original": image, "mask.extend": rim, "prompts": [prompt] if prompt else None, **like}
+    draw_or_show(
+        console,
+        read_settings(context, fixed, "outpaint"),
+        preview=preview is not False,
+        access=choose_access(pull, offline),
+        dry_run=dry_run,
+    )
+
+
+def vary(
+    context: typer.Context,
+    image: Picture,
+    prompt: Annotated[
+        str | None, typer.Option("-p", "--prompt", metavar="TEXT", help="What they shall show too.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("-n", "--count", help="Pictures; picture i uses seed + i."), Sets("count")
+    ] = None,
+    strength: Strength = None,
+    config: Layers = None,
+    overrides: Overrides = None,
+    output: Output = None,
+    size: Size = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    save_every: SaveEvery = None,
+    video: Video = None,
+    device: Device = None,
+    threads: Threads = None,
+    preview: Preview = None,
+    no_metadata: NoMetadata = False,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Draw pictures of the same content: vqclip vary photo.jpg -n 4."""
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    fixed = {"init.image": image, "image_prompts": [image], "prompts": [prompt] if prompt else None}
+    draw_or_show(
+        console,
+        read_settings(context, fixed, "vary"),
+        preview=preview is not False,
+        access=choose_access(pull, offline),
+        dry_run=dry_run,
+    )
+
+
+def interpolate(
+    context: typer.Context,
+    points: Annotated[
+        list[str], typer.Argument(metavar="POINT POINT...", help="Texts or picture files."), Sets("targets.path")
+    ],
+    frames: Annotated[
+        int, typer.Option("-n", "--frames", min=2, max=10_000, help="Pictures on the way, both ends among them.")
+    ] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of the latent for each picture.")] = 4,
+    config: Layers = None,
+    overrides: Overrides = None,
+    output: Output = None,
+    size: Size = None,
+    seed: Seed = None,
+    save_every: SaveEvery = None,
+    video: Video = None,
+    device: Device = None,
+    threads: Threads = None,
+    preview: Preview = None,
+    no_metadata: NoMetadata = False,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    pull: Pull = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Draw the way from one text or picture to another, as a strip: vqclip interpolate "a cat" dog.png --video mp4."""
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    if len(points) < 2:
+        raise UsageError(
+            'There is no way to draw: give two texts or pictures, e.g. vqclip interpolate "a cat" "a dog".'
+        )
+    fixed = {"targets.frames": frames, "optimise.steps": frames * steps, "prompts": []}
+    draw_or_show(
+        console,
+        read_settings(context, fixed, "interpolate"),
+        preview=preview is not False,
+        access=choose_access(pull, offline),
+        dry_run=dry_run,
+    )
+
+
+def _write_mask(parts: "Parts", path: Path, overwrite: bool) -> None:
+    """Write the mask, unless something is there.
+
+    Raises:
+        OutputError: it is, or the place cannot be written.
+    """
+    from PIL import Image
+
+    from vqclip.common.errors import OutputError
+    from vqclip.outputs.sheet import save_sheet
+
+    if path.exists() and not overwrite:
+        raise OutputError(f"{str(path)!r} is there already: choose another --show-mask, or add --overwrite.")
+    if parts.patch is not None:
+        save_sheet(path, Image.fromarray(parts.patch.mask))

@@ -1,0 +1,60 @@
+"""Targets that move while the loop runs: the pictures on the way are the frames of a path from one point to the next.
+
+Each frame starts from its neighbour: the latent goes on, moved by what the latents of the points differ by there.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Journey:
+    """A path over P points in a number of `frames`, at least 2, which share the updates evenly.
+
+    `aim` is called with a point's index and the share of the way to the next one, whenever a frame begins. `latents`
+    (P, N, C, h, w) are the points' own, if every point has one.
+    """
+
+    frames: int
+    points: int
+    aim: Callable[[int, float], None]
+    latents: Tensor | None = None
+
+    def frame(self, number: int, total: int) -> int:
+        """Return which frame the update after `number` of `total` belongs to."""
+        return min(self.frames - 1, number * self.frames // max(1, total))
+
+    @torch.no_grad()
+    def __call__(self, latent: Tensor, number: int, total: int) -> None:
+        """Aim for the update after `number`, and move the latent where a frame begins with it."""
+        frame = self.frame(number, total)
+        self.aim(*self.place(frame))
+        if self.latents is not None and number > 0 and frame != self.frame(number - 1, total):
+            latent += (self._between(frame) - self._between(frame - 1)).to(latent)
+
+    def place(self, frame: int) -> tuple[int, float]:
+        """Return the point before a frame, and the share of the way to the next one."""
+        way = frame / (self.frames - 1) * (self.points - 1)
+        point = min(int(way), self.points - 2)
+        return point, way - point
+
+    def _between(self, frame: int) -> Tensor:
+        assert self.latents is not None
+        point, share = self.place(frame)
+        return torch.lerp(self.latents[point], self.latents[point + 1], share)
+
+
+def aim_targets(
+    rows: Sequence[Tensor], points: Sequence[Tensor], way: Callable[[Tensor, Tensor, float], Tensor]
+) -> Callable[[int, float], None]:
+    """Return what writes, for each guide, the vector between two of its `points` (P, D) into its `rows` (N, D), in
+    place, as `way` has it."""
+
+    def aim(point: int, share: float) -> None:
+        for row, known in zip(rows, points, strict=True):
+            row.copy_(way(known[point], known[point + 1], share))
+
+    return aim
