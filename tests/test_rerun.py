@@ -1,6 +1,7 @@
 """A picture made again from its own metadata, which may be anybody's."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,13 @@ def test_a_picture_without_metadata_is_said(run: Command) -> None:
     done = run("rerun", "plain.png")
     assert done.code == 2 and "carries no vqclip metadata" in done.stderr
     assert run("rerun", "gone.png").code == 2
+
+
+def test_a_picture_made_from_a_file_whose_name_is_no_text_can_be_made_again(run: Command, tiny: TinyModels) -> None:
+    name = os.fsdecode(b"n\xff.png")
+    Image.new("RGB", (16, 16), "red").save("plain.png")
+    Path(name).write_bytes(Path("plain.png").read_bytes())
+    done = run("generate", "a", "-c", str(tiny.config), "--steps", "1", "--init-image", name, "-o", "a.png")
+    assert done.code == 0, done.stderr
+    assert run("rerun", "a.png", "-o", "b.png").code == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()

@@ -57,8 +57,8 @@ def parse_prompts(source: str) -> list[Prompt]:
     the length.
 
     Raises:
-        UsageError: longer than LONGEST, no UTF-8, nothing between two `|`, a third tail, a tail that is almost a number (`:nan`,
-            `:1,5`, `:50%`), or a `\` at the end; the message gives the column, counted from 1.
+        UsageError: longer than LONGEST, no UTF-8, nothing between two `|`, a third tail, a tail that is almost a
+            number (`:nan`, `:1,5`, `:50%`), or a `\` at the end; the message gives the column, counted from 1.
     """
     if len(source) > LONGEST:
         raise UsageError(f"A prompt has {len(source):,} characters; at most {LONGEST:,} are read.")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +64,10 @@ def save_image(path: Path, image: Image.Image, metadata: Metadata | None = None,
 def _chunks(metadata: Metadata | None) -> PngInfo:
     chunks = PngInfo()
     if metadata is not None:
-        chunks.add_itxt(CHUNK, json.dumps(metadata.to_json(), ensure_ascii=False, sort_keys=True), zip=True)
+        text = json.dumps(metadata.to_json(), ensure_ascii=False, sort_keys=True)
+        # a file's name may hold bytes that are no text: JSON escapes them, and reads them back
+        text = re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found.group()):04x}", text)
+        chunks.add_itxt(CHUNK, text, zip=True)
         chunks.add_itxt("parameters", _parameters(metadata))
     return chunks
 
