@@ -786,3 +786,24 @@ def test_any_flipped_bit_of_a_result_is_noticed(tmp_path: Path) -> None:
 def test_results_of_an_earlier_version_have_no_checksum(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text(json.dumps(asdict(result("a"))) + "\n")
     assert read_results(tmp_path / "results.jsonl") == {"a": result("a")}
+
+
+def test_jobs_of_the_same_mask_have_the_same_id_and_of_another_one_another(tiny: TinyModels) -> None:
+    """Masks count by their contents; the settings of `vqclip edit` come with its config."""
+    for name, level in (("a.png", 0), ("b.png", 9)):
+        Image.new("L", (8, 8), level).save(name)
+    Image.new("RGB", (8, 8)).save("photo.png")
+
+    def read() -> Job:
+        masked = {"mask.original": "photo.png", "mask.image": "mask.png"}
+        row = json.dumps({"prompt": "a", "config": "edit", "set": masked, "output": "x.png"})
+        (job,) = read_jobs("a.jsonl", row, Base())
+        assert job.config is not None and job.config.mask.image == "mask.png" and job.config.size == "auto", job.error
+        return job
+
+    Path("mask.png").write_bytes(Path("a.png").read_bytes())
+    first = read()
+    Path("mask.png").write_bytes(Path("b.png").read_bytes())
+    assert read().id != first.id
+    Path("mask.png").write_bytes(Path("a.png").read_bytes())
+    assert read().id == first.id

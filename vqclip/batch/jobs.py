@@ -21,7 +21,7 @@ from vqclip.common.registry import shown
 from vqclip.common.text import parse_json
 from vqclip.config.loader import ConfigReader, to_dict
 from vqclip.config.prompts import Prompt, parse_prompts
-from vqclip.config.schema import DRAWN_SEEDS, SEED_LIMIT, Config, parse_size
+from vqclip.config.schema import AUTO_SIZE, DRAWN_SEEDS, SEED_LIMIT, Config, parse_size
 from vqclip.config.yaml_text import parse_structure
 from vqclip.pipeline.plan import parse_image_prompt, reads_captions
 from vqclip.runs.folder import slug
@@ -199,7 +199,7 @@ class _Expansion:
             if first + pictures > SEED_LIMIT:
                 raise UsageError(f"seed {first} is too large for {pictures} pictures.")
             config = _config(facts, self.base, self.reader)
-            if output:
+            if output and config.size != AUTO_SIZE:
                 check_side(Path(output), parse_size(config.size))
             inputs = self._contents(config)
         except VqclipError as error:
@@ -222,7 +222,9 @@ class _Expansion:
         """The SHA-256 of the pictures that are given, and their weights."""
         likenesses = [parse_image_prompt(entry) for entry in config.image_prompts]
         start = config.init.image and self._hash(config.init.image)
-        return [start, *((self._hash(like.file), like.weight) for like in likenesses)]
+        masks = [self._hash(file) for file in (config.mask.original, config.mask.image) if file]
+        points = [self._hash(point) for point in config.targets.path if is_file(point)]
+        return [start, *((self._hash(like.file), like.weight) for like in likenesses), *masks, *points]
 
     def _hash(self, file: str) -> str:
         """A file's SHA-256, read once; a missing one is an error when its job's turn comes."""

@@ -14,6 +14,9 @@ from vqclip.config.typed import FilePath
 
 SEED_LIMIT = 2**63
 AUTO_SIZE = "auto"
+SHAPED = 256 * 256
+"""Pixels of a shape where the layer below has no size of its own."""
+
 DRAWN_SEEDS = 2**32
 """A seed that is drawn by lot is below this."""
 
@@ -348,5 +351,6 @@ def in_pixels(size: str, before: str) -> str:
         return size
     across, down = int(found[1]), int(found[2])
     _require(across > 0 and down > 0, "size", size, "a shape with two sides, e.g. 16:9")
-    width = math.sqrt(math.prod(parse_size(before)) * across / down)
+    area = SHAPED if before == AUTO_SIZE else math.prod(parse_size(before))
+    width = math.sqrt(area * across / down)
     return f"{max(1, round(width))}x{max(1, round(width * down / across))}"
