@@ -150,7 +150,7 @@ BAD = {
     "third tail": (["a:1:2:3"], 2),
     "unknown key": (["a", "--set", "optimise.stepz=3"], 2),
     "unknown name": (["a", "--set", "cutouts.recipe=foo"], 2),
-    "unknown config": (["a", "-c", "imagenet"], 2),
+    "unknown config": (["a", "-c", "imagenett"], 2),
     "size 0": (["a", "--size", "0x16"], 2),
     "size not a number": (["a", "--size", "big"], 2),
     "seed out of range": (["a", "--seed", "-2"], 2),
