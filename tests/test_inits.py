@@ -74,6 +74,28 @@ def test_proposals_of_another_size_are_enlarged_as_pictures(vqgan: VQGAN) -> Non
     torch.testing.assert_close(vqgan.quantise(latent), latent, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("width", "height"), [(24, 8), (8, 24), (14, 8)])
+def test_a_square_proposal_keeps_its_shape_in_a_picture_that_is_not_square(
+    vqgan: VQGAN, width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in the middle as it is, and its edge goes on to both ends."""
+    codes = torch.randint(TINY_SIZES.n_embed, (1, 4, 4), generator=torch.Generator().manual_seed(0))
+    square = vqgan.render(vqgan.lookup(codes)).detach()
+    seen: list[torch.Tensor] = []
+    encode = vqgan.encode
+    monkeypatch.setattr(vqgan, "encode", lambda images: seen.append(images) or encode(images))
+    wide = replace(start(vqgan, [1]), width=width, height=height, propose=lambda rngs, given: codes)
+    latent = first_latent("prior", wide)
+    assert latent.shape[-2:] == (height // 2, width // 2)
+    (image,) = seen
+    along = -1 if width > height else -2
+    before = (max(width, height) - 8) // 4 * 2  # whole cells
+    assert image.shape[-2:] == (height, width)
+    torch.testing.assert_close(image.narrow(along, before, 8), square)
+    first = square.narrow(along, 0, 1)
+    torch.testing.assert_close(image.narrow(along, 0, before), first.repeat_interleave(before, along))
+
+
 def test_unknown_kinds_are_refused(vqgan: VQGAN) -> None:
     with pytest.raises(UsageError, match="did you mean 'noise'"):
         first_latent("noize", start(vqgan, [1]))

@@ -78,9 +78,16 @@ def _from_codes(start: Start) -> Tensor:
 
 
 def _from_prior(start: Start) -> Tensor:
-    """The prior's best proposal; where the picture has another size, the proposal enlarged and encoded again."""
+    """The prior's best proposal; where the picture has another size, the proposal enlarged and encoded again.
+
+    A picture that is not square gets a square proposal in its middle, whose edges go on to both ends, so that things
+    keep their shape; a prior that goes on by itself draws the things again there.
+    """
     assert start.propose is not None, "the pipeline gives a proposer for init.kind=prior"
     latent = start.vqgan.lookup(start.propose(start.rngs, _given(start)))
+    formed = _grid(start, min(latent.shape[-2:]))
+    if latent.shape[-2:] != formed:
+        latent = _edges_extended(start.vqgan, latent, formed)
     grid = (start.height // start.vqgan.factor, start.width // start.vqgan.factor)
     return latent if latent.shape[-2:] == grid else resized(start.vqgan, latent, grid)
 
@@ -89,13 +96,27 @@ def _given(start: Start) -> Tensor | None:
     """The codes of the user's picture that stay, and FREE for the others, in a grid that the prior can fill."""
     if start.kept is None or start.image is None:
         return None
-    short, device = min(start.width, start.height), start.vqgan.codebook.device
-    grid = [round(length * start.side / short) for length in (start.height, start.width)]
+    grid, device = _grid(start, start.side), start.vqgan.codebook.device
     size = [length * start.vqgan.factor for length in grid]
     image = F.interpolate(start.image.to(device), size, mode="bicubic", antialias=True).clamp(0, 1)
     with torch.no_grad():
         codes = start.vqgan.codes(start.vqgan.encode(image))
-    return torch.where(_stays(start.kept, (grid[0], grid[1]))[:, 0].to(device), codes, FREE)
+    return torch.where(_stays(start.kept, grid)[:, 0].to(device), codes, FREE)
+
+
+def _grid(start: Start, side: int) -> tuple[int, int]:
+    """The cells (h, w) of a picture of this form whose short side has `side` of them."""
+    short = min(start.width, start.height)
+    return round(start.height * side / short), round(start.width * side / short)
+
+
+@torch.no_grad()
+def _edges_extended(vqgan: VQGAN, latent: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return latents (N, C, *grid) of the same pictures in the middle of larger ones, their edges going on around."""
+    before = [(outer - inner) // 2 for outer, inner in zip(grid, latent.shape[-2:], strict=True)]
+    after = [outer - inner - pad for outer, inner, pad in zip(grid, latent.shape[-2:], before, strict=True)]
+    pads = [vqgan.factor * pad for pad in (before[1], after[1], before[0], after[0])]
+    return _encode(vqgan, F.pad(vqgan.render(latent), pads, mode="replicate"))
 
 
 def _from_image(start: Start) -> Tensor:
