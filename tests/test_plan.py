@@ -30,7 +30,7 @@ def plan(tiny: TinyModels, *words: str, prompts: list[str] | None = None) -> Pla
 
 @pytest.mark.parametrize(
     ("asked", "made"),
-    [("16x16", (16, 16)), ("17x19", (18, 20)), ("1x1", (2, 2)), ("2x3", (2, 4)), ("15x33", (16, 34))],
+    [("16x16", (16, 16)), ("17x19", (18, 20)), ("1x3", (2, 4)), ("2x3", (2, 4)), ("15x33", (16, 34))],
 )
 def test_sizes_are_rounded_to_the_nearest_multiple_half_up(asked: str, made: tuple[int, int], tiny: TinyModels) -> None:
     """The tiny VQGAN has two levels, hence factor 2: odd sides lie half way and go up."""
@@ -241,3 +241,10 @@ def test_machines_and_models_that_are_not_there(tiny: TinyModels) -> None:
 def test_a_path_too_long_to_exist_is_only_a_missing_file() -> None:
     name = "n" * 300
     assert parse_image_prompt(f"{name}:2") == ImagePrompt(str(Path.cwd() / name), 2)
+
+
+def test_a_single_cell_of_a_narrow_network_is_refused(tiny: TinyModels) -> None:
+    """32 channels in 32 groups: a group would be one number."""
+    with pytest.raises(UsageError, match=r"single cell.*at least 4x2"):
+        plan(tiny, "size=1x1")
+    assert plan(tiny, "size=4x2").width == 4

@@ -37,6 +37,7 @@ from vqclip.pipeline.patch import extended_size
 T = TypeVar("T")
 
 AUTO = "auto"
+NORM_GROUPS = 32  # of every normalisation in taming-transformers' networks
 LOW_MEMORY_VIEWS = 4  # cutouts scored at once where runtime.low_memory asks for it
 IMAGE_WEIGHT = re.compile(rf"(.+?)\s*:\s*({NUMBER})", re.ASCII | re.DOTALL)
 
@@ -210,6 +211,11 @@ def _round_size(
         width, height = work_size(form, min(asked) if asked else sizes.resolution, sizes.factor)
         return width, height, []
     width, height = (_multiple(side, sizes.factor) for side in asked)
+    if width * height == sizes.factor**2 and sizes.ch * sizes.ch_mult[-1] == NORM_GROUPS:
+        raise UsageError(
+            f"size {config.size} is a single cell, and a VQGAN of {NORM_GROUPS} channels has nothing to normalise over "
+            f"there; make it at least {2 * sizes.factor}x{sizes.factor}."
+        )
     if (width, height) == asked:
         return width, height, []
     return width, height, [f"size {config.size} is rounded to {width}x{height}, multiples of {sizes.factor}"]
