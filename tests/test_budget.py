@@ -57,7 +57,7 @@ def test_then_the_decoder_is_made_light_and_then_it_is_refused(tiny: TinyModels)
     plan = plan_of(tiny)
     room = _needed(plan_of(tiny, "cutouts.micro_batch=1", "runtime.low_memory=true"))
     assert views(budget(room).fit(plan)) == (1, True)
-    with pytest.raises(OutOfMemoryError, match=r"needs about 4\d\d MB .* 0 MB are free: make --size smaller"):
+    with pytest.raises(OutOfMemoryError, match=r"needs about \d{3} MiB .* 0 MiB are free: make --size smaller"):
         budget(0).fit(plan)
 
 
@@ -126,6 +126,6 @@ def test_a_run_stays_below_a_real_limit() -> None:
     free, short, refused = (limited(extra, f"{extra}.png") for extra in (0, 900, 100))
     assert free.returncode == 0 and "cutouts scored" not in free.stderr
     assert short.returncode == 0 and "cutouts scored at once" in short.stderr, short.stderr
-    assert refused.returncode == 4 and "MB are free" in refused.stderr
+    assert refused.returncode == 4 and "MiB are free" in refused.stderr
     scores = [json.loads(out.stdout.splitlines()[-1])["scores"]["embedded"] for out in (free, short)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)

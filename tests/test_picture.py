@@ -243,7 +243,7 @@ def test_the_latent_is_written_before_the_pictures() -> None:
     assert seen == [True, True]
 
 
-HOSTILE = [None, True, -1, 3.5, float("nan"), "x", [], [1], {}, {"a": []}, {"sha256": 1}, 10**400]
+HOSTILE = [None, True, -1, 3.5, "x", [], [1], {}, {"a": []}, {"sha256": 1}, 10**400]
 
 
 @pytest.mark.parametrize("value", HOSTILE)

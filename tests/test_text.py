@@ -1,6 +1,7 @@
 """Text, YAML and JSON that others wrote: read as data and within bounds, or refused in one sentence."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -109,3 +110,14 @@ def test_a_standard_input_that_is_closed_is_a_sentence(words: str) -> None:
     command = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "vqclip", *words.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "it is closed" in done.stderr and "Traceback" not in done.stderr, done
+
+
+@pytest.mark.parametrize("text", ["[" * 500_000, '{"a":' * 5000, "[" * 51 + "]" * 51, '[{"a": ' * 30])
+def test_json_that_is_too_deep_is_refused_without_recursion(text: str) -> None:
+    with pytest.raises(ValueError, match="too deeply"):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("text", ["[" * 50 + "]" * 50, '["' + "[{" * 500 + '"]', '{"a": "\\"' + "[" * 99 + '"}'])
+def test_brackets_in_strings_are_not_depth(text: str) -> None:
+    assert parse_json(text) == json.loads(text) == parse_json(text.encode())

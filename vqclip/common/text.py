@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +18,10 @@ YAML_LIMIT = 200_000
 """Bytes of a config that are read; PyYAML takes up to ten seconds for as many."""
 
 DEEPEST = 50
-"""Brackets within brackets that YAML may hold."""
+"""Brackets within brackets that YAML and JSON may hold."""
+
+BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
+"""A string of JSON, whole or torn, or an opening or a closing bracket."""
 
 
 def read_text(path: Path | str, what: str, limit: int = LIST_LIMIT) -> str:
@@ -75,15 +79,25 @@ def decode(data: bytes, name: str) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON; what JSON has no word for (NaN, Infinity) is refused, and so is what is nested too deeply.
+    """Parse JSON; what JSON has no word for (NaN, Infinity) is refused, and so is what is nested deeper than DEEPEST.
 
     Raises:
         ValueError: whatever is wrong with it.
     """
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    if isinstance(text, bytes):
+        text = text.decode(json.detect_encoding(text))
+    if text.count("[") + text.count("{") > DEEPEST and _depth(text) > DEEPEST:
+        raise ValueError("nested too deeply")
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _depth(text: str) -> int:
+    """How deep the brackets of a JSON text go; those inside strings do not count."""
+    depth = deepest = 0
+    for found in BRACKETS.finditer(text):
+        depth += 1 if found[1] else -1 if found[2] else 0
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _refuse(word: str) -> None:

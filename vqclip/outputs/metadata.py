@@ -1,10 +1,10 @@
 """What a picture carries of how it was made: written once, and read from files that anybody may have made."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vqclip.common.text import parse_json
 from vqclip.models.provenance import ModelHashes
 
 LIMIT = 1_000_000
@@ -51,10 +51,7 @@ class Metadata:
         """
         if len(text) > LIMIT:
             raise ValueError(f"longer than {LIMIT} characters")
-        try:
-            data = json.loads(text)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+        data = parse_json(text)
         if not isinstance(data, dict) or not isinstance(data.get("config"), dict):
             raise ValueError("no config")
         return cls(

@@ -58,11 +58,11 @@ class Budget:
             if needed <= room:
                 if trial is not plan:
                     views = trial.config.cutouts.micro_batch
-                    log.warning("Memory is short (%d MB are free); cutouts scored at once: %d.", room // 2**20, views)
+                    log.warning("Memory is short (%d MiB are free); cutouts scored at once: %d.", room // 2**20, views)
                 return trial
         raise OutOfMemoryError(
             f"This needs about {memory(needed)} of memory even with cutouts.micro_batch=1 and "
-            f"runtime.low_memory=true, and {room // 2**20} MB are free: make --size smaller, or draw fewer pictures "
+            f"runtime.low_memory=true, and {room // 2**20} MiB are free: make --size smaller, or draw fewer pictures "
             "at once (--count, for a batch --batch-size)."
         )
 
