@@ -129,6 +129,17 @@ def test_other_parts_are_recorded_anew() -> None:
     assert StandIn.made == 2
 
 
+def test_guides_in_turn_are_recorded_once_each() -> None:
+    results = []
+    for how in (differentiate, ReplayedGradient(StandIn)):  # type: ignore[arg-type]
+        parts = descent(how)
+        parts.objective.guides = [parts.objective.guides[0]] * 3  # type: ignore[attr-defined]
+        parts.objective.in_turn = True  # type: ignore[attr-defined]
+        results.append(outcome(parts, 8))
+    assert torch.equal(results[0][0], results[1][0]) and results[0][1] == results[1][1]
+    assert StandIn.made == 3
+
+
 def test_what_a_step_gave_stays_when_the_next_is_made() -> None:
     steps = optimise(descent(ReplayedGradient(StandIn)), 2)  # type: ignore[arg-type]
     first = next(steps)

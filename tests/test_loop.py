@@ -28,6 +28,9 @@ class Towards:
         loss.sum().backward()
         return {"prompt": loss.detach()}
 
+    def begin(self, number: int, stage: int, reached: Tensor | None) -> None:
+        pass
+
     def grow(self, change: Callable[[Tensor], Tensor]) -> None:
         pass
 

@@ -245,6 +245,56 @@ def test_the_pull_goes_to_the_start_and_touches_the_latent_only():
     assert not grad.any()
 
 
+def test_over_a_round_guides_in_turn_count_as_much_as_all_at_every_step():
+    """The same cutouts at every step: the mean over a round is what all guides give together."""
+
+    def at(number: int, in_turn: bool) -> tuple[dict[str, Tensor], Tensor]:
+        objective = make(3, recipe="coherent")
+        objective.recipe = dataclasses.replace(objective.recipe, noise=0.0)
+        objective.in_turn = in_turn
+        objective.begin(number, 0)
+        assert [guide.size for guide in objective.looking] == ([(8, 12)[number % 2]] if in_turn else [8, 12])
+        return score(objective, pictures())
+
+    losses, grad = at(4, in_turn=False)
+    (first, first_grad), (second, second_grad) = at(4, in_turn=True), at(5, in_turn=True)
+    assert not torch.allclose(first["prompt"], second["prompt"])
+    for name, loss in losses.items():
+        torch.testing.assert_close((first[name] + second[name]) / 2, loss)
+    torch.testing.assert_close((first_grad + second_grad) / 2, grad)
+
+
+def test_a_stage_sees_its_share_of_the_cutouts():
+    sizes = []
+
+    def encode(views: Tensor) -> Tensor:
+        sizes.append(len(views))
+        return mean_colour(views)
+
+    guide = Guide(encode, 8, targets([RED], picture=[0]))
+    objective = Objective([guide], STILL, 10, rngs([0]), rngs([1]), shares=[0.01, 0.5, 1.0])
+    for stage in range(3):
+        objective.begin(stage, stage)
+        score(objective, pictures(1))
+    assert sizes == [1, 5, 10]
+
+
+def test_the_hold_is_on_what_a_small_picture_shows_and_leaves_finer_details_free():
+    before = pictures(2, 4, 4)
+    details = torch.tensor([[0.1, -0.1], [-0.1, 0.1]]).repeat(4, 4)
+    same = before.repeat_interleave(2, -1).repeat_interleave(2, -2) + details
+    objective = Objective([], STILL, 1, rngs([0, 1]), rngs([2, 3]), hold=3.0)
+    objective.begin(1, 1, before)
+    losses, grad = score(objective, same)
+    torch.testing.assert_close(losses["hold"], torch.zeros(2))
+    torch.testing.assert_close(grad, torch.zeros_like(grad))
+    losses, grad = score(objective, same + 0.2)
+    torch.testing.assert_close(losses["hold"], torch.full((2,), 3 * 0.2**2 / 2))
+    torch.testing.assert_close(grad, torch.full_like(grad, 3 * 0.2 / (3 * 8 * 8)))
+    objective.begin(0, 0, None)
+    assert not score(objective, same)[0]
+
+
 def test_gradients_are_added_to_what_is_there():
     images = pictures(1).requires_grad_()
     images.grad = torch.ones_like(images)

@@ -15,10 +15,11 @@ from test_pipeline import build, outcome, plan_of
 from torch import Tensor
 
 from vqclip.common.images import open_image
+from vqclip.guidance.losses import hold_loss
 from vqclip.models.vqgan import VQGAN, load_vqgan
 from vqclip.optimisation.descent import Descent, Growth
 from vqclip.optimisation.loop import optimise
-from vqclip.optimisation.pyramid import grids, growths, in_size, resized
+from vqclip.optimisation.pyramid import grids, growths, in_size, resized, view_shares
 from vqclip.optimisation.step import Step
 from vqclip.pipeline.run import run
 
@@ -31,6 +32,10 @@ def test_stages_are_shares_of_the_grid_and_of_the_steps() -> None:
     assert growths(STAGES, (16, 24)) == [Growth(0.25, (8, 12)), Growth(0.5, (16, 24))]
     assert grids([[0.01, 0.5], [1, 0.5]], (4, 4))[0] == (1, 1)
     assert grids([], (3, 5)) == [(3, 5)] and growths([], (3, 5)) == []
+    with_views = [[0.25, 0.25, 0.2], [0.5, 0.25], [1, 0.5, 0.9]]
+    assert grids(with_views, (16, 24)) == grids(STAGES, (16, 24))
+    assert growths(with_views, (16, 24)) == growths(STAGES, (16, 24))
+    assert view_shares(with_views) == [0.2, 1.0, 0.9] and view_shares([]) == []
 
 
 def repeated(latent: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -147,7 +152,11 @@ def states(tiny: TinyModels, *words: str) -> tuple[list[dict[str, Any]], Tensor]
     return found, finished.images
 
 
-@pytest.mark.parametrize("words", [(), ("optimise.space=logits", "optimise.noise=0.2", "optimise.ema=0.8")])
+LOGITS = ("optimise.space=logits", "optimise.noise=0.2", "optimise.ema=0.8")
+VIEWS = ("optimise.pyramid=[[0.25, 0.25, 0.3], [0.5, 0.25], [1, 0.5]]", "optimise.guides=turns", "optimise.hold=5")
+
+
+@pytest.mark.parametrize("words", [(), LOGITS, VIEWS])
 def test_a_run_with_networks_goes_on_bit_for_bit_from_every_stage(tiny: TinyModels, words: tuple[str, ...]) -> None:
     found, images = states(tiny, *words)
     assert {state["stage"] for state in found} == {0, 1, 2}
@@ -156,6 +165,20 @@ def test_a_run_with_networks_goes_on_bit_for_bit_from_every_stage(tiny: TinyMode
         parts.descent.load_state_dict(state)
         finished = run(parts)
         assert finished is not None and torch.equal(finished.images, images)
+
+
+def test_a_hold_keeps_a_picture_nearer_to_the_stage_before(tiny: TinyModels) -> None:
+    """And a state of an earlier version, which knows of none, goes on without."""
+    drifts = []
+    for weight in (0, 1000):
+        found, images = states(tiny, f"optimise.hold={weight}", "optimise.lr=0.3")
+        held = found[-1]["reached"]
+        assert [state["reached"] is None for state in found] == [True, True, *[False] * 6]
+        drifts.append(float(hold_loss(images, held).sum()))
+    assert drifts[1] < 0.9 * drifts[0]
+    parts = build(plan_of(tiny, "optimise.steps=8", PYRAMID))
+    parts.descent.load_state_dict({key: value for key, value in found[5].items() if key != "reached"})
+    assert parts.descent.reached is None and run(parts) is not None
 
 
 def test_the_pull_to_a_picture_grows_with_the_latent(tiny: TinyModels, tmp_path: Path) -> None:
@@ -179,8 +202,22 @@ def test_the_command_draws_in_stages_and_frames_of_one_size(command: Command, ti
 
 
 @pytest.mark.parametrize(
-    "pyramid", ["[[0.5, 0.5]]", "[[1, 0.5]]", "[[1, 0.5], [0.5, 0.5]]", "[[0.5], [1, 1]]", "[[0, 0.5], [1, 0.5]]"]
+    "pyramid",
+    [
+        "[[0.5, 0.5]]",
+        "[[1, 0.5]]",
+        "[[1, 0.5], [0.5, 0.5]]",
+        "[[0.5], [1, 1]]",
+        "[[0, 0.5], [1, 0.5]]",
+        "[[0.5, 0.5, 0], [1, 0.5]]",
+        "[[0.5, 0.5, 1, 1], [1, 0.5]]",
+    ],
 )
 def test_stages_that_make_no_whole_are_refused(command: Command, tiny: TinyModels, pyramid: str) -> None:
     done = command("generate", "a cat", "-c", str(tiny.config), "--set", f"optimise.pyramid={pyramid}")
     assert done.code == 2 and "optimise.pyramid" in done.stderr
+
+
+def test_a_hold_without_stages_is_refused(command: Command, tiny: TinyModels) -> None:
+    done = command("generate", "a cat", "-c", str(tiny.config), "--set", "optimise.hold=1")
+    assert done.code == 2 and "optimise.hold" in done.stderr

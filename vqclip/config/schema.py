@@ -153,20 +153,26 @@ class OptimiseConfig:
     noise: float
     gradient: str
     commitment: float
+    hold: float
+    guides: str
 
     def __post_init__(self) -> None:
         _require(0 <= self.steps <= 1_000_000, "optimise.steps", self.steps, "between 0 and 1000000")
         _require(self.lr > 0 and math.isfinite(self.lr), "optimise.lr", self.lr, "a finite number above 0")
         _require(0 <= self.ema < 1, "optimise.ema", self.ema, "at least 0 and below 1")
-        pairs = all(len(stage) == 2 and 0 < stage[0] <= 1 and 0 < stage[1] <= 1 for stage in self.pyramid)
-        sides, shares = ([stage[place] for stage in self.pyramid] for place in (0, 1)) if pairs else ([], [])
+        fit = all(len(stage) in (2, 3) and all(0 < share <= 1 for share in stage) for stage in self.pyramid)
+        sides, shares = ([stage[place] for stage in self.pyramid] for place in (0, 1)) if fit else ([], [])
         whole = not sides or (sides == sorted(sides) and sides[-1] == 1 and math.isclose(sum(shares), 1, abs_tol=1e-6))
-        rule = "pairs [share of the sides, share of the steps], sides growing to 1, steps 1 in all"
-        _require(pairs and whole, "optimise.pyramid", self.pyramid, rule)
-        for key in ("noise", "commitment"):
+        rule = (
+            "stages [share of the sides, share of the steps] or with a share of the views after these, sides growing "
+            "to 1, steps 1 in all"
+        )
+        _require(fit and whole, "optimise.pyramid", self.pyramid, rule)
+        for key in ("noise", "commitment", "hold"):
             value = getattr(self, key)
             _require(value >= 0 and math.isfinite(value), f"optimise.{key}", value, "a finite number, 0 or more")
         _require(self.commitment == 0 or self.space == "latent", "optimise.commitment", self.commitment, "0 for logits")
+        _require(self.hold == 0 or len(self.pyramid) > 1, "optimise.hold", self.hold, "0 without optimise.pyramid")
 
 
 @dataclass(frozen=True)

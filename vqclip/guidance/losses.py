@@ -6,6 +6,7 @@ Shapes: N pictures, T prompts (targets), K cutouts, D embedding width. Lower is 
 from collections.abc import Callable, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -41,6 +42,15 @@ def init_loss(latent: Tensor, start: Tensor) -> Tensor:
     Katherine Crowson's `init_weight`; later tools pull towards zero instead, which greys the picture.
     """
     return (latent - start).square().flatten(1).mean(1) / 2
+
+
+def hold_loss(images: Tensor, held: Tensor) -> Tensor:
+    """Half the mean squared difference of (N, 3, H, W), shrunk to the size of `held` (N, 3, h, w), to these, (N,).
+
+    Finer details than those of `held` are free. After the hold on the previous picture in somnai-dreams/pytti-core
+    (2026), there at full size.
+    """
+    return (F.adaptive_avg_pool2d(images, (held.shape[-2], held.shape[-1])) - held).square().flatten(1).mean(1) / 2
 
 
 def commitment_loss(latent: Tensor, entries: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from vqclip.common.errors import UsageError
 from vqclip.common.registry import pick
 from vqclip.guidance.cutouts import Draws, cut, draw, draw_noise
-from vqclip.guidance.losses import LOSSES, commitment_loss, init_loss, prompt_loss, spherical_distance
+from vqclip.guidance.losses import LOSSES, commitment_loss, hold_loss, init_loss, prompt_loss, spherical_distance
 from vqclip.guidance.recipes import Recipe
 from vqclip.guidance.warps import Canvas
 
@@ -56,6 +56,10 @@ class Guide:
         return draws if seen == count else draws.pick([(2 * each + 1) * count // (2 * seen) for each in range(seen)])
 
 
+VISITS: Mapping[str, bool] = {"all": False, "turns": True}
+"""Whether a step looks through one guide of several, and the next through the next."""
+
+
 @dataclass(frozen=True)
 class Views:
     """What was drawn for one guide and one step: its cutouts, and the noise (N, K, 3, S, S) to add, if any."""
@@ -78,7 +82,12 @@ class Objective:
     `cutouts` are scored per picture and step, `micro_batch` of them at a time (None: all); the draws
     are the same either way. `crop_rngs` are CPU generators and `noise_rngs` generators on the pictures'
     device, one per picture. `init` is the latent to stay near, (N, C, h, w), and a weight; `commitment` what returns
-    the entries (N, C, h, w) nearest to a latent, and the weight of the pull to them.
+    the entries (N, C, h, w) nearest to a latent, and the weight of the pull to them; `hold` the weight of the pull to
+    the pictures of the stage before, where there is one.
+
+    A stage sees `shares`' share of the cutouts, at least one (all where that is empty). `in_turn`: each step looks
+    through one guide, the next step through the next, whose loss then counts for all of them: over a round a guide
+    counts as much as if all looked at every step.
 
     Raises:
         UsageError: an unknown loss, or fewer than one cutout.
@@ -95,6 +104,9 @@ class Objective:
         losses: Mapping[str, float] | None = None,
         init: tuple[Tensor, float] | None = None,
         commitment: tuple[Callable[[Tensor], Tensor], float] | None = None,
+        hold: float = 0.0,
+        shares: Sequence[float] = (),
+        in_turn: bool = False,
     ) -> None:
         if cutouts < 1 or (micro_batch is not None and micro_batch < 1):
             raise UsageError(f"cutouts.count is {cutouts}, micro_batch {micro_batch}; both must be at least 1.")
@@ -107,25 +119,41 @@ class Objective:
         self.losses = {name: (pick(LOSSES, name, "loss"), weight) for name, weight in (losses or {}).items()}
         self.init = init
         self.commitment = commitment
+        self.hold = hold
+        self.shares = shares
+        self.in_turn = in_turn
+        self.begin(0, 0)
+
+    def begin(self, number: int, stage: int, reached: Tensor | None = None) -> None:
+        """Get ready for the update after `number` others, in this stage; `reached` (N, 3, h, w) are the pictures at the
+        end of the one before."""
+        self.held = reached if self.hold else None
+        self.turn = number % max(1, len(self.guides)) if self.in_turn else 0
+        self.seen = max(1, round(self.shares[stage] * self.cutouts)) if self.shares else self.cutouts
+
+    @property
+    def looking(self) -> Sequence[Guide]:
+        """The guides that the step at hand looks through."""
+        return self.guides[self.turn : self.turn + 1] if self.in_turn else self.guides
 
     def __call__(self, images: Tensor, latent: Tensor) -> dict[str, Tensor]:
         """Score pictures (N, 3, H, W) in [0, 1] made of latents (N, C, h, w), both leaves.
 
         The gradient of the summed losses is added to `images.grad` and `latent.grad`; that of the
         pictures through the decoder is the caller's. Returns (N,) per term, weighted and detached:
-        "prompt" if there are guides, each named loss, and "init" and "commitment" if there are these pulls.
+        "prompt" if there are guides, each named loss, and "init", "hold" and "commitment" if there are these pulls.
         """
         return self.score(images, latent, self.draw(images))
 
     def draw(self, images: Tensor) -> list[Views]:
-        """Draw a step's views of pictures of this shape, for each guide; all guides look at the same places."""
+        """Draw a step's views of pictures of this shape, for each guide that looks; all look at the same places."""
         if not self.guides:
             return []
         canvas = Canvas(images.shape[-2], images.shape[-1], max(guide.size for guide in self.guides))
         dtype = torch.promote_types(images.dtype, torch.float32)
-        draws = draw(self.recipe, self.cutouts, self.crop_rngs, canvas, images.device, dtype)
-        seen = [guide.look(draws) for guide in self.guides]
-        noises = [draw_noise(each, guide.size, self.noise_rngs) for guide, each in zip(self.guides, seen, strict=True)]
+        draws = draw(self.recipe, self.seen, self.crop_rngs, canvas, images.device, dtype)
+        seen = [guide.look(draws) for guide in self.looking]
+        noises = [draw_noise(each, guide.size, self.noise_rngs) for guide, each in zip(self.looking, seen, strict=True)]
         return [Views(each, noise) for each, noise in zip(seen, noises, strict=True)]
 
     def score(self, images: Tensor, latent: Tensor, views: Sequence[Views]) -> dict[str, Tensor]:
@@ -138,6 +166,8 @@ class Objective:
         if self.init is not None:
             start, weight = self.init
             terms["init"] = _pull_back(weight * init_loss(latent, start), latent)
+        if self.held is not None:
+            terms["hold"] = _pull_back(self.hold * hold_loss(images, self.held), images)
         if self.commitment is not None:
             nearest, weight = self.commitment
             terms["commitment"] = _pull_back(weight * commitment_loss(latent, nearest(latent).detach()), latent)
@@ -146,6 +176,10 @@ class Objective:
     def grow(self, change: Callable[[Tensor], Tensor]) -> None:
         """Stay near what `change` makes of the latent to stay near: one of another size."""
         self.init = self.init and (change(self.init[0]), self.init[1])
+
+    def form(self) -> tuple[int, int, int]:
+        """Return what decides the shapes of a step, and who looks."""
+        return self.micro_batch, self.seen, self.turn
 
     def reduce_memory(self) -> bool:
         """Score half as many cutouts at once from now on; return False where it is one already."""
@@ -163,15 +197,16 @@ class Objective:
         self.micro_batch = min(self.micro_batch, state["micro_batch"])
 
     def _prompts(self, images: Tensor, views: Sequence[Views]) -> Tensor:
-        """Sum the prompts' losses over all guides: (N,)."""
+        """Sum the prompts' losses over the guides: (N,)."""
         total = torch.zeros(len(images), device=images.device, dtype=torch.promote_types(images.dtype, torch.float32))
-        for guide, seen in zip(self.guides, views, strict=True):
+        for guide, seen in zip(self.looking, views, strict=True):
+            weight = guide.weight * len(self.guides) / len(self.looking)
             count = seen.draws.zoom.shape[1]
             for start in range(0, count, self.micro_batch):
                 part = slice(start, start + self.micro_batch)
                 noise = None if seen.noise is None else seen.noise[:, part]
                 loss = _sum_over_cutouts(guide, images, seen.draws[part], noise)
-                total += _pull_back(guide.weight * loss / count, images)
+                total += _pull_back(weight * loss / count, images)
         return total
 
 

@@ -7,7 +7,7 @@ pass with a backward pass for every micro-batch and one through the decoder.)
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -64,8 +64,8 @@ def _aside(plain: Callable[[], Outcome], latent: Tensor) -> Tensor:
 
 
 class ReplayedGradient:
-    """`loop.differentiate` by a graph, recorded at the first step, and again when the latent is another or the
-    objective's parts change.
+    """`loop.differentiate` by a graph for each form that the objective takes, recorded at its first step; all anew when
+    the latent is another.
 
     The first replay is compared with the plain gradient. Where recording fails or differs, the steps stay plain, and a
     warning says so.
@@ -73,17 +73,19 @@ class ReplayedGradient:
 
     def __init__(self, record: Callable[[Tensor, Render, Objective, list[Any]], GradientGraph] = GradientGraph) -> None:
         self._record = record
-        self._graph: GradientGraph | None = None
+        self._graphs: dict[Hashable, GradientGraph] = {}
         self._latent: Tensor | None = None
-        self._parts: dict[str, Any] = {}
         self._plain = False
 
     def __call__(self, latent: Tensor, render: Render, objective: Objective) -> Outcome:
         """Leave the gradient on the latent; return losses and pictures."""
         if self._plain:
             return differentiate(latent, render, objective)
-        graph = self._graph
-        if graph is None or self._latent is not latent or self._parts != objective.state_dict():
+        if self._latent is not latent:
+            self._graphs.clear()
+            self._latent = latent
+        graph = self._graphs.get(objective.form())
+        if graph is None:
             with torch.no_grad():
                 views = objective.draw(render(latent))
             graph = self._try(latent, render, objective, views)
@@ -97,19 +99,20 @@ class ReplayedGradient:
 
     def _try(self, latent: Tensor, render: Render, objective: Objective, views: list[Any]) -> GradientGraph | None:
         """Record and replay once; return None, and give up for good, where that fails or is not the plain gradient."""
-        self._graph = None  # its memory is free for the next
         try:
             graph = self._record(latent, render, objective, views)
             graph.replay(views)
             difference = float((graph.grad - graph.expected).norm() / graph.expected.norm())
             reason = "" if difference <= TOLERANCE else f"its gradient differs by {difference:.0%}"
         except torch.OutOfMemoryError:
+            self._graphs.clear()  # their memory is free for smaller parts
             raise
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
         if reason:
             self._plain = True
+            self._graphs.clear()
             log.warning("The step cannot be recorded as a CUDA graph (%s); it runs as it is, slower.", reason)
             return None
-        self._graph, self._latent, self._parts = graph, latent, objective.state_dict()
+        self._graphs[objective.form()] = graph
         return graph

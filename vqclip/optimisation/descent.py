@@ -4,7 +4,7 @@ It knows only callables, so that everything here can be tested without a network
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -19,6 +19,13 @@ class Objective(Protocol):
 
     def __call__(self, images: Tensor, latent: Tensor) -> dict[str, Tensor]:
         """Take leaves (N, 3, H, W) and (N, C, h, w); add to their `.grad`; return {term: (N,)} detached."""
+
+    def begin(self, number: int, stage: int, reached: Tensor | None) -> None:
+        """Get ready for the update after `number` others, in this stage; `reached` (N, 3, h, w) are the pictures at the
+        end of the one before, if there was one."""
+
+    def form(self) -> Hashable:
+        """Return what makes a step's computation another one: a recording of it holds while this stays the same."""
 
     def draw(self, images: Tensor) -> list[Any]:
         """Draw a step's random numbers, for pictures of this shape."""
@@ -129,9 +136,9 @@ class Descent:
     that is looked at. `schedule` maps progress in [0, 1] to a factor of `lr`.
 
     Coarse to fine: the latent starts with few cells, and at each of `growth` `enlarge` makes it larger, for a new
-    optimiser and a new average. `disturb` gives what is added to the latent while the gradient is taken, by progress;
-    `shape_gradient` changes the gradient before the update. `travel` is called with the latent, the updates made and
-    their total before each of them, and may move it.
+    optimiser and a new average; the objective is told which pictures the stage before `reached`. `disturb` gives what
+    is added to the latent while the gradient is taken, by progress; `shape_gradient` changes the gradient before the
+    update. `travel` is called with the latent, the updates made and their total before each of them, and may move it.
 
     `reduce_render_memory` makes `render` need less for the same gradient, and returns False if that cannot be.
     `differentiate` may be replaced by what does the same faster.
@@ -156,6 +163,7 @@ class Descent:
     differentiate: Differentiate = differentiate
     number: int = 0
     stage: int = 0
+    reached: Tensor | None = None
     optimiser: Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -166,6 +174,7 @@ class Descent:
         return {
             "number": self.number,
             "stage": self.stage,
+            "reached": self.reached,
             "lr": self.lr,
             "latent": self.latent.detach().clone(),
             "optimiser": copy.deepcopy(self.optimiser.state_dict()),
@@ -178,6 +187,8 @@ class Descent:
         """Put a state that `state_dict` returned back; one of an earlier version knows no stages."""
         self.number, self.lr = state["number"], state["lr"]
         self._go_to(state.get("stage", 0))
+        reached = state.get("reached")
+        self.reached = None if reached is None else reached.to(self.latent.device)
         self._take(state["latent"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average.load_state_dict(state["average"])
@@ -196,6 +207,7 @@ class Descent:
         """
         self.number = number
         self._go_to(len(self.growth))
+        self.reached = None
         numbers = self.space.enter(latent)
         if numbers.shape != self.latent.shape:
             raise ValueError(f"the latent is {tuple(latent.shape)}")
@@ -205,6 +217,7 @@ class Descent:
         """Enter the stage that the next of `total` updates belongs to."""
         while self.stage < len(self.growth) and self.number >= round(self.growth[self.stage].after * total):
             self._go_to(self.stage + 1)
+        self.objective.begin(self.number, self.stage, self.reached)
 
     def result(self) -> Tensor:
         """Return the latent (N, C, h, w) that the picture is decoded from: the average, where there is one."""
@@ -218,7 +231,10 @@ class Descent:
     def _go_to(self, stage: int) -> None:
         """Enlarge the latent, and what the objective holds it near, to a later stage's size."""
         for growth in self.growth[self.stage : stage]:
-            self._take(self._grown(self.average.value(self.latent.detach()), growth))
+            end = self.average.value(self.latent.detach())
+            with torch.no_grad():
+                self.reached = self.render(end)
+            self._take(self._grown(end, growth))
             self.objective.grow(partial(self._grown, growth=growth))
         self.stage = stage
 

@@ -19,16 +19,21 @@ from vqclip.optimisation.descent import Growth
 def grids(pyramid: Sequence[Sequence[float]], grid: tuple[int, int]) -> list[tuple[int, int]]:
     """Return the cells (h, w) of each stage, the last of which has `grid`; without a pyramid it is the only one.
 
-    `pyramid` are pairs: share of the sides, share of the updates.
+    `pyramid` are stages: share of the sides, share of the updates, and maybe share of the cutouts.
     """
-    sides = [side for side, _ in pyramid[:-1]]
+    sides = [side for side, *_ in pyramid[:-1]]
     return [*((max(1, round(side * grid[0])), max(1, round(side * grid[1]))) for side in sides), grid]
 
 
 def growths(pyramid: Sequence[Sequence[float]], grid: tuple[int, int]) -> list[Growth]:
     """Return where each stage but the last ends, and what comes then."""
-    ends = accumulate(share for _, share in pyramid[:-1])
+    ends = accumulate(share for _, share, *_ in pyramid[:-1])
     return [Growth(end, after) for end, (_, after) in zip(ends, pairwise(grids(pyramid, grid)), strict=True)]
+
+
+def view_shares(pyramid: Sequence[Sequence[float]]) -> list[float]:
+    """Return each stage's share of the cutouts, all where it does not say; empty without a pyramid."""
+    return [stage[2] if len(stage) > 2 else 1.0 for stage in pyramid]
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import Tensor
 from vqclip.common.images import fit, to_image
 from vqclip.common.runtime import Generators
 from vqclip.config.schema import InitConfig
-from vqclip.guidance.objective import Guide, Objective, Targets, similarity
+from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, similarity
 from vqclip.guidance.paste import Pasted
 from vqclip.guidance.recipes import RECIPES
 from vqclip.models.enlarge import enlarge
@@ -27,7 +27,7 @@ from vqclip.optimisation.descent import Descent, differentiate
 from vqclip.optimisation.journey import Journey
 from vqclip.optimisation.latent_noise import LatentNoise
 from vqclip.optimisation.optimisers import GRADIENTS, SCHEDULES, Ema, make_optimiser
-from vqclip.optimisation.pyramid import grids, growths, in_size, resized
+from vqclip.optimisation.pyramid import grids, growths, in_size, resized, view_shares
 from vqclip.optimisation.space import SPACES
 from vqclip.optimisation.start import Propose, Start, first_latent, random_share
 from vqclip.pipeline.inputs import Inputs, read_inputs
@@ -177,6 +177,9 @@ def _descent(
         losses=config.losses,
         init=(numbers.clone(), config.init.weight) if config.init.weight else None,
         commitment=(vqgan.quantise, settings.commitment) if settings.commitment else None,
+        hold=settings.hold,
+        shares=view_shares(settings.pyramid),
+        in_turn=VISITS[settings.guides],
     )
     renderer = Renderer(vqgan, device, config.runtime.precision, config.runtime.low_memory, quantise)
     return Descent(

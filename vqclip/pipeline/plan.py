@@ -22,6 +22,7 @@ from vqclip.config.prompts import NUMBER, Prompt, foreign_weights, parse_prompts
 from vqclip.config.schema import AUTO_SIZE, DRAWN_SEEDS, Config, CutoutsConfig, OutputConfig, PriorConfig, parse_size
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.losses import LOSSES
+from vqclip.guidance.objective import VISITS
 from vqclip.guidance.recipes import RECIPES
 from vqclip.hub.clip_files import HUB
 from vqclip.hub.prior_files import has_embedded_prior
@@ -165,6 +166,7 @@ def check(config: Config) -> None:
     pick(SCHEDULES, config.optimise.schedule, "optimise.schedule")
     pick(GRADIENTS, config.optimise.gradient, "optimise.gradient")
     pick(SPACES, config.optimise.space, "optimise.space")
+    pick(VISITS, config.optimise.guides, "optimise.guides")
     pick({AUTO: None, **INITS}, config.init.kind, "init.kind")
     for name in config.losses:
         pick(LOSSES, name, "loss")
