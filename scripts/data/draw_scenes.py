@@ -98,8 +98,8 @@ def arrangement(scene: Scene, numbers: np.random.Generator | Middle) -> list[tup
     if scene.place == HOLDING:
         x = 104 if jitter[0] > 0 else 24
         side = numbers.uniform(90, 106)
-        spots = (64, 124 - side / 2, side), (x, 104 + 2 * jitter[2], numbers.uniform(40, 50))
-        return [(scene.first, "", spots[0]), (scene.second, scene.second_colour, spots[1])]
+        held = (x, 104 + 2 * jitter[2], numbers.uniform(40, 50))
+        return [(scene.first, "", (64, 124 - side / 2, side)), (scene.second, scene.second_colour, held)]
     if scene.second:
         side = numbers.uniform(46, 60)
         near, far = 33 + 3 * jitter[0], 95 + 3 * jitter[1]
@@ -110,7 +110,7 @@ def arrangement(scene: Scene, numbers: np.random.Generator | Middle) -> list[tup
             "above": ((a, near), (b, far)),
             "below": ((a, far), (b, near)),
         }[scene.place]
-        first, second = ((*spot, side * numbers.uniform(0.9, 1.1)) for spot in spots)
+        first, second = ((x, y, side * numbers.uniform(0.9, 1.1)) for x, y in spots)
         return [(scene.first, scene.first_colour, first), (scene.second, scene.second_colour, second)]
     low, high = {"small": (26, 40), "big": (96, 116), "": (58, 92)}[scene.size]
     side = numbers.uniform(low, high) * (0.72 if scene.place and not scene.size else 1)

@@ -100,8 +100,8 @@ def chalk(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Ima
 def mosaic(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Small stones of one colour each, with grout between them."""
     side, stone = picture.width, 8 * scale
-    cells = np.asarray(picture.resize((side // stone,) * 2, Image.Resampling.BOX), dtype=np.float32)
-    cells = cells + numbers.uniform(-16, 16, (*cells.shape[:2], 1))
+    means = np.asarray(picture.resize((side // stone,) * 2, Image.Resampling.BOX), dtype=np.float32)
+    cells = means + numbers.uniform(-16, 16, (*means.shape[:2], 1))
     stones = cells.repeat(stone, 0).repeat(stone, 1)
     grid = np.arange(side) % stone < scale
     stones[grid] *= 0.55

@@ -111,10 +111,12 @@ def combinations(scene: Scene, exact: bool = False) -> list[tuple[str, ...]]:
     (thing, ground colour), whatever the ground's pattern and whatever else is there; (thing, thing), in either
     order; (thing, side, style). With `exact`, only the one that a held-out prompt of this form is about.
     """
-    pair = [tuple(sorted((scene.first, scene.second)))] if scene.second else []
-    styled = [(scene.first, scene.place, scene.style)] if scene.style and scene.place in SIDES else []
+    pair: list[tuple[str, ...]] = [tuple(sorted((scene.first, scene.second)))] if scene.second else []
+    styled: list[tuple[str, ...]] = (
+        [(scene.first, scene.place, scene.style)] if scene.style and scene.place in SIDES else []
+    )
     shown = [name for name in (scene.first, scene.second) if name]
-    grounds = [("on", name, scene.ground_colour) for name in shown if scene.ground_colour]
+    grounds: list[tuple[str, ...]] = [("on", name, scene.ground_colour) for name in shown if scene.ground_colour]
     return (pair or styled or grounds) if exact else pair + styled + grounds
 
 

@@ -28,6 +28,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import open_clip
 import torch
@@ -231,27 +232,49 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def compare(options: argparse.Namespace) -> None:
-    """Let the modes take turns, and print the table and the JSON."""
-    servers, facts, answers = {}, {}, {mode: [] for mode in options.modes}
-    for mode in options.modes:
+class Server:
+    """A process of its own that takes the steps of one mode."""
+
+    def __init__(self, mode: str, options: argparse.Namespace) -> None:
         command = [sys.executable, __file__, "--serve", mode, "--networks", options.networks]
         command += ["--size", str(options.size)]
         command += ["--cutouts", str(options.cutouts), "--pictures", str(options.pictures), "--device", options.device]
-        servers[mode] = subprocess.Popen(
-            command + ["--profile"] * options.profile, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        facts[mode] = json.loads(servers[mode].stdout.readline())
+        command += ["--profile"] * options.profile
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdin and self.process.stdout
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+
+    def line(self) -> str:
+        """Waits for what it prints next."""
+        return self.stdout.readline()
+
+    def step(self) -> float:
+        """Lets it take a step; returns the seconds of that."""
+        self.stdin.write("\n")
+        self.stdin.flush()
+        return float(self.line())
+
+    def end(self) -> None:
+        """Waits until it has ended."""
+        self.stdin.close()
+        self.process.wait()
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Let the modes take turns, and print the table and the JSON."""
+    servers: dict[str, Server] = {}
+    facts: dict[str, Any] = {}
+    answers: dict[str, list[float]] = {mode: [] for mode in options.modes}
+    for mode in options.modes:
+        servers[mode] = Server(mode, options)
+        facts[mode] = json.loads(servers[mode].line())
     load = os.getloadavg()[0]
     for _ in range(options.repeats):
         for mode, server in servers.items():
-            server.stdin.write("\n")
-            server.stdin.flush()
-            answers[mode].append(float(server.stdout.readline()))
+            answers[mode].append(server.step())
     rows = {}
     for mode, server in servers.items():
-        server.stdin.close()
-        server.wait()
+        server.end()
         seconds = answers[mode]
         median = statistics.median(seconds)
         rows[mode] = {

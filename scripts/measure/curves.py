@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from vqclip.config.loader import load_config
+from vqclip.hub.model_files import find_models
 from vqclip.models.perceptor import Perceptor
 from vqclip.optimisation.loop import optimise
 from vqclip.pipeline.assemble import assemble
@@ -64,7 +65,8 @@ def older_loop(steps: int) -> Callable[[str, int], Iterator[Look]]:
 def our_loop(layers: list[str], words: list[str]) -> Callable[[str, int], Iterator[Look]]:
     """vqclip's way: the start, and a picture after each step."""
     settings = load_config(layers, words, {"prompts": ["a red apple"], "seed": 0})
-    models = load_models(make_plan(settings))
+    first = make_plan(settings)
+    models = load_models(first, find_models(first.config))
 
     def loop(caption: str, seed: int) -> Iterator[Look]:
         plan = make_plan(load_config(layers, words, {"prompts": [caption], "seed": seed}))

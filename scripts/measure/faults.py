@@ -16,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vqclip.batch.driver import Summary, run_batch
 from vqclip.batch.jobs import Base, read_jobs
 from vqclip.batch.local import InProcess
-from vqclip.batch.results import Record, Result
+from vqclip.batch.results import ResultRow, ResultsFile
 from vqclip.common.process_memory import resident_memory
 from vqclip.config.loader import load_config
 from vqclip.hub.model_files import find_models
@@ -152,11 +152,11 @@ def measure_memory(folder: Path, jobs: int) -> tuple[dict[str, Any], bool]:
     wanted = read_jobs("jobs.txt", "\n".join(f"a red apple and {number} stars" for number in range(jobs)), base)
     sizes: list[float] = []
 
-    def tell(result: Result, summary: Summary) -> None:
+    def tell(result: ResultRow, summary: Summary) -> None:
         sizes.append(resident_memory() / 2**20)
 
     began = time.monotonic()
-    summary = run_batch(wanted, Record(folder), InProcess(states=folder / ".states"), 4, tell=tell)
+    summary = run_batch(wanted, ResultsFile(folder), InProcess(states=folder / ".states"), 4, tell=tell)
     seconds = time.monotonic() - began
     for number in sorted({min(each, jobs) for each in (4, 50, 100, jobs // 2, jobs)}):
         print(f"after {number:5} pictures: {sizes[number - 1]:7.1f} MB")
@@ -205,6 +205,15 @@ def measure_overhead(folder: Path, steps: int) -> tuple[dict[str, Any], bool]:
     return facts, right
 
 
+MEASURES: dict[str, Callable[..., tuple[dict[str, Any], bool]]] = {
+    "kills": measure_kills,
+    "poison": measure_poison,
+    "memory": measure_memory,
+    "overhead": measure_overhead,
+}
+"""What can be measured: (a folder, the options) ─▶ facts, and whether all is as it should be."""
+
+
 def main() -> None:
     """Reads the arguments, measures one thing, prints it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -217,12 +226,7 @@ def main() -> None:
     what.add_parser("memory").add_argument("--jobs", type=int, default=300)
     what.add_parser("overhead").add_argument("--steps", type=int, default=200)
     given = vars(parser.parse_args())
-    measure = {
-        "kills": measure_kills,
-        "poison": measure_poison,
-        "memory": measure_memory,
-        "overhead": measure_overhead,
-    }[given.pop("what")]
+    measure = MEASURES[given.pop("what")]
     with tempfile.TemporaryDirectory() as folder:
         facts, right = measure(Path(folder), **given)
     print(json.dumps({**facts, "as_expected": right}))

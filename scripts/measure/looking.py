@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from vqclip.hub.clip_files import find_clip
+from vqclip.models.files import ClipFiles
 from vqclip.models.perceptor import Perceptor, load_perceptor
 from vqclip.tools.embedding import embed_files
 from vqclip.tools.search import find
@@ -74,15 +75,15 @@ def measure_classes(perceptor: Perceptor, folder: Path) -> None:
     print(f"styles: {share:.1%} of {len(names)} ({len(files)} scenes)")
 
 
-def measure_search(perceptor: Perceptor, weights: Path, folder: Path, count: int) -> None:
+def measure_search(perceptor: Perceptor, files: ClipFiles, folder: Path, count: int) -> None:
     """Prints recall@1 and @10 of captions, and how long indexing and a search take."""
     captions = []
-    for index in range(count):
-        scene, picture = draw_scenes.training_example(SEED, index)
-        Image.fromarray(picture).save(folder / f"{index:05}.png")
-        captions.append(caption(scene, random.Random(f"{SEED} {index}"), complete=True)[0])
+    for number in range(count):
+        scene, picture = draw_scenes.training_example(SEED, number)
+        Image.fromarray(picture).save(folder / f"{number:05}.png")
+        captions.append(caption(scene, random.Random(f"{SEED} {number}"), complete=True)[0])
     began = time.monotonic()
-    index = update_index(folder, perceptor, weights)
+    index = update_index(folder, perceptor, files)
     seconds = time.monotonic() - began
     vectors = perceptor.encode_text(captions)
     ranks = []
@@ -106,7 +107,7 @@ def main() -> None:
         for name in ("classes", "search"):
             (Path(place) / name).mkdir()
         measure_classes(perceptor, Path(place) / "classes")
-        measure_search(perceptor, files.weights, Path(place) / "search", options.count)
+        measure_search(perceptor, files, Path(place) / "search", options.count)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class Entry:
 
 def read_list(name: str) -> list[Entry]:
     """The entries of a list of configs/prompts. Raises ValueError where a prompt has no line of WANTED above it."""
-    entries, groups = [], ()
+    entries: list[Entry] = []
+    groups: tuple[tuple[str, ...], ...] = ()
     for line in (PROMPTS / f"{name}.txt").read_text("utf8").splitlines():
         if line.startswith(WANTED):
             parts = line.removeprefix(WANTED).split(",")
