@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -329,6 +330,19 @@ def test_fewer_pictures_leave_none_of_the_earlier_ones(run: Command, tiny: TinyM
     assert sorted(path.name for path in Path("d").glob("*.png")) == ["image-7.png", "image.png"]
 
 
+def test_fewer_picture_files_leave_none_of_the_earlier_ones(run: Command, tiny: TinyModels) -> None:
+    words = ("generate", "a cat", "-c", str(tiny.config), "--steps", "1", "-q", "-o")
+    assert run(*words, "f.png", "--count", "4").code == 0 and run(*words, "g-1.png").code == 0
+    shutil.copy("f-1.png", "f-2.png.png")
+    shutil.copy("g-1.png", "f-7.png")  # pictures of other names, which only look like this run's
+    shutil.copy("f-2.png", "f-8.png")
+    Path("f-9.png").write_bytes(b"mine")
+    others = {"g-1.png", "f-2.png.png", "f-7.png", "f-8.png", "f-9.png"}
+    for count, left in (("2", {"f-0.png", "f-1.png"}), ("1", {"f.png"}), ("3", {"f-0.png", "f-1.png", "f-2.png"})):
+        assert run(*words, "f.png", "--count", count, "--overwrite").code == 0
+        assert {path.name for path in Path().glob("*.png")} == left | others
+
+
 @pytest.mark.parametrize("output", ["o.png", "o/", None])
 def test_a_run_that_fails_at_its_first_step_leaves_nothing(run: Command, tiny: TinyModels, output: str | None) -> None:
     place = () if output is None else ("-o", output)
@@ -366,3 +380,21 @@ def test_latest_of_the_users_own_stays(run: Command, tiny: TinyModels) -> None:
     Path("outputs/latest").write_text("mine")
     assert run("generate", "a cat", "-c", str(tiny.config), "--steps", "1").code == 0
     assert Path("outputs/latest").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("lock", "words"),
+    [
+        ("d/state/lock", ("generate", "a cat", "--overwrite", "-o", "d/")),
+        ("d/.lock", ("batch", "jobs.txt", "-o", "d/")),
+    ],
+)
+def test_a_file_that_is_no_lock_is_not_taken_for_one(
+    run: Command, tiny: TinyModels, lock: str, words: tuple[str, ...]
+) -> None:
+    Path("jobs.txt").write_text("a cat")
+    Path(lock).parent.mkdir(parents=True)
+    Path(lock).write_bytes(b"mine")
+    done = run(*words, "-c", str(tiny.config), "--steps", "1")
+    assert done.code == 6 and "no lock of vqclip" in done.stderr, done.stderr
+    assert Path(lock).read_bytes() == b"mine"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from vqclip.batch.jobs import Job
 from vqclip.batch.local import Engine
@@ -14,6 +14,7 @@ from vqclip.batch.results import DONE, FAILED, RESULTS, ResultRow, ResultsFile
 from vqclip.batch.work import JobResult, groups, is_of_the_disk
 from vqclip.common.errors import BusyError, OutputError
 from vqclip.common.files import check_inside, write_bytes, writing
+from vqclip.common.locks import lock_at
 from vqclip.common.paths import is_file, is_there
 from vqclip.common.quantities import counted
 from vqclip.runs.folder import slug
@@ -48,7 +49,8 @@ def holding_batch(folder: Path, patient: bool) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         for name in OURS:
             check_inside(folder, folder / name)
-        lock = FileLock(folder / LOCK)
+        with writing(folder / LOCK):
+            lock = lock_at(folder / LOCK)
         try:
             lock.acquire(timeout=-1 if patient else 0)
         except Timeout as error:

@@ -21,7 +21,8 @@ class Metadata:
     `config` is the resolved config of this picture alone, unchecked where it was read from a file; `models` the
     weights by hash; `extended` the steps of a finished run from whose latent this one went on, 0 for a run in one;
     `inputs` the SHA-256 of the pictures it was made from, by the paths they had; `together` how many
-    pictures were made at once, which decides the last digits of rounding; `scores` the cosine similarity to its
+    pictures were made at once, which decides the last digits of rounding, and `number` which of them this is, from 0
+    on; `scores` the cosine similarity to its
     prompts by perceptor; `libraries` the versions that made it.
     """
 
@@ -32,6 +33,7 @@ class Metadata:
     models: ModelHashes | None
     inputs: Mapping[str, str] = field(default_factory=dict)
     together: int = 1
+    number: int = 0
     step: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class Metadata:
             models=_models(data.get("models")),
             inputs=_texts(data.get("inputs")),
             together=_whole(data.get("together")) or 1,
+            number=_whole(data.get("number")) or 0,
             step=_whole(data.get("step")) or 0,
             extended=_whole(data.get("extended")) or 0,
             scores=_numbers(data.get("scores")),

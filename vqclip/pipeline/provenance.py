@@ -38,6 +38,7 @@ def describe(parts: Parts, finished: Finished, picture: int, extended: int = 0) 
         models=parts.models,
         inputs=parts.inputs.sha256,
         together=len(parts.plan.pictures),
+        number=picture,
         step=finished.step,
         extended=extended,
         scores=finished.scores[picture],

@@ -3,17 +3,19 @@
 import contextlib
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from vqclip.common.errors import BusyError, OutputError, UsageError
 from vqclip.common.files import check_inside, writing
 from vqclip.common.images import SUFFIXES
+from vqclip.common.locks import lock_at
 from vqclip.common.paths import is_file, is_folder, is_there
 from vqclip.outputs.frames import frame_files
+from vqclip.outputs.picture import read_metadata
 from vqclip.outputs.state import saved_states
 
 OUTPUTS = Path("outputs")
@@ -155,7 +157,8 @@ def holding(run: RunFolder) -> Iterator[None]:
     """
     with writing(run.home):
         run.state.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run.state / "lock")
+    with writing(run.state / "lock"):
+        lock = lock_at(run.state / "lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as error:  # an OSError too
@@ -169,10 +172,28 @@ def holding(run: RunFolder) -> Iterator[None]:
         _remove_empty(run)
 
 
-def clear(run: RunFolder, earlier: RunFolder | None = None) -> None:
-    """Remove what an `earlier` run left here that a new one would mix with: state, frames, metrics, and those of its
-    pictures that the new run does not replace."""
-    pictures = {*earlier.images, *earlier.partials} - {*run.images} if earlier else set()
+def earlier_pictures(run: RunFolder) -> list[Path]:
+    """The pictures that a run of another number of pictures left under the name of this one's picture file.
+
+    Each must say itself that it is the picture of that number, of so many.
+    """
+    own, name = run.target, re.compile(rf"{re.escape(run.target.stem)}(?:-(\d+))?{re.escape(run.target.suffix)}")
+    found = []
+    with writing(own.parent):
+        named = [(path, name.fullmatch(path.name)) for path in own.parent.iterdir()] if own.parent.is_dir() else []
+    for path, match in named:
+        with contextlib.suppress(UsageError):
+            if match and path not in run.images and is_file(path):
+                facts = read_metadata(path)
+                said = str(facts.number) if facts.together > 1 else None
+                found += [path] if said == match[1] else []
+    return sorted(found)
+
+
+def clear(run: RunFolder, earlier: Iterable[Path] = ()) -> None:
+    """Remove what a run before left here that a new one would mix with: state, frames, metrics, and those of its
+    pictures, given as `earlier`, that the new run does not replace."""
+    pictures = {*earlier} - {*run.images}
     with writing(run.home):
         for path in [*_state_files(run), *_frame_files(run.frames), run.metrics, *run.partials, *pictures]:
             path.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ from vqclip.runs.folder import (
     check_free,
     clear,
     close,
+    earlier_pictures,
     existing_run,
     forget_latent,
     holding,
@@ -80,7 +81,7 @@ def start(
     """
     plan = Budget().fit(plan)
     with holding(folder), _unless_started(folder):
-        earlier = _recorded(folder)
+        earlier = _earlier(folder, plan.config.output.overwrite)
         forget_latent(folder)  # or a run that is killed now would go on from it
         write_text(folder.config, to_yaml(_repeatable(plan.config)))
         parts = build(plan, files)
@@ -105,11 +106,14 @@ def unfinished(path: str) -> tuple[RunFolder, Config]:
     return dataclasses.replace(folder, count=max(1, len(config.prompts)) * config.count), config
 
 
-def _recorded(folder: RunFolder) -> RunFolder | None:
-    """The run that left its run.yaml here, if one did."""
+def _earlier(folder: RunFolder, overwrite: bool) -> list[Path]:
+    """The pictures of the run that left its run.yaml here, if one did, and those of a finished one under the name of
+    the picture file, where that may be overwritten."""
+    pictures = earlier_pictures(folder) if folder.is_file and overwrite else []
     with contextlib.suppress(VqclipError):
-        return unfinished(str(folder.home))[0]
-    return None
+        recorded = unfinished(str(folder.home))[0]
+        pictures += [*recorded.images, *recorded.partials]
+    return pictures
 
 
 def finished_pictures(path: str) -> list[Path]:
