@@ -34,11 +34,14 @@ def test_the_names_are_the_published_setups() -> None:
         "ibq-262144",
         "ibq-web-16384",
         "ibq-web-262144",
+        "llamagen-f16",
+        "llamagen-f8",
+        "llamagen-web-f16",
     }
     assert all(name == entry.name for name, entry in VQGANS.items())
     factors = {name: entry.factor for name, entry in VQGANS.items() if entry.factor != 16}
-    assert factors == {"gumbel-f8": 8, "vq-f4": 4, "vq-f8": 8, "vq-f8-n256": 8}
-    assert {entry.quantiser for entry in VQGANS.values()} == {"vq", "gumbel", "ibq"}
+    assert factors == {"gumbel-f8": 8, "vq-f4": 4, "vq-f8": 8, "vq-f8-n256": 8, "llamagen-f8": 8}
+    assert {entry.quantiser for entry in VQGANS.values()} == {"vq", "gumbel", "ibq", "l2"}
 
 
 @pytest.mark.parametrize("name", VQGANS)
@@ -47,7 +50,7 @@ def test_an_entry_is_complete(name: str) -> None:
     for place in entry.places:
         if isinstance(place, HubFile):
             assert re.fullmatch(r"[\w-]+/[\w-]+", place.repository)
-            assert re.search(r"\.(ckpt|bin|safetensors)$", place.file)
+            assert re.search(r"\.(ckpt|pt|bin|safetensors)$", place.file)
         else:
             assert place.url.startswith("https://") and (place.url.endswith(".zip") == (place.member is not None))
     assert entry.places and len(set(entry.places)) == len(entry.places)

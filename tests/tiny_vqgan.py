@@ -31,6 +31,8 @@ IBQ = replace(NARROW, quantiser="ibq", num_res_blocks=2)
 GUMBEL = replace(NARROW, quantiser="gumbel")
 LDM = replace(NARROW, z_channels=4, embed_dim=4, attn_resolutions=())
 
+L2 = replace(NARROW, ch_mult=(1, 2, 2), attn_resolutions=(16,), embed_dim=8, quantiser="l2")
+
 LIGHTNING_CLASSES = {
     "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
     "pytorch_lightning.callbacks.early_stopping": "EarlyStopping",

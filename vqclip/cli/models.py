@@ -238,7 +238,7 @@ def convert(
     name: Annotated[str | None, typer.Option(help="Its name in the store; the file's own, if none.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here, not into the store.")] = None,
     config: Annotated[Path | None, typer.Option(help="Its YAML; beside the file, if none.")] = None,
-    quantiser: Annotated[str | None, typer.Option(metavar="vq|gumbel|ibq", help="If the file does not say.")] = None,
+    quantiser: Annotated[str | None, typer.Option(metavar="vq|gumbel|ibq|l2", help="If the file does not say.")] = None,
     half: Half = False,
     trust_pickle: Annotated[
         str | None,

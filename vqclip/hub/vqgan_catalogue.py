@@ -34,7 +34,7 @@ class PublishedVQGAN:
 
     @property
     def quantiser(self) -> str:
-        """`vq`, `gumbel` or `ibq`."""
+        """`vq`, `gumbel`, `ibq` or `l2`."""
         return self.architecture.quantiser
 
     @property
@@ -83,6 +83,9 @@ def _ommer(name: str) -> WebFile:
 
 
 IBQ = replace(F16, num_res_blocks=4, n_embed=16384, quantiser="ibq")
+
+LLAMAGEN = replace(F16, embed_dim=8, n_embed=16384, quantiser="l2")
+LLAMAGEN_REVISION = "81e41139272c038412e4fe8f1c52a51ebbf95b8b"
 
 ENTRIES = (
     PublishedVQGAN(
@@ -269,6 +272,36 @@ ENTRIES = (
         good_for="the same, finer, for sixteen times the search",
         terms="Apache-2.0",
         architecture=replace(IBQ, n_embed=262144),
+    ),
+    PublishedVQGAN(
+        name="llamagen-f16",
+        places=(HubFile("FoundationVision/LlamaGen", "vq_ds16_c2i.pt", LLAMAGEN_REVISION),),
+        size=None,
+        sha256=None,
+        trained_on="ImageNet",
+        good_for="a codebook of 8 channels on a sphere; best at 512 pixels",
+        terms="MIT",
+        architecture=LLAMAGEN,
+    ),
+    PublishedVQGAN(
+        name="llamagen-f8",
+        places=(HubFile("FoundationVision/LlamaGen", "vq_ds8_c2i.pt", LLAMAGEN_REVISION),),
+        size=None,
+        sha256="c70d2966ec012f378793214ff0755087e7c5fe6f035b469995143325dca4a4e3",
+        trained_on="ImageNet",
+        good_for="shapes and fine detail; four times the cells of f16",
+        terms="MIT",
+        architecture=replace(LLAMAGEN, ch_mult=(1, 2, 2, 4), attn_resolutions=(32,)),
+    ),
+    PublishedVQGAN(
+        name="llamagen-web-f16",
+        places=(HubFile("peizesun/llamagen_t2i", "vq_ds16_t2i.pt"),),
+        size=None,
+        sha256=None,
+        trained_on="pictures of the web with texts",
+        good_for="what ImageNet lacks, as ibq-web-16384, with a smaller network",
+        terms="MIT",
+        architecture=LLAMAGEN,
     ),
 )
 

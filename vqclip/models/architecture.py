@@ -28,7 +28,8 @@ GUMBEL_CODEBOOK = "quantize.embed.weight"
 class Architecture:
     """The sizes of one VQGAN, in the words of taming-transformers' YAML files.
 
-    `quantiser` is `vq` (nearest entry), `ibq` (largest dot product) or `gumbel` (largest logit).
+    `quantiser` is `vq` (nearest entry), `l2` (the same among unit vectors), `ibq` (largest dot product) or `gumbel`
+    (largest logit).
     """
 
     ch: int
@@ -63,7 +64,7 @@ class Architecture:
 def infer_architecture(shapes: Shapes, quantiser: str | None, where: str) -> Architecture:
     """Read the sizes off the tensors of a VQGAN in taming's layout, its `VQModel`'s or `GumbelVQ`'s.
 
-    The keys of `vq` and `ibq` are the same: `quantiser` chooses, None means `vq` there.
+    The keys of `vq`, `l2` and `ibq` are the same: `quantiser` chooses, None means `vq` there.
 
     Raises:
         ModelError: the tensors are not those of a VQGAN, or not of this quantiser; `where` names the file.
@@ -174,7 +175,7 @@ def _refuse_variants(stated: Mapping[str, Any], path: Path) -> None:
 
 
 def _quantiser(gumbel: bool, asked: str | None, where: str) -> str:
-    possible = ("gumbel",) if gumbel else ("vq", "ibq")
+    possible = ("gumbel",) if gumbel else ("vq", "l2", "ibq")
     if asked is not None and asked not in possible:
         raise ModelError(f"{where} should have the quantiser {asked!r}, but its tensors are {possible[0]}'s.")
     return asked or possible[0]

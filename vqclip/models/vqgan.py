@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vqclip.common.errors import ModelError
 from vqclip.common.paths import is_file
 from vqclip.common.registry import pick
+from vqclip.models import llamagen
 from vqclip.models.architecture import Architecture, check_against_yaml, infer_architecture, read_yaml
 from vqclip.models.weights.reader import read_metadata, read_tensors
 
@@ -91,8 +92,22 @@ class GumbelCodebook(nn.Module):
         return _pick_entries(self.proj(features), self.entries)
 
 
+class NormalisedCodebook(NearestCodebook):
+    """LlamaGen's `VectorQuantizer` with `l2_norm`: latents and entries have unit length, the nearest entry wins."""
+
+    @property
+    def entries(self) -> Tensor:
+        """The codebook (n_embed, embed_dim)."""
+        return F.normalize(self.embedding.weight, dim=-1)
+
+    def prequantise(self, features: Tensor) -> Tensor:
+        """Turn the encoder's output (N, C, h, w) into a latent (N, C, h, w) of unit length."""
+        return F.normalize(features, dim=1)
+
+
 QUANTISERS: dict[str, type[NearestCodebook] | type[GumbelCodebook]] = {
     "vq": NearestCodebook,
+    "l2": NormalisedCodebook,
     "ibq": DotProductCodebook,
     "gumbel": GumbelCodebook,
 }
@@ -214,28 +229,29 @@ def clamp_with_grad(values: Tensor, low: float = 0.0, high: float = 1.0) -> Tens
 
 def read_architecture(path: Path, config: Path | None = None, quantiser: str | None = None) -> Architecture:
     """Return the sizes of the VQGAN in a file, without building it; the arguments are `load_vqgan`'s."""
-    return _architecture(path, _shapes(_network(read_tensors(path), path)), config, quantiser)
+    tensors, layout = _network(read_tensors(path), path)
+    return _architecture(path, _shapes(tensors), config, quantiser or layout)
 
 
 def load_vqgan(path: Path, config: Path | None = None, quantiser: str | None = None) -> VQGAN:
     """Load a VQGAN on the CPU in fp32, from our safetensors or from a published checkpoint.
 
-    Known layouts: taming's VQModel and GumbelVQ, IBQ, latent diffusion's first stages, and the
+    Known layouts: taming's VQModel and GumbelVQ, IBQ, LlamaGen, latent diffusion's first stages, and the
     first stage inside a transformer's or diffusion model's checkpoint. Nothing is downloaded or
     printed, and no code in the file is run.
 
     Args:
         path: safetensors, or what torch.save wrote.
         config: the model's YAML; None takes the one of the same name beside the file, if there is one.
-        quantiser: `vq`, `gumbel` or `ibq`; None asks the YAML, then the note `quantiser` in a safetensors
-            file's header, then the tensors (where `ibq` looks like `vq`).
+        quantiser: `vq`, `gumbel`, `ibq` or `l2`; None asks the YAML, then the note `quantiser` in a safetensors
+            file's header, then the tensors (where `ibq` looks like `vq`, and so does `l2` under taming's names).
 
     Raises:
         ModelError: the file is missing, damaged, refused, of another architecture, or contradicts its YAML.
     """
-    tensors = _network(read_tensors(path), path)
+    tensors, layout = _network(read_tensors(path), path)
     shapes = _shapes(tensors)
-    sizes = _architecture(path, shapes, config, quantiser)
+    sizes = _architecture(path, shapes, config, quantiser or layout)
     with torch.device("meta"):  # no memory and no time for weights that are replaced at once
         model = VQGAN(sizes)
     _check_keys(path, shapes, _shapes(model.state_dict()))
@@ -274,8 +290,8 @@ def save_vqgan(
     return sizes
 
 
-def _network(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Keep the VQGAN's own tensors, under taming's names."""
+def _network(tensors: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """Keep the VQGAN's own tensors, under taming's names; the quantiser is told where the names tell it."""
     prefix = _prefix(tensors)
     if prefix is None and AVERAGED in tensors:
         raise ModelError(
@@ -283,7 +299,8 @@ def _network(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
             "told apart: give the file that they were averaged from."
         )
     inside = {key.removeprefix(prefix or ""): t for key, t in tensors.items() if key.startswith(prefix or "")}
-    return {key: t for key, t in inside.items() if not key.startswith(BAGGAGE)}
+    layout = llamagen.QUANTISER if llamagen.is_llamagen(inside) else None
+    return {key: t for key, t in llamagen.in_our_names(inside).items() if not key.startswith(BAGGAGE)}, layout
 
 
 def _prefix(names: Iterable[str]) -> str | None:
