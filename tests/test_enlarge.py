@@ -219,7 +219,7 @@ def of_huge_claims(path: Path) -> None:
         (with_code, "wants to call"),
         (torn, "truncated or damaged"),
         (with_a_layer_missing, "do not fit together"),
-        (with_nan, "not finite"),
+        (with_nan, "NaN or infinity"),
         (for_grey_pictures, "does not make an RGB picture"),
         (a_web_page, "a web page"),
         (nothing, "an empty file"),

@@ -177,7 +177,7 @@ def test_a_file_of_another_architecture_is_refused_in_one_sentence(tiny: TinyMod
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "not json", "no config", "no weights"])
+@pytest.mark.parametrize("damage", ["truncated", "not json", "no config", "no weights", "NaN"])
 def test_a_damaged_folder_is_refused(tiny: TinyModels, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "clip"
     shutil.copytree(tiny.clip, folder)
@@ -187,6 +187,7 @@ def test_a_damaged_folder_is_refused(tiny: TinyModels, tmp_path: Path, damage: s
         "not json": lambda: config.write_text("{"),
         "no config": config.unlink,
         "no weights": weights.unlink,
+        "NaN": lambda: save_file({name: t * float("nan") for name, t in load_file(weights).items()}, weights),
     }[damage]()
     with pytest.raises(ModelError):
         load_perceptor(find_clip(str(folder)), CPU)

@@ -150,7 +150,9 @@ def test_half_precision_files_are_computed_in_single(tmp_path: Path) -> None:
     assert {value.dtype for value in load_prior(tmp_path / "p.safetensors").state_dict().values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("damage", ["no sizes", "other sizes", "a tensor less", "sizes of another kind", "not json"])
+@pytest.mark.parametrize(
+    "damage", ["no sizes", "other sizes", "a tensor less", "sizes of another kind", "not json", "NaN"]
+)
 def test_a_file_that_is_no_prior_is_refused(tmp_path: Path, damage: str) -> None:
     tensors, header = save_prior(tiny_prior())
     wider = json.dumps({**json.loads(header["prior"]), "width": 64})
@@ -160,6 +162,7 @@ def test_a_file_that_is_no_prior_is_refused(tmp_path: Path, damage: str) -> None
         "a tensor less": ({name: tensor for name, tensor in tensors.items() if name != "places"}, header),
         "sizes of another kind": (tensors, {"prior": '{"width": "x"}'}),
         "not json": (tensors, {"prior": "{"}),
+        "NaN": ({**tensors, "places": tensors["places"] * float("nan")}, header),
     }[damage]
     save_file(changed[0], tmp_path / "p.safetensors", changed[1])
     with pytest.raises(ModelError, match="prior"):

@@ -450,6 +450,8 @@ def test_weights_that_are_no_numbers_are_damage(tmp_path: Path, value: float) ->
         tensors[name].view(-1)[0] = value
         torch.save(tensors, tmp_path / "a.ckpt")
         with pytest.raises(ModelError, match="holds NaN or infinity"):
+            load_vqgan(tmp_path / "a.ckpt")
+        with pytest.raises(ModelError, match="holds NaN or infinity"):
             save_vqgan(tmp_path / "a.ckpt", tmp_path / "b.safetensors")
     assert not (tmp_path / "b.safetensors").exists()
 

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vqclip.common.errors import ModelError, OutOfMemoryError
+from vqclip.common.errors import OutOfMemoryError
 from vqclip.common.images import to_image, to_tensor
 from vqclip.common.runtime import is_out_of_memory
 from vqclip.models.published_upscaler import load_published
 from vqclip.models.upscaler import infer_sizes, upscaler_of
-from vqclip.models.weights.reader import read_tensors
+from vqclip.models.weights.reader import check_finite, read_tensors
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,7 @@ def load_network(path: Path, device: torch.device) -> Network:
         ModelError: the file is missing, damaged, refused, of an unknown architecture, or needs the extra `upscale`.
     """
     tensors = {name: _in_fp32(tensor) for name, tensor in read_tensors(path).items()}
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise ModelError(f"The upscaler {str(path)!r} is damaged: it holds numbers that are not finite.")
+    check_finite(path, tensors)
     compact = upscaler_of(tensors)
     if compact is None:
         return load_published(path, tensors, device)

@@ -16,6 +16,7 @@ from vqclip.common.errors import ModelError
 from vqclip.common.runtime import autocast
 from vqclip.models.caption_tokeniser import caption_tokeniser
 from vqclip.models.files import ClipFiles, context_length
+from vqclip.models.weights.reader import check_finite
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,7 @@ def load_perceptor(files: ClipFiles, device: torch.device, precision: str = "fp3
             raise ModelError(
                 f"Cannot load the CLIP model {files.name!r} from {files.weights}: {_line(error)}"
             ) from error
+    check_finite(files.weights, model.state_dict())
     return Perceptor(files.name, model.to(device), tokenizer, precision)
 
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqclip.common.errors import ModelError
-from vqclip.models.weights.reader import read_metadata, read_tensors
+from vqclip.models.weights.reader import check_finite, read_metadata, read_tensors
 
 BLOCK = 2
 """Codes along the side of a block."""
@@ -325,4 +325,5 @@ def load_prior(path: Path) -> Prior:
         prior.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True)
     except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError) as error:
         raise ModelError(f"{str(path)!r} is damaged, or is not a prior that vqclip trained.") from error
+    check_finite(path, prior.state_dict())
     return prior.eval().requires_grad_(False)

@@ -23,7 +23,7 @@ from vqclip.common.paths import is_file
 from vqclip.common.registry import pick
 from vqclip.models import llamagen
 from vqclip.models.architecture import Architecture, check_against_yaml, infer_architecture, read_yaml
-from vqclip.models.weights.reader import read_metadata, read_tensors
+from vqclip.models.weights.reader import check_finite, read_metadata, read_tensors
 
 taming.print = lambda *_: None  # its Decoder prints sizes; redirecting stdout would swallow other threads' results
 
@@ -32,6 +32,9 @@ FIRST_STAGE = "first_stage_model."
 
 ANCHOR = "encoder.conv_in.weight"
 """A tensor that every VQGAN has."""
+
+SEEING = ("encoder.", "quant_conv.")
+"""Prefixes of what no run reads that starts from codes: it is mapped from the file, and left there."""
 
 AVERAGED = "model_ema.encoderconv_inweight"
 """The same one as latent diffusion's average of the weights calls it, where names have lost their dots."""
@@ -256,7 +259,8 @@ def load_vqgan(path: Path, config: Path | None = None, quantiser: str | None = N
         model = VQGAN(sizes)
     _check_keys(path, shapes, _shapes(model.state_dict()))
     model.set_weights({key: _weight(path, key, tensor) for key, tensor in tensors.items()})
-    _check_finite(path, {"its codebook": model.codebook})
+    drawing = {key: value for key, value in model.state_dict().items() if not key.startswith(SEEING)}
+    check_finite(path, {**drawing, "its codebook": model.codebook})
     return model
 
 
@@ -282,7 +286,7 @@ def save_vqgan(
     sizes = model.architecture
     header = {"quantiser": sizes.quantiser, "architecture": json.dumps(asdict(sizes)), **(notes or {})}
     kept = {key: (t.half() if half else t).contiguous() for key, t in model.state_dict().items()}
-    _check_finite(source, kept)
+    check_finite(source, kept)
     try:
         save_file(kept, target, header)
     except SafetensorError as error:  # what the system said, such as a full disk, wrapped
@@ -311,12 +315,6 @@ def _prefix(names: Iterable[str]) -> str | None:
     """
     found = [name.removesuffix(ANCHOR) for name in names if name == ANCHOR or name.endswith(f".{ANCHOR}")]
     return min(found, key=lambda prefix: (FIRST_STAGE not in prefix, "ema" in prefix, len(prefix)), default=None)
-
-
-def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise ModelError(f"The checkpoint {str(path)!r} is damaged: {name} holds NaN or infinity.")
 
 
 def _architecture(

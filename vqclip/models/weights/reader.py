@@ -5,7 +5,7 @@ import struct
 import threading
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -78,6 +78,17 @@ def read_metadata(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise _damaged(path) from error
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """See to it that what was read from a file are numbers: one NaN makes every picture NaN.
+
+    Raises:
+        ModelError: a tensor holds NaN or infinity.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"{str(path)!r} is damaged: {name} holds NaN or infinity.")
 
 
 def _kind(path: Path) -> str:
