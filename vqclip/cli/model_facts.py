@@ -45,10 +45,9 @@ def _memory_of(name: str) -> str | None:
 
 def _clip_facts(name: str) -> dict[str, Any]:
     from vqclip.hub.clip_catalogue import CLIPS
-    from vqclip.hub.clip_files import hub_file
-    from vqclip.hub.sources import hub_place
+    from vqclip.hub.clip_files import clip_place
 
-    repository, path = hub_file(name)
+    place, path = clip_place(name)
     facts: dict[str, Any] = {"name": name, "kind": "clip"}
     if name in CLIPS:
         clip = CLIPS[name]
@@ -62,7 +61,7 @@ def _clip_facts(name: str) -> dict[str, Any]:
             "memory": f"about {4 * clip.image_parameters} MB for the image tower, which is all that a run keeps",
             "needs": clip.needs and f"pip install 'vqclip[siglip]' ({clip.needs})",
         }
-    return {**facts, "places": [hub_place(repository)], "stored_as": str(path) if path else "not on this machine"}
+    return {**facts, "places": [place], "stored_as": str(path) if path else "not on this machine"}
 
 
 def _upscaler_facts(name: str) -> dict[str, Any]:

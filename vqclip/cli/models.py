@@ -44,7 +44,7 @@ def list_models(
 ) -> None:
     """List the published models, and your own in the store: vqclip models list --here"""
     from vqclip.hub.clip_catalogue import CLIPS
-    from vqclip.hub.clip_files import cached_weights
+    from vqclip.hub.clip_files import weights_here
     from vqclip.hub.store_index import stored_file, stored_names
     from vqclip.hub.upscaler_catalogue import UPSCALERS
     from vqclip.hub.upscaler_store import stored_upscaler
@@ -60,7 +60,7 @@ def list_models(
             about = f"{entry.good_for} ({entry.trained_on})" if entry else "your own"
             _show_entry(console, "vqgan", name, path, entry.size_text if entry else "", about)
     for name, clip in CLIPS.items():
-        path = cached_weights(clip.repository)
+        path = weights_here(clip)
         if path or not here:
             _show_entry(console, "clip", name, path, clip.size_text, clip.good_for)
     for name, upscaler in UPSCALERS.items():

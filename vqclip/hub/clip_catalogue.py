@@ -12,7 +12,7 @@ class PublishedCLIP:
     `repository` is on Hugging Face. `parameters` and `image_parameters` (of the image tower, which is all that a run
     keeps) are in millions, `gflop` is an image's cost, `zero_shot` its accuracy on ImageNet without training on it,
     in percent, where it is known. `needs` names a package that is not installed with vqclip, `architecture` open_clip's
-    name for what a repository holds.
+    name for what a repository holds. One that is not on the hub has the address of its file in `web` instead.
     """
 
     name: str
@@ -26,6 +26,7 @@ class PublishedCLIP:
     terms: str
     needs: str | None = None
     architecture: str | None = None
+    web: str | None = None
 
     @property
     def size_text(self) -> str:
@@ -322,9 +323,23 @@ ROBUST_GUIDES = (
         MIT,
         architecture="ViT-L-14",
     ),
+    PublishedCLIP(
+        "ViT-B-32:clipag",
+        "",
+        224,
+        151,
+        88,
+        8.8,
+        None,
+        "of all, the best pictures by the gradient of its likings alone (by others' figures); its hash is not known",
+        "not stated",
+        architecture="ViT-B-32",
+        web="https://zenodo.org/records/10446026/files/CLIPAG_ViTB32.pt?download=1",
+    ),
 )
 """Trained so that small changes of a picture change little: C. Schlarmann et al., "Robust CLIP" (2024,
-https://arxiv.org/abs/2402.12336). By hearsay, none of them ran here; their gradients are said to draw shapes."""
+https://arxiv.org/abs/2402.12336); the last, R. Ganz and M. Elad, "CLIPAG" (2023, https://arxiv.org/abs/2306.16805). By
+hearsay, none of them ran here; their gradients are said to draw shapes."""
 
 CLIPS: Mapping[str, PublishedCLIP] = {entry.name: entry for entry in (*GUIDES, *ROBUST_GUIDES)}
 """Name ─▶ CLIP model worth guiding with; every other one that open_clip lists, or the hub has for it, works too."""

@@ -15,10 +15,13 @@ from vqclip.common.hashes import known_sha256, private_copy, remembered_sha256
 from vqclip.common.paths import cache_dir, embedded_dir, is_file, is_folder, is_there
 from vqclip.common.registry import did_you_mean
 from vqclip.hub.access import Access
-from vqclip.hub.clip_catalogue import CLIPS, ROBUST
+from vqclip.hub.clip_catalogue import CLIPS, ROBUST, PublishedCLIP
+from vqclip.hub.clip_web import pull_web, web_weights
 from vqclip.hub.hub_cache import cached_file, pull_file
+from vqclip.hub.sources import WebFile, hub_place
 from vqclip.hub.transfer import Watch
-from vqclip.models.files import EMBEDDED, ClipFiles, check_merges
+from vqclip.models.files import EMBEDDED, ClipFiles, check_clip_config, check_merges
+from vqclip.models.weights.file_type import OTHER
 
 LOCAL = "local-dir:"
 """What open_clip puts before a folder's name."""
@@ -75,6 +78,8 @@ def find_clip(
         return _openai_archive(Path(spec), spec)
     if spec.startswith(HUB):
         return _repository(spec, access, force, watch)
+    if spec in CLIPS and CLIPS[spec].web:
+        return _from_the_web(CLIPS[spec], access, force, watch)
     name, colon, tag = spec.partition(":")
     if not colon:
         raise UsageError(f"Unknown perceptor {_short(spec)!r}: {FORMS}")
@@ -100,6 +105,7 @@ def _folder(folder: Path, name: str) -> ClipFiles:
     weights = next((path for file in FOLDER_NAMES if is_file(path := folder / file)), None)
     if weights is None:
         raise ModelError(f"The CLIP folder {str(folder)!r} has no {FOLDER_NAMES[0]}; a complete one holds it.")
+    check_clip_config(folder)
     merges = folder / "merges.txt.gz"
     if not is_file(merges):
         return ClipFiles(name, f"{LOCAL}{folder}", weights)
@@ -136,12 +142,19 @@ def _published(name: str, tag: str, spec: str, access: Access, force: bool, watc
     return ClipFiles(spec, architecture, weights, preprocess=preprocess)
 
 
+def _from_the_web(entry: PublishedCLIP, access: Access, force: bool, watch: Watch) -> ClipFiles:
+    weights = pull_web(entry, force=force, watch=watch) if access is Access.FETCH else web_weights(entry)
+    if weights is None:
+        raise _not_here(entry.name, access, f"{entry.architecture}:FILE")
+    return ClipFiles(entry.name, str(entry.architecture), weights)
+
+
 def _repository(spec: str, access: Access, force: bool, watch: Watch) -> ClipFiles:
     """Find a repository that holds open_clip's config beside its weights; the two lie in one folder of the cache."""
     repository = _repository_name(spec)
     config, weights = cached_file(repository, CONFIG), cached_weights(repository)
     if (config is None or weights is None or force) and access is Access.FETCH:
-        config = pull_file(repository, [CONFIG], spec, lambda done, total: None, force=force)
+        config = pull_file(repository, [CONFIG], spec, lambda done, total: None, force=force, kinds=(OTHER,))
         weights = pull_file(repository, list(HUB_NAMES), spec, watch, force=force)
     if config is None or weights is None:
         raise _not_here(spec, access, "a folder")
@@ -166,6 +179,23 @@ def _not_here(spec: str, access: Access, other: str) -> ModelError:
     return ModelError(
         f"The CLIP model {spec!r}{size} is not on this machine, {how}; what you already have is given as {other}."
     )
+
+
+def weights_here(entry: PublishedCLIP) -> Path | None:
+    """Return the weights of a model of the catalogue, or None; open_clip is not asked, as that takes seconds."""
+    return web_weights(entry) if entry.web else cached_weights(entry.repository)
+
+
+def clip_place(spec: str) -> tuple[str, Path | None]:
+    """Return where a model is published, for messages, and its weights, if they are on this machine.
+
+    Raises:
+        UsageError: as `hub_file`.
+    """
+    if spec in CLIPS and (web := CLIPS[spec].web):
+        return WebFile(web).host, weights_here(CLIPS[spec])
+    repository, weights = hub_file(spec)
+    return hub_place(repository), weights
 
 
 def hub_file(spec: str) -> tuple[str, Path | None]:

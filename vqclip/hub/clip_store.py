@@ -1,4 +1,4 @@
-"""The CLIP models in Hugging Face's cache: fetching, checking and removing them.
+"""The published CLIP models on this machine, most in Hugging Face's cache: fetching, checking and removing them.
 
 The cache names a large file by its SHA-256, as the hub published it, which is what it is checked against.
 """
@@ -9,7 +9,9 @@ from vqclip.common.errors import UsageError
 from vqclip.common.hashes import known_sha256, read_sha256
 from vqclip.common.paths import is_folder
 from vqclip.hub.access import Access
-from vqclip.hub.clip_files import find_clip, hub_file, refuse_damaged
+from vqclip.hub.clip_catalogue import CLIPS
+from vqclip.hub.clip_files import clip_place, find_clip, hub_file, refuse_damaged
+from vqclip.hub.clip_web import remove_web
 from vqclip.hub.hub_cache import forget_repository, repository_folder
 from vqclip.hub.transfer import Watch
 
@@ -34,7 +36,7 @@ def verify_clip(spec: str) -> str:
         UsageError: open_clip does not list it.
         ModelError: it is not here, or damaged.
     """
-    weights = hub_file(spec)[1] or find_clip(spec).weights
+    weights = clip_place(spec)[1] or find_clip(spec).weights
     digest = read_sha256(weights)
     refuse_damaged(weights, spec)
     return digest
@@ -46,7 +48,7 @@ def remove_clip(spec: str) -> int:
     Raises:
         UsageError: open_clip does not list it, or it is not here.
     """
-    repository, _ = hub_file(spec)
-    if not is_folder(repository_folder(repository)):
+    web = spec in CLIPS and CLIPS[spec].web is not None
+    if not (clip_place(spec)[1] if web else is_folder(repository_folder(hub_file(spec)[0]))):
         raise UsageError(f"The CLIP model {spec!r} is not on this machine.")
-    return forget_repository(repository)
+    return remove_web(CLIPS[spec]) if web else forget_repository(hub_file(spec)[0])

@@ -28,12 +28,14 @@ PATIENCE = 4.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be fetched. `size` counts only where `sha256` is given: it is then exact."""
+    """What is to be fetched. `size` counts only where `sha256` is given: it is then exact. `kinds` are what it may be
+    by its first bytes, as `sniff` says."""
 
     name: str
     places: Sequence[Place]
     size: int | None
     sha256: str | None
+    kinds: Sequence[str] = FORMATS
 
     @property
     def exact_size(self) -> int | None:
@@ -86,7 +88,7 @@ def check_space(target: Path, wanted: Wanted) -> None:
 def is_published(path: Path, wanted: Wanted) -> str | None:
     """Compare a file with what was published; return what is wrong with it, or None."""
     kind = sniff(path)
-    if kind not in FORMATS:
+    if kind not in wanted.kinds:
         return f"answered with {kind}"
     if wanted.exact_size is not None and path.stat().st_size != wanted.exact_size:
         return f"gave {path.stat().st_size:,} bytes instead of {wanted.exact_size:,}"

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
@@ -19,6 +20,7 @@ from vqclip.common.locks import waiting_for
 from vqclip.hub.download import Wanted, fetch
 from vqclip.hub.sources import HubFile
 from vqclip.hub.transfer import MirrorError, MissingError, NotReachedError, Watch, ask, persist, refuse_status
+from vqclip.models.weights.file_type import FORMATS
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -45,8 +47,11 @@ def cached_file(repository: str, file: str) -> Path | None:
     return None
 
 
-def pull_file(repository: str, files: list[str], name: str, watch: Watch, *, force: bool = False) -> Path:
-    """Fetch the first of `files` that the repository has, and return where it is; `name` is what it is for.
+def pull_file(
+    repository: str, files: list[str], name: str, watch: Watch, *, force: bool = False, kinds: Sequence[str] = FORMATS
+) -> Path:
+    """Fetch the first of `files` that the repository has, and return where it is; `name` is what it is for, and `kinds`
+    are what `sniff` may call it.
 
     With `force` it is fetched even where the cache has it. A process that wants the same file waits for the other.
 
@@ -69,7 +74,7 @@ def pull_file(repository: str, files: list[str], name: str, watch: Watch, *, for
         with waiting_for(lock, f"fetches {name!r}", lambda: watch(0, None)):
             if force or not blob.is_file():
                 digest = facts.etag if SHA256.fullmatch(facts.etag) else None
-                fetch(Wanted(name, [HubFile(repository, file, facts.commit)], facts.size, digest), blob, watch)
+                fetch(Wanted(name, [HubFile(repository, file, facts.commit)], facts.size, digest, kinds), blob, watch)
             _link(link, blob)
             write_text(home / "refs" / "main", facts.commit)
     return link

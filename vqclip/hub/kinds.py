@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vqclip.hub.access import Access
 from vqclip.hub.clip_catalogue import CLIPS
-from vqclip.hub.clip_files import cached_weights, find_clip, hub_file
+from vqclip.hub.clip_files import clip_place, find_clip, weights_here
 from vqclip.hub.clip_store import pull_clip, remove_clip, verify_clip
 from vqclip.hub.store import locate, published, pull_vqgan
 from vqclip.hub.store import remove as remove_vqgan
@@ -62,12 +62,12 @@ KINDS = {
         here=stored_names,
     ),
     "clip": Kind(
-        check=hub_file,
+        check=clip_place,
         pull=lambda name, how, watch: pull_clip(name, force=how.force, watch=watch),
         locate=lambda name, access: find_clip(name, access).weights,
         verify=verify_clip,
         remove=remove_clip,
-        here=lambda: [name for name, clip in CLIPS.items() if cached_weights(clip.repository)],
+        here=lambda: [name for name, clip in CLIPS.items() if weights_here(clip)],
     ),
     "upscaler": Kind(
         check=UPSCALERS.__getitem__,

@@ -87,6 +87,19 @@ def check_merges(path: Path) -> None:
         raise ModelError(f"The tokeniser's file {str(path)!r} unpacks to more than {MERGES // 10**6} MB; it is none.")
 
 
+def check_clip_config(folder: Path) -> None:
+    """Refuse the config of a CLIP folder that is none of open_clip's.
+
+    Raises:
+        ModelError: it is none.
+    """
+    path = folder / "open_clip_config.json"
+    try:
+        json.loads(path.read_text("utf-8"))["model_cfg"]["text_cfg"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{str(path)!r} is not a config of open_clip: it needs model_cfg with text_cfg.") from error
+
+
 def context_length(folder: Path) -> int:
     """Return how many tokens the text tower of a CLIP folder reads."""
     config = json.loads((folder / "open_clip_config.json").read_text("utf-8"))

@@ -1,10 +1,9 @@
 """CLIP: pictures and texts become unit vectors that can be compared."""
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
@@ -16,11 +15,14 @@ from vqclip.common.errors import ModelError
 from vqclip.common.runtime import autocast
 from vqclip.models.caption_tokeniser import caption_tokeniser
 from vqclip.models.files import ClipFiles, context_length
-from vqclip.models.weights.reader import check_finite
+from vqclip.models.weights.reader import check_finite, refused
 
 log = logging.getLogger(__name__)
 
 TEXT_TOWER = ("transformer", "token_embedding", "positional_embedding", "ln_final", "text_projection", "text")
+
+LONGEST = 300
+"""Characters of another library's sentence that are shown."""
 
 
 class Perceptor:
@@ -124,8 +126,6 @@ def load_perceptor(files: ClipFiles, device: torch.device, precision: str = "fp3
     import open_clip
 
     folder = files.architecture.startswith("local-dir:")
-    if folder:
-        _check_folder_config(files)
     with quiet_open_clip():
         try:
             model = open_clip.create_model(
@@ -138,6 +138,8 @@ def load_perceptor(files: ClipFiles, device: torch.device, precision: str = "fp3
             tokenizer = _tokenizer(files)
         except ImportError as error:
             raise ModelError(f"{files.name!r} needs another package: {error}; pip install transformers.") from error
+        except UnpicklingError as error:
+            raise refused(files.weights, str(error)) from error
         except Exception as error:  # open_clip passes on whatever torch, pickle or zipfile raised
             raise ModelError(
                 f"Cannot load the CLIP model {files.name!r} from {files.weights}: {_line(error)}"
@@ -152,14 +154,6 @@ def _tokenizer(files: ClipFiles) -> Any:
     if files.merges is None:
         return open_clip.get_tokenizer(files.architecture)
     return caption_tokeniser(files.merges, context_length(files.merges.parent))
-
-
-def _check_folder_config(files: ClipFiles) -> None:
-    path = Path(files.architecture.removeprefix("local-dir:")) / "open_clip_config.json"
-    try:
-        json.loads(path.read_text("utf-8"))["model_cfg"]["text_cfg"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{str(path)!r} is not a config of open_clip: it needs model_cfg with text_cfg.") from error
 
 
 @contextlib.contextmanager
@@ -178,4 +172,7 @@ def _side(size: int | Sequence[int]) -> int:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What an error says: its first line, with the second where that only announces it; a list of names is cut."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]}…"

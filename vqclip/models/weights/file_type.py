@@ -6,6 +6,10 @@ FORMATS = ("safetensors", "zip", "pickle")
 """Kinds of file that hold tensors: torch.save writes a zip today, and wrote a bare pickle before 1.6."""
 
 
+OTHER = "no checkpoint"
+"""What holds no tensors and is none of the pages that stand in for a file: a config, for instance."""
+
+
 def sniff(path: Path) -> str:
     """Return one of FORMATS, or what the file is instead: "an empty file", "a web page", …
 
@@ -25,4 +29,4 @@ def sniff(path: Path) -> str:
         "safetensors": head[8:9] == b"{",
         "pickle": head[:1] == b"\x80",
     }
-    return next((kind for kind, matches in signatures.items() if matches), "no checkpoint")
+    return next((kind for kind, matches in signatures.items() if matches), OTHER)

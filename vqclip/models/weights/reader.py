@@ -141,7 +141,7 @@ def _read_pickle(path: Path, mmap: bool = False) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # of pickle protocols, which torch then reads or refuses
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except UnpicklingError as error:
-        raise _refused(path, str(error)) from error
+        raise refused(path, str(error)) from error
     except DAMAGE as error:
         raise _damaged(path) from error
     except MemoryError as error:
@@ -171,7 +171,7 @@ READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
 }
 
 
-def _refused(path: Path, reason: str) -> ModelError:
+def refused(path: Path, reason: str) -> ModelError:
     """Explain a refusal by torch's reader, whose message names the offending global if there is one."""
     named = re.search(r"GLOBAL ([\w.]+)", reason)
     what = f"wants to call {named[1]}" if named else "holds instructions that weights do not need"
