@@ -222,6 +222,42 @@ def test_deep_tiffs_keep_their_greys(dtype: type, top: float) -> None:
     assert np.abs(np.asarray(image)[..., 0].astype(int) - np.arange(256).reshape(16, 16)).max() <= 1
 
 
+def colour_tiff(values: np.ndarray, order: str, packed: bool) -> bytes:
+    """A TIFF of 16-bit colours (H, W, 3), as TIFF 6.0 lays it out; Pillow writes none."""
+    height, width, _ = values.shape
+    data = values.astype(f"{order}u2").tobytes()
+    data = zlib.compress(data) if packed else data
+    bits = 8 + 2 + 12 * 9 + 4
+    entries = [
+        struct.pack(f"{order}HHI", tag, kind, count)
+        + struct.pack(f"{order}H2x" if kind == 3 > count else f"{order}I", value)
+        for tag, kind, count, value in (
+            (256, 3, 1, width),
+            (257, 3, 1, height),
+            (258, 3, 3, bits),
+            (259, 3, 1, 8 if packed else 1),
+            (262, 3, 1, 2),
+            (273, 4, 1, bits + 6),
+            (277, 3, 1, 3),
+            (278, 3, 1, height),
+            (279, 4, 1, len(data)),
+        )
+    ]
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(entries))
+    return head + b"".join(entries) + struct.pack(f"{order}IHHH", 0, 16, 16, 16) + data
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("top", [1023, 4095, 65535])
+def test_deep_colours_keep_their_brightness(tmp_path: Path, order: str, packed: bool, top: int) -> None:
+    """Pillow keeps the upper byte of each colour, so that 12 bits in 16 came out nearly black."""
+    ramp = np.linspace(0, top, 16 * 16 * 3).round().reshape(16, 16, 3)
+    (tmp_path / "a.tif").write_bytes(colour_tiff(ramp, order, packed))
+    image = open_image(tmp_path / "a.tif")
+    assert np.abs(np.asarray(image) - ramp / top * 255).max() <= 1.01
+
+
 @pytest.mark.parametrize("values", [[-1000.0, 0.0, 1000.0], [0.0, 1e6, 2e6], [0.0, 1.0, 2.0]])
 def test_values_of_no_usual_depth_are_scaled_by_their_range(values: list[float]) -> None:
     image = open_image(saved(Image.fromarray(np.array([values], np.float32)), "a.tif"))

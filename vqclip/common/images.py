@@ -17,11 +17,12 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from vqclip.common.depth import deep_values, eight_bits
 from vqclip.common.errors import UsageError
 
 log = logging.getLogger(__name__)
 
-READING = 2
+READING = 3
 """Counts up whenever `open_image` gives other pixels for the same file, so that what was made of them is not reused."""
 
 PIXEL_LIMIT = 100_000_000
@@ -39,9 +40,6 @@ other files."""
 
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 """What stands in bytes 8 to 12 of a phone's HEIC or HEIF (ISO/IEC 23008-12)."""
-
-LEVELS = {255: "8 bits", 1023: "10 bits", 4095: "12 bits", 65_535: "16 bits"}
-"""Brightest values of the usual depths."""
 
 DAMAGE = (
     ValueError,
@@ -72,7 +70,9 @@ def open_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.
             raise UsageError(
                 f"The image {name or str(source)!r} has {size} pixels; a side may be {ASPECT_LIMIT} times the other."
             )
-        return _to_rgb(_upright(image), name or str(source))
+        picture = _to_rgb(image, name or str(source))
+        turn = _turn(image)
+        return picture if turn is None else picture.transpose(turn)
 
 
 def picture_size(source: Path | str) -> tuple[int, int]:
@@ -168,72 +168,24 @@ LYING = tuple(TURNS[orientation] for orientation in (5, 6, 7, 8))
 """Those that exchange width and height."""
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF says; an EXIF that cannot be read says nothing (Pillow's `exif_transpose` rewrites it
-    whole, and fails)."""
-    image.load()
-    turn = _turn(image)
-    return image if turn is None else _turned(image, turn)
-
-
 def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes a picture upright, as its EXIF says; an EXIF that cannot be read says nothing (Pillow's
+    `exif_transpose` rewrites it whole, and fails). In a PNG it may stand behind the pixels."""
     try:
         return TURNS.get(image.getexif().get(0x0112, 1))
     except (OSError, *DAMAGE):
         return None
 
 
-def _turned(image: Image.Image, turn: Image.Transpose) -> Image.Image:
-    turned = image.transpose(turn)
-    turned.format = image.format  # `transpose` forgets what the values mean
-    turned.tag_v2 = getattr(image, "tag_v2", {})  # type: ignore[attr-defined]
-    return turned
-
-
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "F" or image.mode.startswith("I"):  # Pillow's own conversion would clip at 255
-        image = Image.fromarray(_eight_bits(image, name))
+    deep = deep_values(image)  # first, as it reads the file twice
+    if deep is not None:
+        image = Image.fromarray(eight_bits(deep, image, name))
     if not image.has_transparency_data:
         return image.convert("RGB")
     picture = image.convert("RGBA")
     ground = Image.new("RGBA", picture.size, (*MID_GREY, 255))
     return Image.alpha_composite(ground, picture).convert("RGB")
-
-
-def _eight_bits(image: Image.Image, name: str) -> np.ndarray:
-    """Scale deep grey values (H, W) to 0…255: by what the file says, else by the least usual depth that holds them,
-    else by their own range.
-
-    PNG and PNM files are scaled to 16 bits by their definitions. Floats between 0 and 1 are taken as they are, and have
-    a depth only where they use half of it.
-    """
-    values = np.asarray(image).astype(np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    bottom, top = 0.0, _stated_top(image)
-    if top is None and low >= 0:
-        depths = [1, *(depth for depth in LEVELS if high > depth / 2)] if image.mode == "F" else list(LEVELS)
-        top = next((float(depth) for depth in depths if high <= depth), None)
-        if top not in (None, 1.0, 65_535.0) and high > 0:
-            log.warning("The values of %r end at %g: taken as %s.", name, high, LEVELS[int(top)])
-    if top is None or not bottom <= low <= high <= top:
-        bottom, top = low, high
-        log.warning("The values of %r lie between %g and %g: scaled from black to white.", name, low, high)
-    scaled = (np.nan_to_num(values, nan=bottom, posinf=top, neginf=bottom) - bottom) / ((top - bottom) or 1) * 255
-    return scaled.clip(0, 255).round().astype(np.uint8)
-
-
-def _stated_top(image: Image.Image) -> float | None:
-    """The value that a file calls white: a PNG or PNM always, a TIFF by MaxSampleValue or SMaxSampleValue."""
-    if image.format in ("PNG", "PPM") and image.mode != "F":
-        return 65_535.0
-    tags = getattr(image, "tag_v2", {})
-    for tag in (281, 341):  # TIFF 6.0, pages 36 and 80
-        stated = tags.get(tag)
-        stated = stated[0] if isinstance(stated, tuple) and stated else stated
-        if isinstance(stated, int | float) and 0 < stated < float("inf"):
-            return float(stated)
-    return None
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Tensor:
