@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vqclip.common.errors import UsageError
-from vqclip.tools.inputs import MARK, Given, gather, walk
+from vqclip.folders.inputs import MARK, Given, gather, walk
 
 
 @pytest.fixture

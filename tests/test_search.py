@@ -24,11 +24,11 @@ from PIL import Image
 from vqclip.common.errors import Interrupted, UsageError
 from vqclip.common.hashes import Stamp
 from vqclip.common.paths import cache_dir
+from vqclip.folders.embedding import embed_files
+from vqclip.folders.search_index import Index, index_file, read_index, search_dir, update_index, write_index
 from vqclip.hub.clip_files import find_clip
 from vqclip.models.perceptor import Perceptor, load_perceptor
-from vqclip.tools.embedding import embed_files
 from vqclip.tools.search import find, query_vector
-from vqclip.tools.search_index import Index, index_file, read_index, search_dir, update_index, write_index
 
 
 def picture(path: Path, seed: int) -> Path:
@@ -123,7 +123,7 @@ def test_a_damaged_index_is_made_anew(looks: Looks, damage: str) -> None:
 
 
 def test_an_interrupted_first_run_loses_little(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vqclip.tools.search_index.SAVE_EVERY", 2)
+    monkeypatch.setattr("vqclip.folders.search_index.SAVE_EVERY", 2)
 
     def stop(done: int, total: int) -> None:
         if done == 5:
@@ -151,7 +151,7 @@ def test_whatever_a_vector_depends_on_has_an_index_of_its_own(
         config["preprocess_cfg"] |= {"mean": [0.1, 0.2, 0.3], "interpolation": "bilinear"}
         path.write_text(json.dumps(config))
     if change == "reading":
-        monkeypatch.setattr("vqclip.tools.search_index.READING", 1000)
+        monkeypatch.setattr("vqclip.folders.search_index.READING", 1000)
     files = find_clip(str(tmp_path / "clip"))
     perceptor = load_perceptor(files, torch.device("cpu"), "bf16" if change == "precision" else "fp32")
     assert index_file(folder, perceptor, files) != looks.file
@@ -180,7 +180,7 @@ def test_a_full_disk_gives_the_answer_and_one_warning(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("vqclip.tools.search_index.SAVE_EVERY", 2)
+    monkeypatch.setattr("vqclip.folders.search_index.SAVE_EVERY", 2)
     monkeypatch.setattr(Path, "write_bytes", full)
     index, seen = looks()
     assert seen == len(index.names) == 6 and warned.text.count("No space left on device") == 1
@@ -192,7 +192,7 @@ def test_a_current_index_in_a_cache_that_is_read_only_is_used(looks: Looks, monk
     def forbidden(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("vqclip.tools.search_index.write_bytes", forbidden)
+    monkeypatch.setattr("vqclip.folders.search_index.write_bytes", forbidden)
     monkeypatch.setattr("vqclip.common.locks.FileLock.acquire", forbidden)
     assert looks()[1] == 0
 

@@ -14,10 +14,10 @@ from conftest import TinyModels
 from PIL import Image
 
 from vqclip.common.errors import UsageError
+from vqclip.folders.embedding import embed_files
 from vqclip.hub.clip_files import find_clip
 from vqclip.models.files import ClipFiles
 from vqclip.models.perceptor import Perceptor, load_perceptor
-from vqclip.tools.embedding import embed_files
 from vqclip.tools.zeroshot import TEMPLATES, fill, label_vectors, parse_labels, probabilities
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from vqclip.folders.embedding import embed_files
+from vqclip.folders.search_index import update_index
 from vqclip.hub.clip_files import find_clip
 from vqclip.models.files import ClipFiles
 from vqclip.models.perceptor import Perceptor, load_perceptor
-from vqclip.tools.embedding import embed_files
 from vqclip.tools.search import find
-from vqclip.tools.search_index import update_index
 from vqclip.tools.zeroshot import label_vectors
 
 if not __package__:  # run as a file: `scripts` is found from the repository's root

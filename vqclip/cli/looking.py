@@ -18,9 +18,9 @@ from vqclip.hub.access import Access
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vqclip.folders.inputs import Given, Skip
     from vqclip.models.files import ClipFiles
     from vqclip.models.perceptor import Perceptor
-    from vqclip.tools.inputs import Given, Skip
 
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns, or - for a list on standard input.")
@@ -65,7 +65,7 @@ def vectors_of(console: Console, perceptor: "Perceptor", given: "Sequence[Given]
     Raises:
         UsageError: at the end, if a file was bad that the user named.
     """
-    from vqclip.tools.embedding import embed_files
+    from vqclip.folders.embedding import embed_files
 
     named = {each.path for each in given if each.named}
     skipped: list[str] = []
@@ -114,7 +114,7 @@ def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]
 
 def given_images(console: Console, words: Sequence[str], null: bool, exclude: Sequence[str] | None) -> "list[Given]":
     """The files behind the arguments; what a folder holds besides is told."""
-    from vqclip.tools.inputs import STDIN, gather
+    from vqclip.folders.inputs import STDIN, gather
 
     with telling_left_out(console) as skip:
         return gather(words, _listed(null) if STDIN in words else (), exclude or (), skip)

@@ -78,8 +78,8 @@ def search(
         raise UsageError("Say what to look for: vqclip search FOLDER QUERY, where QUERY is a text or a picture.")
     _check(folder, grid, overwrite)
     with Interrupts("Stopped; what was indexed is kept."):
+        from vqclip.folders.search_index import update_index
         from vqclip.tools.search import find, query_vector
-        from vqclip.tools.search_index import update_index
 
         model, files = load_clip(perceptor, device, threads, access)
         vector = query_vector(model, query)

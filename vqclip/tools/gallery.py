@@ -23,8 +23,8 @@ from vqclip.common.names import is_name
 from vqclip.common.paths import PAGE, THUMBS, is_file, is_there
 from vqclip.common.text import parse_json
 from vqclip.config.schema import SEED_LIMIT
+from vqclip.folders.inputs import is_page, walk
 from vqclip.outputs.picture import read_metadata
-from vqclip.tools.inputs import is_page, walk
 
 SIDE = 256  # pixels of a small copy's longer side
 LONGEST = 255  # bytes of a file's name

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import is_file
+from vqclip.folders.embedding import embed_files
+from vqclip.folders.inputs import is_excluded
+from vqclip.folders.search_index import Index
 from vqclip.models.perceptor import Perceptor
-from vqclip.tools.embedding import embed_files
-from vqclip.tools.inputs import is_excluded
-from vqclip.tools.search_index import Index
 
 PICTURE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm", ".pgm")

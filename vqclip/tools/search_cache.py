@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vqclip.common.files import writing
 from vqclip.common.paths import is_file, listing
-from vqclip.tools.search_index import read_index, search_dir
+from vqclip.folders.search_index import read_index, search_dir
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from vqclip.common.images import READING
 from vqclip.common.locks import waiting_for
 from vqclip.common.paths import cache_dir, is_file
 from vqclip.common.text import parse_json
+from vqclip.folders.embedding import embed_files
+from vqclip.folders.inputs import Skip, is_excluded, walk
 from vqclip.models.files import ClipFiles
 from vqclip.models.perceptor import Perceptor
-from vqclip.tools.embedding import embed_files
-from vqclip.tools.inputs import Skip, is_excluded, walk
 
 log = logging.getLogger(__name__)
 

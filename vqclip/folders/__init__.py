@@ -1,0 +1,1 @@
+"""Folders of pictures: which files are meant, their embeddings, and what is remembered of these."""
