@@ -23,7 +23,8 @@ from PIL import Image
 
 from vqclip.batch import work
 from vqclip.batch.driver import Summary, run_batch
-from vqclip.batch.jobs import FIELDS, Base, Job, read_jobs, shard
+from vqclip.batch.fields import FIELDS, Base
+from vqclip.batch.jobs import Job, read_jobs, shard
 from vqclip.batch.local import InProcess, Processes
 from vqclip.batch.results import DONE, FAILED, ResultRow, ResultsFile, read_results
 from vqclip.batch.work import CURVE, Curve, JobResult, Worker, groups

@@ -16,7 +16,7 @@ from vqclip.hub.model_files import find_models
 from vqclip.models.prior import FREE, Sampling
 from vqclip.models.rerank import fill_free, seam
 from vqclip.optimisation.journey import Journey
-from vqclip.optimisation.start import random_share
+from vqclip.optimisation.start import bent, grains, lowest
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import read_metadata
 from vqclip.pipeline.build import build
@@ -304,6 +304,30 @@ def test_a_seam_is_the_step_between_old_and_new() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_a_share_of_the_places_is_drawn_anew(share: float) -> None:
-    places = random_share(share, (40, 60), [torch.Generator().manual_seed(seed) for seed in (1, 2)])
+    places = lowest(grains((40, 60), [torch.Generator().manual_seed(seed) for seed in (1, 2)]), share)
     assert places.shape == (2, 1, 40, 60)
     assert places.float().mean((1, 2, 3)).tolist() == pytest.approx([share] * 2, abs=0.01)
+
+
+def test_bent_pictures_differ_by_chance_and_invent_no_colour() -> None:
+    def rngs() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+
+    picture = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(bent(picture, 0.0, rngs()), picture.expand(2, -1, -1, -1))
+    some = bent(picture, 0.3, rngs())
+    assert torch.equal(some, bent(picture, 0.3, rngs())) and not torch.equal(some[0], some[1])
+    assert picture.min() <= some.min() and some.max() <= picture.max()
+    red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 16, 24)
+    torch.testing.assert_close(bent(red, 1.0, rngs()), red.expand(2, -1, -1, -1))
+
+
+def test_what_the_words_are_about_is_drawn_anew_and_the_rest_stays(run: Edits, tiny: TinyModels) -> None:
+    """The tiny CLIP finds something somewhere: as much as --strength says, and the same place for every seed."""
+    options = {"init.image": "photo.png", "image_prompts": ["photo.png"], "init.strength": 0.25, "count": 2, "seed": 1}
+    words = {"targets.away": "a cat", "targets.towards": "a dog", "init.kind": "codes", "size": "32x32"}
+    plan = make_plan(load_config([str(tiny.config)], [], {**options, **words}))
+    parts = build(plan, find_models(plan.config))
+    one, two = parts.descent.latent.detach()
+    same = (one == two).all(0)
+    assert 0.5 <= same.float().mean() <= 0.8

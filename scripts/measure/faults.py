@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.batch.driver import Summary, run_batch
-from vqclip.batch.jobs import Base, read_jobs
+from vqclip.batch.fields import Base
+from vqclip.batch.jobs import read_jobs
 from vqclip.batch.local import InProcess
 from vqclip.batch.results import ResultRow, ResultsFile
 from vqclip.common.process_memory import resident_memory

@@ -107,7 +107,8 @@ def run_batch(
 
 
 def _written(job: Job, made: JobResult, record: ResultsFile) -> JobResult:
-    """Write a job's picture, unless its place is taken or impossible; that is then what came of the job.
+    """Write a job's picture, after what goes with it, unless a place is taken or impossible; that is then what came of
+    the job.
 
     Raises:
         OutputError: the disk is full or may not be written, which the next job would meet too.
@@ -117,10 +118,13 @@ def _written(job: Job, made: JobResult, record: ResultsFile) -> JobResult:
     place = record.folder / job.output
     before = record.of(job)
     try:
-        check_inside(record.folder, place)
-        if not _is_ours(place, job, made, before):
-            raise OutputError(f"{str(place)!r} is there already and not of this job; give it another output.")
-        write_bytes(place, made.picture)
+        files = [*((record.folder / name, content) for name, content in made.beside), (place, made.picture)]
+        for file, content in files:
+            check_inside(record.folder, file)
+            if not _is_ours(file, content, job, before):
+                raise OutputError(f"{str(file)!r} is there already and not of this job; give it another output.")
+        for file, content in files:
+            write_bytes(file, content)
     except OutputError as error:
         if is_of_the_disk(error):
             raise
@@ -128,14 +132,14 @@ def _written(job: Job, made: JobResult, record: ResultsFile) -> JobResult:
     return made
 
 
-def _is_ours(place: Path, job: Job, made: JobResult, before: ResultRow | None) -> bool:
-    """Whether the picture's place is free or holds this job's own: recorded, named after it, or the same bytes, as a
+def _is_ours(place: Path, content: bytes, job: Job, before: ResultRow | None) -> bool:
+    """Whether a file's place is free or holds this job's own: recorded, named after it, or the same bytes, as a
     process leaves it that was killed before it could record it."""
     return (
         not is_there(place)
         or (before is not None and before.path == job.output)
         or place.stem in (job.id, f"{slug(job.prompt, job.seed or 0)}_{job.id[:6]}")
-        or (is_file(place) and place.read_bytes() == made.picture)
+        or (is_file(place) and place.read_bytes() == content)
     )
 
 

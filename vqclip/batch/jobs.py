@@ -6,18 +6,17 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vqclip.batch.fields import Base, checked, config_of
 from vqclip.common.errors import UsageError, VqclipError
 from vqclip.common.hashes import known_sha256
-from vqclip.common.images import SUFFIXES, check_side
-from vqclip.common.names import is_name
-from vqclip.common.paths import THUMBS, is_file
-from vqclip.common.registry import shown
+from vqclip.common.images import check_side
+from vqclip.common.paths import is_file
 from vqclip.common.text import parse_json
 from vqclip.config.loader import ConfigReader, to_dict
 from vqclip.config.prompts import Prompt, parse_prompts
@@ -26,31 +25,14 @@ from vqclip.config.yaml_text import parse_structure
 from vqclip.pipeline.plan import parse_image_prompt, reads_captions
 from vqclip.runs.folder import slug
 
-FIELDS = ("prompt", "seed", "size", "steps", "config", "count", "init_image", "image_prompts", "output", "set")
-"""What a job may say; everything else in it is an error of that job."""
-
 MOST = 1_000_000
 """Pictures that one job file may ask for."""
-
-DEEPEST = 16
-"""Folders that a picture's name may hold."""
 
 YAML_LIMIT = 2_000_000
 """Characters of a YAML job file; PyYAML reads some hundred thousand a second."""
 
 LOOKED_AT = 1_000
 """Jobs whose words are looked at for a hint."""
-
-NUMBER = re.compile(r"[+-]?\d{1,30}")
-
-
-@dataclass(frozen=True)
-class Base:
-    """What all jobs share: config layers, `key=value` overrides and named options (dotted key ─▶ value)."""
-
-    layers: Sequence[str] = ()
-    overrides: Sequence[str] = ()
-    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,7 +172,7 @@ class _Expansion:
         try:
             if isinstance(row, UsageError):
                 raise row
-            facts = _checked(row)
+            facts = checked(row)
             first = facts.pop("seed", self.seed)
             pictures = facts.pop("count", self.count)
             output = facts.pop("output", None)
@@ -198,7 +180,7 @@ class _Expansion:
                 first = int(_digest(facts)[:8], 16) % DRAWN_SEEDS
             if first + pictures > SEED_LIMIT:
                 raise UsageError(f"seed {first} is too large for {pictures} pictures.")
-            config = _config(facts, self.base, self.reader)
+            config = config_of(facts, self.base, self.reader)
             if output and config.size != AUTO_SIZE:
                 check_side(Path(output), parse_size(config.size))
             inputs = self._contents(config)
@@ -235,111 +217,13 @@ class _Expansion:
 
 def _decisive(config: Config) -> dict[str, Any]:
     """What of a config decides the picture: not where it goes, nor the machine, nor the names of the files given."""
-    content = to_dict(config)
+    content, output = to_dict(config), config.output
     del content["seeds"], content["runtime"], content["output"], content["image_prompts"], content["init"]["image"]
-    return {**content, "metadata": config.output.metadata, "upscale": config.output.upscale}
-
-
-def _checked(row: object) -> dict[str, Any]:
-    """Check the fields of a row and bring them to their types; text numbers, as CSV has them, are accepted."""
-    if not isinstance(row, dict):
-        raise UsageError(f"A job is a prompt or `field: value` pairs, not {type(row).__name__}.")
-    unknown = [key for key in row if not isinstance(key, str) or key not in FIELDS]
-    if unknown:
-        raise UsageError(f"Unknown field {shown(unknown[0])} in a job; known: {', '.join(FIELDS)}.")
-    facts = {key: value for key, value in row.items() if value is not None}
-    for key in facts:
-        if not _encodes(facts[key]):
-            raise UsageError(f"The field {key!r} of a job holds half a character, which is no text.")
-    for key in ("seed", "steps", "count"):
-        if key in facts:
-            facts[key] = _whole(key, facts[key])
-    for key in ("prompt", "size", "config", "init_image", "output"):
-        if key in facts and not isinstance(facts[key], str):
-            raise UsageError(f"The field {key!r} of a job must be text, not {shown(facts[key])}.")
-    if not facts.get("prompt", "").strip() and not facts.get("image_prompts"):
-        raise UsageError("A job needs a prompt, or image_prompts.")
-    facts.setdefault("prompt", "")
-    if not 1 <= facts.get("count", 1) <= 10_000:
-        raise UsageError(f"count is {facts['count']}; it must be between 1 and 10000.")
-    if not 0 <= facts.get("seed", 0) < SEED_LIMIT:
-        raise UsageError(f"seed is {facts['seed']}; it must be between 0 and {SEED_LIMIT - 1}.")
-    if "output" in facts:
-        _check_inside(facts["output"])
-    return facts
-
-
-def _encodes(value: object) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _whole(key: str, value: object) -> int:
-    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise UsageError(f"The field {key!r} of a job must be a whole number, not {shown(value)}.")
-
-
-def _check_inside(output: str) -> None:
-    """Refuse a name that leaves the folder, is no picture's, or stands in a folder that holds something else."""
-    parts = output.replace("\\", "/").split("/", DEEPEST + 1)
-    if len(parts) > DEEPEST:
-        raise UsageError(f"output {shown(output)} holds more than {DEEPEST} folders.")
-    if not parts[0] or ".." in parts or ":" in output or "\0" in output:
-        raise UsageError(f"output {shown(output)} leaves the folder of the batch; give a plain name inside it.")
-    place = PurePosixPath(*parts)
-    if place.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"output {shown(output)} is no picture; it ends in {', '.join(SUFFIXES)}.")
-    if any(part.startswith(".") for part in place.parts) or place.parts[0].lower() == THUMBS:
-        raise UsageError(f"output {shown(output)} is a hidden file, or one of {THUMBS}/; give a plain name.")
-    if not all(map(is_name, place.parts)):
-        raise UsageError(f"output {shown(output)} is too long for a file's name, or holds what a name cannot.")
-
-
-def _config(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Config:
-    if facts.get("config") == "-":
-        raise UsageError("The config of a job cannot be `-`: name one, or a file.")
-    layers = [*base.layers, *([facts["config"]] if "config" in facts else [])]
-    overrides = [*base.overrides, *_overrides(facts.get("set"))]
-    own = next(
-        (each for each in overrides if each.partition("=")[0].strip() in ("seed", "seeds", "count", "prompts")), None
-    )
-    if own is not None:
-        raise UsageError(f"`set` cannot hold {own!r} in a batch: give a job's own field, or --seed and --count.")
-    prompts = facts.get("image_prompts")
-    options = {
-        **base.options,
-        "prompts": [facts["prompt"]] if facts["prompt"] else [],
-        "count": 1,
-        "seeds": [],
-        "size": facts.get("size"),
-        "optimise.steps": facts.get("steps"),
-        "init.kind": "image" if "init_image" in facts else None,
-        "init.image": facts.get("init_image"),
-        "image_prompts": [prompts] if isinstance(prompts, str) else prompts,
-    }
-    return reader.load(layers, overrides, options)
-
-
-def _overrides(given: object) -> list[str]:
-    """Read `set`: a list of `key=value`, one such text, or pairs."""
-    if given is None:
-        return []
-    if isinstance(given, str):
-        return [given]
-    if isinstance(given, dict):
-        try:
-            return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
-        except (TypeError, ValueError) as error:
-            raise UsageError("The field 'set' of a job holds a value that is neither text nor a number.") from error
-    if isinstance(given, list) and all(isinstance(word, str) for word in given):
-        return given
-    raise UsageError("The field 'set' of a job must be `key=value` texts or pairs.")
+    content["mask"] |= {"original": None, "image": None}
+    content["targets"]["path"] = ["" if is_file(point) else point for point in config.targets.path]
+    moving = {"video": output.video, "save_every": output.save_every, "fps": output.fps}
+    filmed = moving if output.video or output.save_every else {}
+    return {**content, "metadata": output.metadata, "upscale": output.upscale, **filmed}
 
 
 def _place(output: str, number: int | None) -> str:

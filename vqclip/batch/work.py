@@ -9,26 +9,29 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from vqclip.batch.jobs import Job
-from vqclip.common.errors import ExitCode, OutOfMemoryError, OutputError, VqclipError
+from vqclip.common.errors import ExitCode, OutOfMemoryError, OutputError, UsageError, VqclipError
 from vqclip.common.process_memory import available_memory
 from vqclip.config.loader import to_dict
-from vqclip.config.schema import Config
+from vqclip.config.schema import Config, OutputConfig
 from vqclip.hub.access import Access
 from vqclip.hub.model_files import find_models
 from vqclip.optimisation.step import Finished, Sink, Step
+from vqclip.outputs.frames import frame_files
 from vqclip.outputs.picture import save_picture
 from vqclip.outputs.state import State
+from vqclip.outputs.video import check_video, write_video
 from vqclip.pipeline.assemble import Parts, assemble
 from vqclip.pipeline.load import Models, load_models
 from vqclip.pipeline.memory_fit import Budget
 from vqclip.pipeline.plan import Plan, make_plan
 from vqclip.pipeline.provenance import describe, fingerprint, restore
 from vqclip.pipeline.run import run
+from vqclip.runs.session import composing, frame_sinks
 
 CURVE = 40
 """Points of a loss curve that are kept."""
@@ -42,7 +45,10 @@ TOGETHER = {"cpu": 4, "cuda": 16, "mps": 4}
 
 @dataclass(frozen=True)
 class JobResult:
-    """What came of one job: the picture file's bytes, or an error with its exit code."""
+    """What came of one job: the picture file's bytes, or an error with its exit code.
+
+    `beside` are further files by their names in the batch's folder: a video, frames.
+    """
 
     id: str
     picture: bytes = b""
@@ -52,10 +58,12 @@ class JobResult:
     scores: dict[str, float] | None = None
     losses: tuple[float, ...] = ()
     together: int = 1
+    beside: tuple[tuple[str, bytes], ...] = ()
 
 
 def groups(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
-    """Put jobs together whose settings are the same but for prompt and seed, at most `size` of them, in their order.
+    """Put jobs together whose settings are the same but for prompt and seed, at most `size` of them, in their order;
+    each that travels stays alone.
 
     Groups that need the same models follow one another, so that these are loaded once.
     """
@@ -66,8 +74,9 @@ def groups(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
             alike.setdefault(_models_key(job.config), {}).setdefault(key, []).append(job)
     for shapes in alike.values():
         for members in shapes.values():
-            for start in range(0, len(members), size):
-                yield members[start : start + size]
+            most = 1 if any(job.config and job.config.targets.path for job in members) else size
+            for start in range(0, len(members), most):
+                yield members[start : start + most]
 
 
 def _alike(config: Config) -> str:
@@ -125,22 +134,23 @@ class Worker:
 
     def _together(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> list[JobResult] | None:
         began = time.monotonic()
+        for job in jobs:
+            _check_video(job)
         plan = self.budget.fit(_joined([make_plan(job.config) for job in jobs if job.config is not None]))
         curve = Curve()
         parts = assemble(plan, self._models(plan))
         state = self._state_of(jobs)
-        finished = run(parts, [curve, *_saving(parts, state)], stop)
-        if finished is None:
-            return None
-        if state is not None:
-            shutil.rmtree(state, ignore_errors=True)
-        seconds = (time.monotonic() - began) / len(jobs)
         made = []
         with TemporaryDirectory(prefix="vqclip-") as folder:
+            frames = (state or Path(folder)) / "frames"
+            finished = run(parts, [curve, *frame_sinks(parts, frames), *_saving(parts, state)], stop)
+            if finished is None:
+                return None
+            seconds = (time.monotonic() - began) / len(jobs)
             for number, job in enumerate(jobs):
                 file = Path(folder) / f"picture{Path(job.output).suffix}"
                 facts = describe(parts, finished, number) if plan.config.output.metadata else None
-                save_picture(file, finished.images[number], facts, parts.compose)
+                save_picture(file, finished.images[number], facts, composing(parts, frames))
                 made.append(
                     JobResult(
                         id=job.id,
@@ -149,8 +159,11 @@ class Worker:
                         scores=finished.scores[number],
                         losses=curve.of(number),
                         together=len(jobs),
+                        beside=tuple(_beside(job, plan.config.output, frame_files(frames, number), Path(folder))),
                     )
                 )
+        if state is not None:
+            shutil.rmtree(state, ignore_errors=True)
         return made
 
     def _state_of(self, jobs: Sequence[Job]) -> Path | None:
@@ -175,6 +188,34 @@ def _saving(parts: Parts, state: Path | None) -> list[Sink]:
         restore(parts, state)
     runtime = parts.plan.config.runtime
     return [State(state, runtime.state_every, runtime.state_seconds, fingerprint(parts))]
+
+
+def _check_video(job: Job) -> None:
+    """Find out before the run whether a job's video can be made.
+
+    Raises:
+        UsageError: it cannot, or it would have the picture's name.
+    """
+    video = job.config and job.config.output.video
+    if video:
+        check_video(video)
+        if PurePosixPath(job.output).suffix.lower() == f".{video}":
+            raise UsageError(f"output {job.output!r} is the name of its video too; choose another video, or .png.")
+
+
+def _beside(job: Job, output: OutputConfig, frames: Sequence[Path], folder: Path) -> Iterator[tuple[str, bytes]]:
+    """What a job's settings ask for beside its picture: the frames, and a video of them, which is made in `folder`."""
+    if output.save_every:
+        yield from ((f"{job.output}.frames/{_step_name(frame)}", frame.read_bytes()) for frame in frames)
+    if output.video:
+        video = folder / f"video.{output.video}"
+        write_video(video, frames, output.fps)
+        yield str(PurePosixPath(job.output).with_suffix(video.suffix)), video.read_bytes()
+
+
+def _step_name(frame: Path) -> str:
+    """A frame's name without the number of its picture."""
+    return f"{frame.stem.partition('-')[0]}{frame.suffix}"
 
 
 def _joined(plans: Sequence[Plan]) -> Plan:

@@ -81,7 +81,8 @@ def batch(
     deadline = _deadline(time_limit)
     with Interrupts("Stopped; what is finished is kept, and the same command goes on.") as interrupts:
         from vqclip.batch.driver import STATES, holding_batch, run_batch
-        from vqclip.batch.jobs import Base, captions, read_jobs
+        from vqclip.batch.fields import Base
+        from vqclip.batch.jobs import captions, read_jobs
         from vqclip.batch.jobs import shard as part_of
         from vqclip.batch.results import ResultsFile
         from vqclip.batch.work import group_size

@@ -29,6 +29,7 @@ from vqclip.cli.options import (
     Threads,
     Verbose,
     Video,
+    given_options,
     read_settings,
 )
 from vqclip.common.errors import UsageError
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
 Picture = Annotated[str, typer.Argument(metavar="IMAGE", help="The picture; it is never changed itself.")]
 Prompt = Annotated[
-    str | None, typer.Argument(metavar="[PROMPT]", help="What shall be there; text:weight:stop, joined by |.")
+    str | None,
+    typer.Argument(metavar="[PROMPT]", help="What shall be there; text:weight:stop, joined by |."),
+    Sets(None, read=lambda text: {"prompts": [text]}),
 ]
 Strength = Annotated[
     float | None,
@@ -114,21 +117,15 @@ def edit(
     dry_run: DryRun = False,
 ) -> None:
     """Repaint a part of a picture, or change what it shows: vqclip edit photo.jpg "a red hat" --where "the head"."""
+    from vqclip.pipeline import edits
+
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    masked = bool(mask or box or where)
-    if prompt is None and towards is None:
-        raise UsageError(
-            'There is nothing to draw: say what, e.g. vqclip edit photo.jpg "a red hat" --where "the head".'
-        )
-    if not masked and (invert or feather is not None or show_mask):
-        raise UsageError("--invert, --feather and --show-mask need a mask: give --mask, --box or --where.")
-    kept: dict[str, object] = {"mask.original": image} if masked else {"init.image": image}
-    turned = {"image_prompts": [image]} if towards is not None else {}
-    layer = "edit" if masked else "change"
-    settings = read_settings(context, {**kept, **turned, "prompts": [prompt] if prompt else None}, layer)
+    made = edits.edit(image, given_options(context))
+    if show_mask and "mask.original" not in made.fixed:
+        raise UsageError("--show-mask needs a mask: give --mask, --box or --where.")
     draw_or_show(
         console,
-        settings,
+        read_settings(context, made.fixed, made.layer),
         preview=preview is not False,
         access=choose_access(pull, offline),
         dry_run=dry_run,
@@ -168,21 +165,15 @@ def outpaint(
     dry_run: DryRun = False,
 ) -> None:
     """Paint a rim around a picture: vqclip outpaint photo.jpg "a green field" --ratio 16:9."""
-    from vqclip.common.images import picture_size
-    from vqclip.config.regions import margins_for
+    from vqclip.pipeline import edits
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    sides = (left, top, right, bottom)
-    if ratio is None and not any(sides):
-        raise UsageError("There is no rim to paint: give --left, --top, --right, --bottom or --ratio.")
-    if ratio is not None and any(sides):
-        raise UsageError("--ratio chooses the rims itself: leave --left, --top, --right and --bottom out.")
-    rim = margins_for(ratio, *picture_size(image)) if ratio else ",".join(side or "0" for side in sides)
-    like = {} if prompt else {"image_prompts": [image]}
-    fixed = {"mask.original": image, "mask.extend": rim, "prompts": [prompt] if prompt else None, **like}
+    sides = zip(edits.SIDES, (left, top, right, bottom), strict=True)
+    rims = {name: side for name, side in sides if side is not None}
+    made = edits.outpaint(image, given_options(context), rims, ratio)
     draw_or_show(
         console,
-        read_settings(context, fixed, "outpaint"),
+        read_settings(context, made.fixed, made.layer),
         preview=preview is not False,
         access=choose_access(pull, offline),
         dry_run=dry_run,
@@ -193,7 +184,9 @@ def vary(
     context: typer.Context,
     image: Picture,
     prompt: Annotated[
-        str | None, typer.Option("-p", "--prompt", metavar="TEXT", help="What they shall show too.")
+        str | None,
+        typer.Option("-p", "--prompt", metavar="TEXT", help="What they shall show too."),
+        Sets(None, read=lambda text: {"prompts": [text]}),
     ] = None,
     count: Annotated[
         int | None, typer.Option("-n", "--count", help="Pictures; picture i uses seed + i."), Sets("count")
@@ -220,11 +213,13 @@ def vary(
     dry_run: DryRun = False,
 ) -> None:
     """Draw pictures of the same content: vqclip vary photo.jpg -n 4."""
+    from vqclip.pipeline import edits
+
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    fixed = {"init.image": image, "image_prompts": [image], "prompts": [prompt] if prompt else None}
+    made = edits.vary(image)
     draw_or_show(
         console,
-        read_settings(context, fixed, "vary"),
+        read_settings(context, made.fixed, made.layer),
         preview=preview is not False,
         access=choose_access(pull, offline),
         dry_run=dry_run,
@@ -260,15 +255,13 @@ def interpolate(
     dry_run: DryRun = False,
 ) -> None:
     """Draw the way from one text or picture to another, as a strip: vqclip interpolate "a cat" dog.png --video mp4."""
+    from vqclip.pipeline import edits
+
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    if len(points) < 2:
-        raise UsageError(
-            'There is no way to draw: give two texts or pictures, e.g. vqclip interpolate "a cat" "a dog".'
-        )
-    fixed = {"targets.frames": frames, "optimise.steps": frames * steps, "prompts": []}
+    made = edits.interpolate(points, frames, steps)
     draw_or_show(
         console,
-        read_settings(context, fixed, "interpolate"),
+        read_settings(context, made.fixed, made.layer),
         preview=preview is not False,
         access=choose_access(pull, offline),
         dry_run=dry_run,

@@ -1,5 +1,6 @@
 """Where a run starts: the prior's proposal, random codes, a picture, noise or a gradient, as a latent of entries."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,14 @@ from vqclip.models.prior import FREE
 from vqclip.models.vqgan import VQGAN
 from vqclip.optimisation.pyramid import resized
 
-BLOBS = 6
-"""Random numbers along a side that decide which places of a picture are drawn anew."""
+GRAINS = 16
+"""Places along the short side of which each is drawn anew or stays: as many as the embedded VQGAN has codes there."""
+
+ZOOM, TURN, SHIFT, WARP = 0.25, 0.4, 0.2, 0.06
+"""What `bent` does at most: share of the size, radians, share of half a side; and the deviation of what it pulls by."""
+
+WAVES = 3
+"""Random places along a side that a bent picture is pulled at."""
 
 STAYS = 0.9
 """The part of a cell that must be kept for its code to stay."""
@@ -26,8 +33,8 @@ Propose = Callable[[Sequence[Generator], Tensor | None], Tensor]
 @dataclass(frozen=True)
 class Start:
     """What an init may use: the VQGAN, the size in pixels (multiples of its factor), one CPU generator
-    per picture, the user's picture (1, 3, H, W) in [0, 1], if any, and what draws codes for the prompts in a grid whose
-    short side is `side`, if anything does.
+    per picture, the user's picture (1, 3, H, W) in [0, 1] or one for each of the run, if any, and what draws codes for
+    the prompts in a grid whose short side is `side`, if anything does.
 
     `kept` (N, 1, H, W) in [0, 1] is how much of the user's picture stays at each place; None: nothing, or all if the
     init is the picture.
@@ -56,12 +63,43 @@ def first_latent(kind: str, start: Start) -> Tensor:
     return torch.where(stays, _encode(start.vqgan, start.image), latent)
 
 
-def random_share(share: float, shape: tuple[int, int], rngs: Sequence[Generator]) -> Tensor:
-    """Draw places (N, 1, H, W), true for `share` of each picture: blobs about a sixth of its side wide."""
-    coarse = torch.stack([torch.rand(1, BLOBS, BLOBS, generator=rng) for rng in rngs])
-    field = F.interpolate(coarse, shape, mode="bicubic", align_corners=False)
+def grains(shape: tuple[int, int], rngs: Sequence[Generator]) -> Tensor:
+    """Draw a field (N, 1, H, W) of uniform numbers in [0, 1), each of a square, GRAINS of them along the short side.
+
+    The places where it is low lie scattered, so that what is drawn anew there fits what is around each: no room for a
+    thing of its own.
+    """
+    across = [max(1, round(length * GRAINS / min(shape))) for length in shape]
+    return F.interpolate(torch.stack([torch.rand(1, *across, generator=rng) for rng in rngs]), shape)
+
+
+def lowest(field: Tensor, share: float) -> Tensor:
+    """Return the places (N, 1, H, W), `share` of each picture's, where a field is lowest."""
     limits = field.flatten(1).quantile(share, dim=1) if share < 1 else field.flatten(1).amax(1) + 1
     return field < limits[:, None, None, None]
+
+
+def bent(image: Tensor, amount: float, rngs: Sequence[Generator]) -> Tensor:
+    """Return a picture (1, 3, H, W) moved, turned, sized, warped and perhaps mirrored by chance, (N, 3, H, W).
+
+    `amount` in [0, 1] is how far: at 0 nothing, above 0 half of them are mirrored. Its edge goes on around.
+    """
+    if amount == 0:
+        return image.expand(len(rngs), -1, -1, -1)
+    grids = torch.cat([_bent_grid(image.shape, amount, rng) for rng in rngs])
+    return F.grid_sample(image.expand(len(rngs), -1, -1, -1), grids, padding_mode="border", align_corners=False)
+
+
+def _bent_grid(shape: torch.Size, amount: float, rng: Generator) -> Tensor:
+    """Where each pixel comes from, (1, H, W, 2)."""
+    zoom, turn, across, down, coin = (amount * (2 * torch.rand(5, generator=rng) - 1)).tolist()
+    size, angle, mirror = 1 + ZOOM * zoom, TURN * turn, -1 if coin < 0 else 1
+    cosine, sine = size * math.cos(angle), size * math.sin(angle)
+    rows = [[mirror * cosine, -sine, SHIFT * across], [mirror * sine, cosine, SHIFT * down]]
+    places = F.affine_grid(torch.tensor([rows]), [1, 1, *shape[-2:]], align_corners=False)
+    pulls = torch.randn(1, 2, WAVES, WAVES, generator=rng) * WARP * amount
+    warp = F.interpolate(pulls, shape[-2:], mode="bicubic", align_corners=False)
+    return places + warp.permute(0, 2, 3, 1)
 
 
 def _stays(kept: Tensor, grid: tuple[int, int]) -> Tensor:

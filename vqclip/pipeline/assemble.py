@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from vqclip.common.images import fit, to_image
+from vqclip.common.images import fit, to_image, to_tensor
 from vqclip.common.runtime import Generators
 from vqclip.config.schema import InitConfig
 from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, similarity
@@ -29,14 +30,14 @@ from vqclip.optimisation.latent_noise import LatentNoise
 from vqclip.optimisation.optimisers import GRADIENTS, SCHEDULES, Ema, make_optimiser
 from vqclip.optimisation.pyramid import grids, growths, in_size, resized, view_shares
 from vqclip.optimisation.space import SPACES
-from vqclip.optimisation.start import Propose, Start, first_latent, random_share
+from vqclip.optimisation.start import Propose, Start, bent, first_latent, grains, lowest
 from vqclip.pipeline.inputs import Inputs, read_inputs
 from vqclip.pipeline.load import Models
 from vqclip.pipeline.machine import computing
-from vqclip.pipeline.mask import find_patch
+from vqclip.pipeline.mask import find_patch, places_of
 from vqclip.pipeline.patch import Patch
 from vqclip.pipeline.plan import Plan, seeds, work_size
-from vqclip.pipeline.targets import make_targets, point_vectors
+from vqclip.pipeline.targets import make_targets, point_vectors, turned_from
 from vqclip.pipeline.travel import make_journey
 
 SEAM = 0.5
@@ -116,6 +117,9 @@ def _start(
     height, width = (cells * vqgan.factor for cells in grids(plan.config.optimise.pyramid, _grid(plan, vqgan))[0])
     size = (width, height)
     image = _first_picture(init, inputs, patch, size)
+    kept = None
+    if image is not None and init.kind != "image":
+        image, kept = _disturbed(image, plan, models.perceptors[0], inputs, patch, streams.start)
     captions = [picture.caption or plan.config.targets.towards or "" for picture in plan.pictures]
     return first_latent(
         init.kind,
@@ -125,7 +129,7 @@ def _start(
             height=height,
             rngs=streams.start,
             image=image,
-            kept=_kept(init, patch, size, streams.start) if image is not None and init.kind != "image" else None,
+            kept=kept,
             propose=_propose(proposer, plan, models.perceptors, targets, captions) if proposer else None,
             side=proposer.prior.sizes.side if proposer else 0,
         ),
@@ -143,12 +147,33 @@ def _first_picture(init: InitConfig, inputs: Inputs, patch: Patch | None, size: 
     return fit(inputs.images[init.image], size) if init.image else None
 
 
-def _kept(init: InitConfig, patch: Patch | None, size: tuple[int, int], rngs: Sequence[torch.Generator]) -> Tensor:
-    """How much of the first picture stays at each place, (N, 1, H, W): what no mask covers, and a share of the rest."""
-    anew = torch.ones(len(rngs), 1, size[1], size[0])
-    if init.strength < 1:
-        anew = random_share(init.strength, (size[1], size[0]), rngs).float()
-    return 1 - (anew if patch is None else anew * (patch.cover(size) > 0))
+def _disturbed(
+    image: Tensor,
+    plan: Plan,
+    perceptor: Perceptor,
+    inputs: Inputs,
+    patch: Patch | None,
+    rngs: Sequence[torch.Generator],
+) -> tuple[Tensor, Tensor]:
+    """The picture (1, 3, H, W) as it is a part of the start, and how much of it stays at each place, (N, 1, H, W).
+
+    Of what a mask covers, places all over it go. A picture whose meaning is turned loses those that say what it is
+    turned from; any other one is bent too.
+    """
+    init, shape = plan.config.init, (image.shape[-2], image.shape[-1])
+    if patch is not None:
+        anew = (patch.cover(shape[::-1]) > 0).expand(len(rngs), -1, -1, -1)
+        if init.strength < 1:
+            anew = anew & lowest(grains(shape, rngs), init.strength)
+    elif plan.config.targets.towards is not None:
+        picture = inputs.images[str(init.image)]
+        said = places_of(turned_from(perceptor, plan.config.targets, to_tensor(picture)), picture, perceptor)
+        field = F.interpolate(-said.cpu()[None, None], shape, mode="bilinear")
+        anew = lowest(field, init.strength).expand(len(rngs), -1, -1, -1)
+    else:
+        anew = lowest(grains(shape, rngs), init.strength)
+        image = bent(image, init.strength, rngs)
+    return image, 1 - anew.float()
 
 
 def _descent(

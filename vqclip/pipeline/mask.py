@@ -61,14 +61,7 @@ def find_words(words: str, picture: Image.Image, perceptor: Perceptor) -> Mask:
     Raises:
         UsageError: nowhere.
     """
-    short = LOOKED_AT * perceptor.size / min(picture.size)
-    size = tuple(max(1, round(length * min(1, short))) for length in picture.size)
-    image = to_tensor(picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)).to(perceptor.device)
-
-    def see(images: Tensor) -> Tensor:
-        return perceptor.encode_image(_whole(images, perceptor.size))
-
-    scores = perceptor.scale * occlusion_map(image, see, perceptor.encode_text([words])[0])
+    scores = perceptor.scale * places_of(perceptor.encode_text([words])[0], picture, perceptor)
     best = float(scores.max())
     if not best >= FOUND or not math.isfinite(best):
         raise UsageError(
@@ -78,6 +71,14 @@ def find_words(words: str, picture: Image.Image, perceptor: Perceptor) -> Mask:
     found = Image.fromarray((scores > EDGE * best).cpu().numpy()).convert("L")
     grown = found.filter(ImageFilter.MaxFilter(2 * round(GROWN * min(found.size)) + 1))
     return np.asarray(grown.resize(picture.size, Image.Resampling.BILINEAR)) > WHITE
+
+
+def places_of(meaning: Tensor, picture: Image.Image, perceptor: Perceptor) -> Tensor:
+    """Return how much a picture, made small, says what a vector (D,) says by each of its places, (H, W)."""
+    short = LOOKED_AT * perceptor.size / min(picture.size)
+    size = tuple(max(1, round(length * min(1, short))) for length in picture.size)
+    image = to_tensor(picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)).to(perceptor.device)
+    return occlusion_map(image, lambda images: perceptor.encode_image(_whole(images, perceptor.size)), meaning)
 
 
 def _whole(images: Tensor, side: int) -> Tensor:

@@ -17,6 +17,10 @@ LARGE = 0.75
 """Side of a large view over the picture's short side."""
 
 
+ANYTHING = "a photo"
+"""What a picture is turned from where nobody says it, which is true of all its places."""
+
+
 def make_targets(perceptor: Perceptor, plan: Plan, inputs: Inputs) -> Targets:
     """Embed every prompt of every picture, and the image prompts that all pictures share."""
     texts = _texts(perceptor, [prompt.text for picture in plan.pictures for prompt in picture.prompts])
@@ -83,3 +87,8 @@ def _turned(perceptor: Perceptor, vector: Tensor, words: TargetsConfig) -> Tenso
         return vector
     away, towards = perceptor.encode_text([words.away, words.towards])
     return slerp(vector, text_difference(away, towards), words.amount)
+
+
+def turned_from(perceptor: Perceptor, words: TargetsConfig, image: Tensor) -> Tensor:
+    """Embed what a picture (1, 3, H, W) is turned from, (D,): the words that say it, or all that it shows."""
+    return picture_vector(perceptor, image) if words.away == ANYTHING else perceptor.encode_text([words.away])[0]

@@ -18,7 +18,7 @@ from vqclip.models.files import ModelFiles
 from vqclip.optimisation.step import Finished, Interruption, Sink, Step
 from vqclip.outputs.frames import Frames, Videos, frame_files
 from vqclip.outputs.metrics import Metrics
-from vqclip.outputs.picture import Pictures, read_latent
+from vqclip.outputs.picture import Compose, Pictures, read_latent
 from vqclip.outputs.sheet import make_strip
 from vqclip.outputs.state import Partial, State, saved_states
 from vqclip.outputs.video import check_video
@@ -195,21 +195,20 @@ def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
     `extended` is after how many steps the run had finished before.
     """
     config = parts.plan.config
-    output, journeys = config.output, bool(config.targets.path)
+    output = config.output
     frames = folder.frames if output.save_every else folder.scratch
     sinks: list[Sink] = [
+        *frame_sinks(parts, frames),
         Metrics(folder.metrics, parts.descent.number),
         State(folder.state, config.runtime.state_every, config.runtime.state_seconds, fingerprint(parts)),
         Partial(folder.partials, parts.compose),
     ]
-    if output.save_every or output.video or journeys:
-        sinks.append(Frames(frames, _every(config), parts.compose))
     sinks.append(
         Pictures(
             folder.images,
             folder.latent,
             lambda finished, picture: describe(parts, finished, picture, extended) if output.metadata else None,
-            (lambda pixels: make_strip(frame_files(frames))) if journeys else parts.compose,
+            composing(parts, frames),
         )
     )
     sinks.append(Latest(folder))
@@ -218,6 +217,18 @@ def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
     if output.video:
         sinks.append(Videos(frames, folder.videos(output.video), keep_frames=bool(output.save_every), rate=output.fps))
     return sinks
+
+
+def frame_sinks(parts: Parts, folder: Path) -> list[Sink]:
+    """Make what keeps the frames in `folder`, where the config asks for them, or for what is made of them."""
+    config = parts.plan.config
+    wanted = config.output.save_every or config.output.video or config.targets.path
+    return [Frames(folder, _every(config), parts.compose)] if wanted else []
+
+
+def composing(parts: Parts, frames: Path) -> Compose:
+    """Return what makes the finished picture: of a journey it is a strip of its `frames`."""
+    return (lambda pixels: make_strip(frame_files(frames))) if parts.plan.config.targets.path else parts.compose
 
 
 def _every(config: Config) -> int:

@@ -1,0 +1,78 @@
+"""The commands that make pictures of pictures, as settings: a layer of configs/, and what lies on top of it.
+
+`given` are the settings that the user gives with the command, by dotted key.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vqclip.common.errors import UsageError
+from vqclip.common.images import picture_size
+from vqclip.config.regions import margins_for
+
+SIDES = ("left", "top", "right", "bottom")
+
+FRAMES = 8
+"""Pictures of a way, both ends among them."""
+
+UPDATES = 4
+"""Updates of the latent for each of them."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A command as settings: the `layer` lies below those of the user, `fixed` (by dotted key) above."""
+
+    layer: str
+    fixed: Mapping[str, object]
+
+
+def edit(image: str, given: Mapping[str, object]) -> Edit:
+    """Repaint what is masked, or change all of a picture.
+
+    Raises:
+        UsageError: nothing says what shall be there, or what belongs to a mask is given without one.
+    """
+    masked = any(given.get(key) for key in ("mask.image", "mask.boxes", "mask.where"))
+    if not given.get("prompts") and given.get("targets.towards") is None:
+        raise UsageError(
+            'There is nothing to draw: say what, e.g. vqclip edit photo.jpg "a red hat" --where "the head".'
+        )
+    if not masked and (given.get("mask.invert") or given.get("mask.feather") is not None):
+        raise UsageError("--invert and --feather need a mask: give --mask, --box or --where.")
+    like = {"image_prompts": [image]} if given.get("targets.towards") is not None else {}
+    return Edit("edit", {"mask.original": image, **like}) if masked else Edit("change", {"init.image": image, **like})
+
+
+def outpaint(image: str, given: Mapping[str, object], rims: Mapping[str, str], ratio: str | None = None) -> Edit:
+    """Paint a rim: `rims` are lengths by the names of SIDES; a `ratio` W:H chooses them itself.
+
+    Raises:
+        UsageError: neither is given, or both, or the picture cannot be read.
+    """
+    if ratio is None and not rims:
+        raise UsageError("There is no rim to paint: give --left, --top, --right, --bottom or --ratio.")
+    if ratio is not None and rims:
+        raise UsageError("--ratio chooses the rims itself: leave --left, --top, --right and --bottom out.")
+    extend = margins_for(ratio, *picture_size(image)) if ratio else ",".join(rims.get(side, "0") for side in SIDES)
+    like = {} if given.get("prompts") else {"image_prompts": [image]}
+    return Edit("outpaint", {"mask.original": image, "mask.extend": extend, **like})
+
+
+def vary(image: str) -> Edit:
+    """Draw the same content."""
+    return Edit("vary", {"init.image": image, "image_prompts": [image]})
+
+
+def interpolate(points: Sequence[str], frames: int = FRAMES, updates: int = UPDATES) -> Edit:
+    """Draw the way over texts and pictures, `updates` of the latent for each of the frames.
+
+    Raises:
+        UsageError: fewer than two points.
+    """
+    if len(points) < 2:
+        raise UsageError(
+            'There is no way to draw: give two texts or pictures, e.g. vqclip interpolate "a cat" "a dog".'
+        )
+    travel = {"targets.path": list(points), "targets.frames": frames, "optimise.steps": frames * updates}
+    return Edit("interpolate", {**travel, "prompts": []})
