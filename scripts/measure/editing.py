@@ -141,7 +141,8 @@ def edit(bench: Bench, number: int) -> Drawn:
     options = {"mask.original": bench.file(number), "mask.boxes": [box], "prompts": [wanted], "seed": number}
     parts = bench.draw("edit", options, [kept])
     new = parts.compose(kept.images[0][0])
-    middle = tuple(round(side * new.width / 100) for side in (low, low, high, high))
+    first, last = (round(side * new.width / 100) for side in (low, high))
+    middle = (first, first, last, last)
     views = [to_tensor(picture.crop(middle)) for picture in (open_image(bench.file(number)), new)]
     before, after = bench.score(torch.cat(views), wanted)
     return {"before": before, "after": after}, [new]
@@ -152,7 +153,7 @@ def vary(bench: Bench, number: int) -> Drawn:
     kept, original = Frames(), bench.scenes[number][None]
     options = {"init.image": bench.file(number), "image_prompts": [bench.file(number)], "seed": number}
     bench.draw("vary", options, [kept])
-    new = F.adaptive_avg_pool2d(kept.images[0], original.shape[-2:])
+    new = F.adaptive_avg_pool2d(kept.images[0], original.shape[-1])
     same = {kind: float(bench.name(new, kind) == bench.name(original, kind)) for kind in bench.names}
     return {**same, "distance": float((new - original).abs().mean())}, [to_image(kept.images[0][0])]
 
