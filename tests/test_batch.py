@@ -24,7 +24,7 @@ from PIL import Image
 from vqclip.batch import work
 from vqclip.batch.driver import Summary, run_batch
 from vqclip.batch.fields import FIELDS, Base
-from vqclip.batch.jobs import Job, read_jobs, shard
+from vqclip.batch.jobs import LATER, Job, read_jobs, shard
 from vqclip.batch.local import InProcess, Processes
 from vqclip.batch.results import DONE, FAILED, ResultRow, ResultsFile, read_results
 from vqclip.batch.work import CURVE, Curve, JobResult, Worker, groups
@@ -374,6 +374,16 @@ def test_the_contents_of_configs_and_pictures_decide_and_not_their_names(tiny: T
     assert read(init_image="a.png").id != start.id and read(image_prompts="a.png:2").id != like.id
     Path("my.yaml").write_text("optimise: {lr: 0.3}")
     assert read().id != first.id
+
+
+def test_settings_that_came_later_change_an_id_only_where_they_do_something(tiny: TinyModels) -> None:
+    def name(*words: str) -> str:
+        (job,) = read_jobs("a.jsonl", '{"prompt": "a", "seed": 1}', Base([str(tiny.config)], list(words)))
+        return job.id
+
+    said = [f"{section}.{key}={value}" for section, keys in LATER.items() for key, value in keys.items()]
+    assert name() == name(*said) != name("targets.lean=0.5")
+    assert name("targets.lean=0.5") != name("targets.neighbours=5")
 
 
 def test_jobs_that_are_there_twice_are_said(base: Base) -> None:

@@ -215,9 +215,19 @@ class _Expansion:
         return self.hashes[file]
 
 
+LATER = {
+    "targets": {"reference": "none", "aim": "rotate", "neighbours": 64, "lean": 1.0},
+    "optimise": {"hold": 0.0, "guides": "all"},
+}
+"""Settings that came after jobs had got their ids, with the values that change nothing: so they stay out of the id, and
+results from before count."""
+
+
 def _decisive(config: Config) -> dict[str, Any]:
     """What of a config decides the picture: not where it goes, nor the machine, nor the names of the files given."""
     content, output = to_dict(config), config.output
+    for section, settings in LATER.items():
+        content[section] = {k: v for k, v in content[section].items() if k not in settings or v != settings[k]}
     del content["seeds"], content["runtime"], content["output"], content["image_prompts"], content["init"]["image"]
     content["mask"] |= {"original": None, "image": None}
     content["targets"]["path"] = ["" if is_file(point) else point for point in config.targets.path]

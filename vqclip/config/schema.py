@@ -14,6 +14,7 @@ from vqclip.config.typed import FilePath
 
 SEED_LIMIT = 2**63
 AUTO_SIZE = "auto"
+NO_REFERENCE = "none"
 SHAPED = 256 * 256
 """Pixels of a shape where the layer below has no size of its own."""
 
@@ -107,18 +108,30 @@ class MaskConfig:
 
 @dataclass(frozen=True)
 class TargetsConfig:
-    """How the image prompts' meaning is turned by words, from `away` to `towards`; and a path of points to travel."""
+    """How the image prompts' meaning is turned by words, from `away` to `towards`; a path of points to travel; and what
+    tells where the pictures of a text lie.
+    """
 
     away: str
     towards: str | None
     amount: float
     path: list[str]
     frames: int
+    reference: FilePath
+    aim: str
+    neighbours: int
+    lean: float
 
     def __post_init__(self) -> None:
         _require(len(self.path) != 1, "targets.path", self.path, "empty, or two points and more")
         _require(2 <= self.frames <= 10_000, "targets.frames", self.frames, "between 2 and 10000")
         _require(0 <= self.amount <= 1, "targets.amount", self.amount, "between 0 and 1")
+        _require(bool(self.reference), "targets.reference", self.reference, "none, or a folder of pictures")
+        _require(
+            self.reference == NO_REFERENCE or not self.path, "targets.reference", self.reference, "none for a path"
+        )
+        _require(1 <= self.neighbours <= 10_000, "targets.neighbours", self.neighbours, "between 1 and 10000")
+        _require(0 <= self.lean <= 1, "targets.lean", self.lean, "between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from vqclip.pipeline.machine import computing
 from vqclip.pipeline.mask import find_patch, places_of
 from vqclip.pipeline.patch import Patch
 from vqclip.pipeline.plan import Plan, seeds, work_size
+from vqclip.pipeline.reference import Reference, aimed, read_references
 from vqclip.pipeline.targets import make_targets, point_vectors, turned_from
 from vqclip.pipeline.travel import make_journey
 
@@ -76,6 +77,8 @@ def assemble(plan: Plan, models: Models) -> Parts:
         patch = find_patch(plan.config.mask, inputs, models.perceptors[0])
         plan = _sized(plan, patch, models.vqgan.factor)
         targets = [make_targets(perceptor, plan, inputs) for perceptor in models.perceptors]
+        references = read_references(plan, models.perceptors, models.clips)
+        inputs, aims = (inputs, targets) if references is None else _aims(plan, inputs, targets, references)
         streams = Generators.from_seeds(seeds(plan.pictures), torch.device(plan.config.runtime.device))
         journey = _journey(plan, models, inputs, targets, streams)
         if journey is not None and journey.latents is not None:
@@ -84,7 +87,7 @@ def assemble(plan: Plan, models: Models) -> Parts:
             start = _start(plan, models, inputs, patch, targets, streams)
         return Parts(
             plan=plan,
-            descent=_descent(plan, models, start, patch, journey, targets, streams),
+            descent=_descent(plan, models, start, patch, journey, aims, streams),
             present=partial(enlarge, models.upscaler) if models.upscaler else lambda images: images,
             perceptors=models.perceptors,
             targets=targets,
@@ -93,6 +96,15 @@ def assemble(plan: Plan, models: Models) -> Parts:
             compose=patch.compose if patch else to_image,
             patch=patch,
         )
+
+
+def _aims(
+    plan: Plan, inputs: Inputs, targets: Sequence[Targets], references: Sequence[Reference]
+) -> tuple[Inputs, list[Targets]]:
+    """What the run was made from, the reference too, and what the guides aim at."""
+    hashes = {**inputs.sha256, plan.config.targets.reference: references[0].digest}
+    aims = [aimed(target, plan, reference.around) for target, reference in zip(targets, references, strict=True)]
+    return dataclasses.replace(inputs, sha256=hashes), aims
 
 
 def _sized(plan: Plan, patch: Patch | None, factor: int) -> Plan:

@@ -1,5 +1,6 @@
 """From the files of a plan's models to the networks, on its device."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from vqclip.common.allocator import keep_freed_memory, worth_keeping
 from vqclip.common.hashes import known_sha256
 from vqclip.common.runtime import PRECISIONS
 from vqclip.models.enlarge import Network, load_network
-from vqclip.models.files import ModelFiles
+from vqclip.models.files import ClipFiles, ModelFiles
 from vqclip.models.fused_vit import fuse_vit
 from vqclip.models.fused_vqgan import fuse_vqgan
 from vqclip.models.perceptor import Perceptor, load_perceptor
@@ -21,8 +22,8 @@ from vqclip.pipeline.plan import Plan
 
 @dataclass(frozen=True)
 class Models:
-    """The networks that a config names, on its device, and their hashes; `proposer` only where the prior makes the
-    start, `upscaler` only where one enlarges the pictures.
+    """The networks that a config names, on its device, their hashes, and the files of the perceptors; `proposer` only
+    where the prior makes the start, `upscaler` only where one enlarges the pictures.
     """
 
     vqgan: VQGAN
@@ -30,6 +31,7 @@ class Models:
     proposer: Proposer | None
     upscaler: Network | None
     hashes: ModelHashes
+    clips: Sequence[ClipFiles]
 
 
 def load_models(plan: Plan, files: ModelFiles) -> Models:
@@ -53,7 +55,7 @@ def load_models(plan: Plan, files: ModelFiles) -> Models:
                 fuse_vit(perceptor.model.visual, PRECISIONS[precision])
         proposer = load_proposer(files.prior, vqgan, precision) if files.prior else None
         upscaler = load_network(files.upscaler.path, device) if files.upscaler else None
-        return Models(vqgan, perceptors, proposer, upscaler, hashes_of(files))
+        return Models(vqgan, perceptors, proposer, upscaler, hashes_of(files), files.perceptors)
 
 
 def hashes_of(files: ModelFiles) -> ModelHashes:

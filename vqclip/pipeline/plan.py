@@ -15,15 +15,26 @@ from typing import TypeVar
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import PIXEL_LIMIT, SUFFIXES, picture_size
-from vqclip.common.paths import is_file, is_there
+from vqclip.common.paths import is_file, is_folder, is_there
 from vqclip.common.registry import pick
 from vqclip.common.runtime import resolve_device, resolve_precision, resolve_threads
 from vqclip.config.prompts import NUMBER, Prompt, foreign_weights, parse_prompts
-from vqclip.config.schema import AUTO_SIZE, DRAWN_SEEDS, Config, CutoutsConfig, OutputConfig, PriorConfig, parse_size
+from vqclip.config.schema import (
+    AUTO_SIZE,
+    DRAWN_SEEDS,
+    NO_REFERENCE,
+    Config,
+    CutoutsConfig,
+    OutputConfig,
+    PriorConfig,
+    TargetsConfig,
+    parse_size,
+)
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.losses import LOSSES
 from vqclip.guidance.objective import VISITS
 from vqclip.guidance.recipes import RECIPES
+from vqclip.guidance.reference import AIMS
 from vqclip.hub.clip_files import HUB
 from vqclip.hub.prior_files import has_embedded_prior
 from vqclip.hub.upscaler_catalogue import UPSCALERS
@@ -100,7 +111,7 @@ def make_plan(config: Config) -> Plan:
     check(config)
     prompts = [(prompt, parse_prompts(prompt)) for prompt in config.prompts]
     image_prompts = [parse_image_prompt(entry) for entry in config.image_prompts]
-    targets = dataclasses.replace(config.targets, path=[_absolute_point(point) for point in config.targets.path])
+    targets = _absolute_targets(config.targets)
     if not prompts and not image_prompts and not targets.path:
         raise UsageError('There is nothing to draw: give a prompt, e.g. vqclip generate "a red apple".')
     first = secrets.randbelow(DRAWN_SEEDS) if config.seed is None else config.seed
@@ -167,6 +178,7 @@ def check(config: Config) -> None:
     pick(GRADIENTS, config.optimise.gradient, "optimise.gradient")
     pick(SPACES, config.optimise.space, "optimise.space")
     pick(VISITS, config.optimise.guides, "optimise.guides")
+    pick(AIMS, config.targets.aim, "targets.aim")
     pick({AUTO: None, **INITS}, config.init.kind, "init.kind")
     for name in config.losses:
         pick(LOSSES, name, "loss")
@@ -276,6 +288,20 @@ def parse_image_prompt(entry: str) -> ImagePrompt:
     if not math.isfinite(weight):
         raise UsageError(f"The weight of the image prompt {file!r} must be a finite number.")
     return ImagePrompt(str(Path(file).absolute()), weight)
+
+
+def _absolute_targets(targets: TargetsConfig) -> TargetsConfig:
+    """Make the paths in it absolute.
+
+    Raises:
+        UsageError: one is not there.
+    """
+    targets = dataclasses.replace(targets, path=[_absolute_point(point) for point in targets.path])
+    if targets.reference == NO_REFERENCE:
+        return targets
+    if not is_folder(targets.reference):
+        raise UsageError(f"targets.reference {targets.reference!r} is not a folder; give one of captioned pictures.")
+    return _absolute(targets, "reference")
 
 
 def _absolute_point(point: str) -> str:

@@ -1,0 +1,138 @@
+"""What a plan's reference tells about texts: pairs of captions and pictures of a folder, as each perceptor embeds them.
+
+A picture's caption is the prompt that its metadata holds, or the text file of its name beside it (`cat.txt` beside
+`cat.jpg`); a picture without one counts as what the nearest caption says.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqclip.common.errors import UsageError
+from vqclip.common.paths import is_file
+from vqclip.common.text import read_text
+from vqclip.config.prompts import parse_prompts
+from vqclip.config.schema import NO_REFERENCE, TargetsConfig
+from vqclip.folders.search_index import Index, update_index
+from vqclip.guidance.objective import Targets
+from vqclip.guidance.reference import AIMS, Pairs
+from vqclip.guidance.vectors import slerp
+from vqclip.models.files import ClipFiles
+from vqclip.models.perceptor import Perceptor
+from vqclip.outputs.picture import read_metadata
+from vqclip.pipeline.plan import Plan
+
+CANDIDATES = 256
+"""Pictures nearest to a text whose captions are read."""
+
+
+@dataclass
+class Reference:
+    """The pictures of a folder as a perceptor sees them; captions are read and embedded when they are needed.
+
+    `digest` stands for which pictures there are.
+    """
+
+    folder: Path
+    perceptor: Perceptor
+    index: Index
+    known: dict[str, Tensor | None] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the pictures' names and sizes."""
+        facts = sorted(zip(self.index.names, (stamp.size for stamp in self.index.stamps), strict=True))
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def around(self, text: Tensor) -> Pairs:
+        """Return the pictures nearest to a text (D,) with their captions' vectors, at most CANDIDATES.
+
+        Raises:
+            UsageError: none of them has a caption.
+        """
+        vectors = torch.from_numpy(self.index.vectors).to(text)
+        places = (vectors @ text).topk(min(CANDIDATES, len(vectors))).indices.tolist()
+        captions = self._captions([self.index.names[place] for place in places])
+        if all(caption is None for caption in captions):
+            raise UsageError(
+                f"No picture of targets.reference {str(self.folder)!r} that is near to the prompt says what it shows: "
+                "vqclip's own pictures do, and for others write the caption into a text file beside (cat.txt for "
+                "cat.jpg)."
+            )
+        said = torch.stack([caption for caption in captions if caption is not None])
+        pictures = vectors[places]
+        nearest = said[(pictures @ said.T).argmax(1)]
+        texts = [near if caption is None else caption for caption, near in zip(captions, nearest, strict=True)]
+        return Pairs(torch.stack(texts), F.normalize(pictures, dim=-1))
+
+    def _captions(self, names: Sequence[str]) -> list[Tensor | None]:
+        """Each picture's caption as a vector (D,), if it has one."""
+        texts = {name: caption_of(self.folder / name) for name in names if name not in self.known}
+        found = {name: text for name, text in texts.items() if text}
+        vectors = self.perceptor.encode_text(list(found.values())) if found else ()
+        self.known |= dict.fromkeys(texts) | dict(zip(found, vectors, strict=True))
+        return [self.known[name] for name in names]
+
+
+def read_references(
+    plan: Plan, perceptors: Sequence[Perceptor], files: Sequence[ClipFiles]
+) -> Sequence[Reference] | None:
+    """Look at the plan's reference with each perceptor, whose files these are; None where there is none.
+
+    Raises:
+        UsageError: there are no pictures.
+    """
+    if plan.config.targets.reference == NO_REFERENCE:
+        return None
+    folder = Path(plan.config.targets.reference)
+    references = [
+        Reference(folder, perceptor, update_index(folder, perceptor, each))
+        for perceptor, each in zip(perceptors, files, strict=True)
+    ]
+    if not references[0].index.names:
+        raise UsageError(f"targets.reference {str(folder)!r} holds no picture.")
+    return references
+
+
+def aimed(targets: Targets, plan: Plan, around: Callable[[Tensor], Pairs]) -> Targets:
+    """Return the targets with the vectors of the wanted texts, which come first, moved to where their pictures are."""
+    prompts = [prompt for picture in plan.pictures for prompt in picture.prompts]
+    moved = targets.embeddings.clone()
+    known: dict[str, Tensor] = {}
+    for row, prompt in enumerate(prompts):
+        if prompt.weight > 0:
+            if prompt.text not in known:
+                known[prompt.text] = _aim(targets.embeddings[row], plan.config.targets, around)
+            moved[row] = known[prompt.text]
+    return dataclasses.replace(targets, embeddings=moved)
+
+
+def _aim(text: Tensor, how: TargetsConfig, around: Callable[[Tensor], Pairs]) -> Tensor:
+    return slerp(text, AIMS[how.aim](text, around(text).near(text, how.neighbours)), how.lean)
+
+
+def caption_of(picture: Path) -> str | None:
+    """Return what a picture says that it shows, or None."""
+    try:
+        said = read_metadata(picture).prompt
+    except UsageError:
+        beside = picture.with_suffix(".txt")
+        return _first_line(beside) if is_file(beside) else None
+    try:
+        return ", ".join(prompt.text for prompt in parse_prompts(said) if prompt.weight > 0) or None
+    except UsageError:  # of a version with another prompt language
+        return said or None
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        return next((line.strip() for line in read_text(path, "the caption").splitlines() if line.strip()), None)
+    except UsageError:
+        return None
