@@ -269,11 +269,11 @@ def content(root: Path) -> dict[Path, str]:
 
 def harm(sandbox: Sandbox, before: dict[Path, str], words: list[str]) -> Iterator[tuple[str, str]]:
     """What happened to files that the words did not allow."""
-    named = [(sandbox.work / word).resolve() for word in words if "\0" not in word and len(word) < 4000]
-    named += [path.with_suffix("") for path in named if path.name]
+    named = _named(sandbox, words)
+    free = words[0] == "resume" or {"--overwrite", "remove"} & {*words}
     after = content(sandbox.root)
     for path, was in before.items():
-        allowed = ("--overwrite" in words or "remove" in words) and any(path.is_relative_to(name) for name in named)
+        allowed = free and any(path.is_relative_to(name) for name in named)
         if after.get(path) != was and not allowed and "cache" not in path.parts:
             yield "lost" if path not in after else "changed", str(path)
     for path in after.keys() - before.keys():
@@ -282,6 +282,16 @@ def harm(sandbox: Sandbox, before: dict[Path, str], words: list[str]) -> Iterato
         ours = home in ("cache", "hub") or "outputs" in path.parts or path.is_relative_to(sandbox.work / "b")
         if not (ours or pointed or (home == "work" and ("." in words or "" in words))):
             yield "stray", str(path)
+
+
+def _named(sandbox: Sandbox, words: list[str]) -> list[Path]:
+    """The places that the words name, where they can be names at all."""
+    named = []
+    for word in words:
+        with contextlib.suppress(ValueError, OSError):
+            path = (sandbox.work / word).resolve()
+            named += [path, path.with_suffix("")] if path.name else [path]
+    return named
 
 
 def main() -> None:
