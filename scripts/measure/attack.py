@@ -61,6 +61,8 @@ LONG = {
 }
 """Further hostile values, of length."""
 
+PIPE, TEXTS = "pipe.png", ("yaml", "list", "jobs", "config")
+
 HOSTILE = 0.35
 """How many of the places get a hostile value."""
 
@@ -81,7 +83,9 @@ class Sandbox:
         places = {place: [*values, *LONG.get(place, [])] for place, values in WORDS["hostile"].items()}
         here = sorted(str(path.relative_to(self.work)) for path in self.work.rglob("*") if "models" not in path.parts)
         paths = [*here, *places["path"]]
-        return {place: places.get(place, paths) for place in WORDS["sane"]} | {"path": paths}
+        texts = [path for path in paths if path != PIPE]  # a pipe of text is waited for, as by any other program
+        kinds = {place: texts if place in TEXTS else paths for place in WORDS["sane"]}
+        return {**kinds, **places, "path": paths}
 
 
 def build(root: Path) -> Sandbox:
@@ -150,7 +154,7 @@ def build(root: Path) -> Sandbox:
     for name, text in texts.items():
         (work / name).write_text(text)
     (work / "run/state/000001.pt").write_bytes(b"PK\x03\x04" + bytes(200))
-    os.mkfifo(work / "pipe.png")
+    os.mkfifo(work / PIPE)
     (work / "circle").symlink_to(".", target_is_directory=True)
     (work / "link.png").symlink_to("../beside/mine.png")
     (work / "linked").symlink_to("../beside", target_is_directory=True)
@@ -288,8 +292,8 @@ def _named(sandbox: Sandbox, words: list[str]) -> list[Path]:
     """The places that the words name, where they can be names at all."""
     named = []
     for word in words:
-        with contextlib.suppress(ValueError, OSError):
-            path = (sandbox.work / word).resolve()
+        with contextlib.suppress(ValueError, OSError, RuntimeError):
+            path = (sandbox.work / Path(word).expanduser()).resolve()
             named += [path, path.with_suffix("")] if path.name else [path]
     return named
 
@@ -345,8 +349,8 @@ def main() -> None:
 def _copied(kept: Sandbox, root: Path) -> tuple[Sandbox, dict[Path, str]]:
     """A fresh sandbox at `root`, and what it holds."""
     shutil.rmtree(root)
-    shutil.copytree(kept.root, root, symlinks=True, ignore=shutil.ignore_patterns("pipe.png"))
-    os.mkfifo(root / "work/pipe.png")
+    shutil.copytree(kept.root, root, symlinks=True, ignore=shutil.ignore_patterns(PIPE))
+    os.mkfifo(root / f"work/{PIPE}")
     config = root / "work/models/tiny.yaml"
     config.write_text(config.read_text().replace(str(kept.root), str(root)))
     return Sandbox(root), content(root)
