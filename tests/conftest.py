@@ -61,7 +61,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     config.write_text(
         f"size: 16x16\nvqgan: {{file: {vqgan}}}\nperceptors: [{clip}]\n"
         f"prior: {{name: {prior}, candidates: 3}}\n"
-        "cutouts: {count: 4}\noptimise: {steps: 6, lr: 0.1}\n"
+        "cutouts: {recipe: vqclip, count: 4}\noptimise: {steps: 6, lr: 0.1, schedule: constant}\n"
         "runtime: {device: cpu, precision: fp32, threads: 1, state_every: 2}\n"
     )
     return TinyModels(vqgan, clip, prior, config)

@@ -94,7 +94,7 @@ def test_settings_of_a_job(base: Base) -> None:
     assert job.config.losses == {"tv": 1} and job.config.output.upscale == "none"
     (job,) = read_jobs("a.csv", "prompt,set,init_image\na,optimise.lr=0.25,x.png\n", base)
     assert job.config and job.config.optimise.lr == 0.25
-    assert (job.config.init.kind, job.config.init.image) == ("image", "x.png")
+    assert (job.config.init.kind, job.config.init.image) == ("redraw", "x.png")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Starts: entries of the codebook, each picture from its own generator."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,10 +9,12 @@ from conftest import TINY_SIZES, TinyModels
 
 from vqclip.common.errors import UsageError
 from vqclip.common.runtime import Generators
+from vqclip.config.starts import PICTURES, PRIORS
+from vqclip.models.prior import FREE, Near
 from vqclip.models.vqgan import VQGAN, load_vqgan
-from vqclip.optimisation.start import INITS, Start, first_latent
+from vqclip.optimisation.start import INITS, PULL, Start, first_latent
 
-RANDOM = [kind for kind in INITS if kind not in ("image", "prior")]
+RANDOM = [kind for kind in INITS if kind not in (*PICTURES, *PRIORS)]
 
 
 @pytest.fixture
@@ -63,13 +66,13 @@ def test_a_given_picture_is_what_the_encoder_makes_of_it(vqgan: VQGAN) -> None:
 
 def test_the_priors_codes_become_their_entries(vqgan: VQGAN) -> None:
     codes = torch.arange(2 * 24).view(2, 4, 6) % TINY_SIZES.n_embed
-    latent = first_latent("prior", replace(start(vqgan, [1, 2]), propose=lambda rngs, given: codes))
+    latent = first_latent("prior", replace(start(vqgan, [1, 2]), propose=lambda rngs, given, near: codes))
     assert torch.equal(latent, vqgan.lookup(codes))
 
 
 def test_proposals_of_another_size_are_enlarged_as_pictures(vqgan: VQGAN) -> None:
     codes = torch.arange(4).view(1, 2, 2)
-    latent = first_latent("prior", replace(start(vqgan, [1]), propose=lambda rngs, given: codes))
+    latent = first_latent("prior", replace(start(vqgan, [1]), propose=lambda rngs, given, near: codes))
     assert latent.shape == (1, TINY_SIZES.embed_dim, 4, 6)
     torch.testing.assert_close(vqgan.quantise(latent), latent, rtol=0, atol=0)
 
@@ -84,7 +87,7 @@ def test_a_square_proposal_keeps_its_shape_in_a_picture_that_is_not_square(
     seen: list[torch.Tensor] = []
     encode = vqgan.encode
     monkeypatch.setattr(vqgan, "encode", lambda images: seen.append(images) or encode(images))
-    wide = replace(start(vqgan, [1]), width=width, height=height, propose=lambda rngs, given: codes)
+    wide = replace(start(vqgan, [1]), width=width, height=height, propose=lambda rngs, given, near: codes)
     latent = first_latent("prior", wide)
     assert latent.shape[-2:] == (height // 2, width // 2)
     (image,) = seen
@@ -94,6 +97,31 @@ def test_a_square_proposal_keeps_its_shape_in_a_picture_that_is_not_square(
     torch.testing.assert_close(image.narrow(along, before, 8), square)
     first = square.narrow(along, 0, 1)
     torch.testing.assert_close(image.narrow(along, 0, before), first.repeat_interleave(before, along))
+
+
+@pytest.mark.parametrize(("width", "height", "grid"), [(16, 16, (4, 4)), (32, 16, (4, 8))])
+def test_a_picture_is_drawn_anew_near_to_what_the_encoder_makes_of_it(
+    vqgan: VQGAN, width: int, height: int, grid: tuple[int, int]
+) -> None:
+    """In the prior's own grid, whatever the size; the pull grows without bound as the strength falls to 0."""
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    asked: list[Near] = []
+
+    def propose(rngs: Sequence[torch.Generator], given: torch.Tensor | None, near: Near | None) -> torch.Tensor:
+        assert given is not None and near is not None
+        assert given.shape == (2, *grid) and (given == FREE).all()
+        asked.append(near)
+        return torch.zeros_like(given)
+
+    for strength in (1.0, 0.5, 0.1):
+        base = replace(start(vqgan, [1, 2], image), width=width, height=height)
+        latent = first_latent("redraw", replace(base, strength=strength, propose=propose, side=4))
+        assert latent.shape[-2:] == (height // 2, width // 2)
+    small = torch.nn.functional.interpolate(image, (2 * grid[0], 2 * grid[1]), mode="bicubic", antialias=True)
+    wanted = vqgan.encode(small.clamp(0, 1)).movedim(1, -1)
+    assert [near.pull for near in asked] == pytest.approx([0, PULL, 9 * PULL])
+    for near in asked:
+        torch.testing.assert_close(near.vectors, wanted.expand(2, -1, -1, -1))
 
 
 def test_unknown_kinds_are_refused(vqgan: VQGAN) -> None:

@@ -10,12 +10,14 @@ import torch
 from conftest import TinyModels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from vqclip.common.errors import ModelError, UsageError
 from vqclip.common.runtime import resolve_precision
-from vqclip.config.loader import load_config, to_yaml
+from vqclip.config.loader import config_from_dict, load_config, to_dict, to_yaml
 from vqclip.config.prompts import Prompt
 from vqclip.config.schema import Config
+from vqclip.config.starts import PICTURES
 from vqclip.hub.prior_files import has_embedded_prior
 from vqclip.pipeline.plan import ImagePrompt, Plan, check, make_plan, parse_image_prompt, seeds
 
@@ -88,6 +90,42 @@ def test_what_is_automatic_is_written_down(tiny: TinyModels) -> None:
 )
 def test_an_automatic_start_is_the_prior_where_there_is_one(layers: list[str], words: list[str], kind: str) -> None:
     assert make_plan(load_config(layers, words, {"prompts": ["a cat"]})).config.init.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("layers", "options", "expected"),
+    [
+        ([], {}, ("prior", 1.0, 6, 0.01, 8, "vqclip", "constant")),
+        ([], {"init.kind": "codes"}, ("codes", 1.0, 60, 0.1, 32, "coherent", "cosine")),
+        ([], {"init.kind": "noise", "optimise.steps": 5}, ("noise", 1.0, 5, 0.1, 32, "coherent", "cosine")),
+        ([], {"init.kind": "redraw", "init.image": "a.png"}, ("redraw", 0.6, 6, 0.01, 8, "vqclip", "constant")),
+        ([], {"init.kind": "image", "init.image": "a.png"}, ("image", 1.0, 40, 0.05, 16, "coherent", "cosine")),
+        ([], {"image_prompts": ["a.png"]}, ("redraw", 0.6, 6, 0.01, 8, "vqclip", "constant")),
+        ([], {"image_prompts": ["a.png:-1"]}, ("prior", 0.6, 6, 0.01, 8, "vqclip", "constant")),
+        (
+            ["vary"],
+            {"image_prompts": ["a.png"], "init.image": "a.png"},
+            ("prior", 0.3, 4, 0.01, 8, "vqclip", "constant"),
+        ),
+        (
+            ["imagenet-1024"],
+            {"init.kind": "redraw", "init.image": "a.png"},
+            ("image", 1.0, 300, 0.03, 64, "crowson", "constant"),
+        ),
+    ],
+)
+def test_steps_and_views_follow_from_the_kind_of_start(
+    layers: list[str], options: dict[str, object], expected: tuple[object, ...]
+) -> None:
+    """What the user or a config says wins; where no prior draws a picture anew, the steps are `strength` as long."""
+    Image.new("RGB", (8, 8)).save("a.png")
+    config = make_plan(load_config(layers, [], {"prompts": ["a cat"], **options})).config
+    found = (config.init.kind, config.init.strength, config.optimise.steps, config.optimise.lr)
+    assert (*found, config.cutouts.count, config.cutouts.recipe, config.optimise.schedule) == expected
+    begins_with_it = config.init.kind in PICTURES or "vary" in layers
+    assert config.init.image == (str(Path("a.png").absolute()) if begins_with_it else None)
+    assert make_plan(config).config == config  # a resolved config stays as it is
+    assert make_plan(config_from_dict(to_dict(config), "a run")).config == config
 
 
 def test_a_vqgan_of_the_users_own_starts_from_codes(tiny: TinyModels) -> None:

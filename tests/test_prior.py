@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from vqclip.common.errors import ModelError, UsageError
 from vqclip.hub.prior_files import find_prior
 from vqclip.models.files import PriorFiles
-from vqclip.models.prior import BLOCK, Prior, Sampling, load_prior, pick_codes, save_prior
+from vqclip.models.prior import BLOCK, Near, Prior, Sampling, load_prior, pick_codes, save_prior
 from vqclip.models.rerank import Proposer, best_proposals, load_proposer
 from vqclip.models.vqgan import load_vqgan
 
@@ -88,6 +88,21 @@ def test_sampling_with_a_cache_draws_what_the_plain_forward_pass_says(guidance: 
         logits = plain + guidance * (logits - plain)
     again = pick_codes(logits.flatten(0, 2), numbers(3).flatten(), sampling)
     assert torch.equal(again.view_as(drawn), drawn)
+
+
+@pytest.mark.parametrize("pull", [0.0, 0.7, 1e6])
+def test_codes_near_to_vectors_follow_bayes_rule(pull: float) -> None:
+    """log p(code | caption, vector) is log p(code | caption) and minus |entry - vector|^2 / (2 variance), up to a
+    constant, where the vector is the entry and normal noise; with little noise it is the nearest entry."""
+    prior, sampling = tiny_prior(), Sampling(temperature=1.0)
+    vectors = torch.randn(3, SIDE, SIDE, TINY_PRIOR.channels, generator=torch.Generator().manual_seed(5))
+    drawn = prior.sample(captions(3), numbers(3), sampling, near=Near(vectors, pull))
+    squared = (vectors[..., None, :] - prior.codebook).square().sum(-1)
+    logits = prior(captions(3), drawn) - pull * squared / prior.codebook.var(0, correction=0).sum()
+    again = pick_codes(logits.flatten(0, 2), numbers(3).flatten(), sampling)
+    assert torch.equal(again.view_as(drawn), drawn)
+    assert torch.equal(drawn, squared.argmin(-1)) == (pull > 1)
+    assert torch.equal(drawn, prior.sample(captions(3), numbers(3), sampling)) == (pull == 0)
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:

@@ -14,6 +14,7 @@ from vqclip.common.paths import THUMBS
 from vqclip.common.registry import shown
 from vqclip.config.loader import ConfigReader
 from vqclip.config.schema import SEED_LIMIT, Config
+from vqclip.config.starts import REDRAW
 from vqclip.pipeline import edits
 from vqclip.pipeline.edits import Edit
 
@@ -175,7 +176,7 @@ def config_of(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Con
         "count": 1,
         "seeds": [],
         "optimise.steps": facts.get("steps"),
-        "init.kind": "image" if "init_image" in facts else None,
+        "init.kind": REDRAW if "init_image" in facts else None,
         "init.image": facts.get("init_image"),
         "image_prompts": _listed(facts["image_prompts"]) if "image_prompts" in facts else None,
         **given,

@@ -33,6 +33,7 @@ from vqclip.cli.options import (
     Seed,
     Size,
     Steps,
+    Strength,
     Threads,
     Upscale,
     Verbose,
@@ -70,6 +71,7 @@ def generate(
     seed: Seed = None,
     count: Count = None,
     init_image: InitImage = None,
+    strength: Strength = None,
     image_prompt: ImagePrompts = None,
     save_every: SaveEvery = None,
     video: Video = None,
@@ -89,6 +91,8 @@ def generate(
     """Draw one picture per PROMPT: vqclip generate "a red apple"."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     settings = read_settings(context)
+    if strength is not None and not (settings.init.image or settings.image_prompts):
+        raise UsageError("--strength is how far the new picture may go from one that is given: add --init-image FILE.")
     draw_or_show(console, settings, preview=preview is not False, access=choose_access(pull, offline), dry_run=dry_run)
 
 

@@ -14,6 +14,7 @@ from vqclip.cli.prompts import STDIN, is_piped, piped_prompts, read_prompts
 from vqclip.common.errors import UsageError
 from vqclip.config.loader import load_config, to_dict
 from vqclip.config.schema import DRAWN_SEEDS, Config
+from vqclip.config.starts import REDRAW
 
 MOST_SEEDS = 10_000
 """Seeds that a range may hold, as many as `count` may be."""
@@ -99,8 +100,13 @@ Candidates = Annotated[
 ]
 InitImage = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="Start from this picture."),
-    Sets("init.image", {"init.kind": "image"}),
+    typer.Option(metavar="FILE", help="Draw this picture anew, as the prompt says."),
+    Sets("init.image", {"init.kind": REDRAW}),
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(metavar="0..1", help="How far from the given picture the new one may go."),
+    Sets("init.strength"),
 ]
 ImagePrompts = Annotated[
     list[str] | None,

@@ -16,6 +16,7 @@ SAME: Mapping[str, str] = {
     **dict.fromkeys(("--out", "--outfile", "--output-path", "--outdir", "--save"), "--output"),
     **dict.fromkeys(("--num-steps", "--num-inference-steps", "--ddim-steps", "--optimisation-steps"), "--steps"),
     **dict.fromkeys(("--init", "--init-img", "--input-image", "--initial-image"), "--init-image"),
+    **dict.fromkeys(("--denoising-strength", "--image-strength"), "--strength"),
     **dict.fromkeys(("--image-prompts", "--target-image"), "--image-prompt"),
     **dict.fromkeys(("--save-interval", "--display-freq", "--save-freq"), "--save-every"),
     **dict.fromkeys(("--num-threads", "--cpu-threads"), "--threads"),
@@ -51,10 +52,6 @@ OTHERWISE: Mapping[str, tuple[str, str]] = {
         ("--gpu", "--cuda", "--use-gpu", "--gpus"), ("--device", "say --device cuda, or cuda:1 for the second")
     ),
     **dict.fromkeys(("--cpu", "--no-gpu"), ("--device", "say --device cpu")),
-    **dict.fromkeys(
-        ("--strength", "--denoising-strength", "--image-strength"),
-        ("--init-image", "how near the picture stays to --init-image is --set init.weight=NUMBER"),
-    ),
     **dict.fromkeys(
         ("--upscale", "--upscale-factor", "--enlarge"), ("--size", "say the size in pixels, e.g. --size 512x512")
     ),

@@ -1,7 +1,8 @@
 """Layered settings: default.yaml, then each config, `key=value` overrides and options, into a `schema.Config`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ from vqclip.common.paths import configs_dir, is_there
 from vqclip.common.registry import did_you_mean, shown
 from vqclip.common.text import YAML_LIMIT, decode, read_stdin, read_text
 from vqclip.config.schema import Config, in_pixels
+from vqclip.config.starts import EMBEDDED, SETTINGS, start_of
 from vqclip.config.typed import FilePath, fit, hints, make
 from vqclip.config.yaml_text import NULLS, dump_yaml, parse_structure
+
+DEFAULT = "default"
+"""The layer that holds every setting."""
 
 
 def available_configs() -> dict[str, Path]:
@@ -41,7 +46,8 @@ class ConfigReader:
     """`load_config` for many configs of the same layers: it reads each combination of layers once and keeps it."""
 
     def __init__(self) -> None:
-        self.merged: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.known: dict[str, dict[str, Any]] = {}
+        self.merged: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Any]] = {}
 
     def load(
         self, layers: Sequence[str] = (), overrides: Sequence[str] = (), options: Mapping[str, object] | None = None
@@ -51,18 +57,28 @@ class ConfigReader:
         Raises:
             UsageError: as `load_config`.
         """
-        config: Config = make(Config, _changed(self._layers(tuple(layers)), overrides, options))
-        return config
+        return _made(lambda starts: _changed(self.merge(starts, tuple(layers)), overrides, options))
 
-    def _layers(self, layers: tuple[str, ...]) -> dict[str, Any]:
-        """Merge default.yaml and the layers, from the longest beginning that is known."""
-        if layers not in self.merged:
+    def merge(self, starts: tuple[str, ...], layers: tuple[str, ...]) -> dict[str, Any]:
+        """Merge default.yaml, what kinds of start say, and the layers, from the longest beginning that is known.
+
+        Raises:
+            UsageError: as `load_config`.
+        """
+        key = (starts, layers)
+        if key not in self.merged:
             if layers:
-                below = self._layers(layers[:-1])
-                self.merged[layers] = _laid(below, _fit(_read_layer(layers[-1]), f"config {layers[-1]!r}"))
+                below = self.merge(starts, layers[:-1])
+                self.merged[key] = _laid(below, self._read(layers[-1], f"config {layers[-1]!r}"))
             else:
-                self.merged[layers] = _defaults()
-        return self.merged[layers]
+                said = (SETTINGS.get(start, {}) for start in starts)
+                self.merged[key] = reduce(_merge, said, self._read(DEFAULT, "default.yaml"))
+        return self.merged[key]
+
+    def _read(self, layer: str, label: str) -> dict[str, Any]:
+        if layer not in self.known:
+            self.known[layer] = _fit(_read_layer(layer), label)
+        return self.known[layer]
 
 
 def config_from_dict(
@@ -73,8 +89,8 @@ def config_from_dict(
     Raises:
         UsageError: as `load_config`.
     """
-    config: Config = make(Config, _changed(_laid(_defaults(), _fit(data, label)), overrides, options))
-    return config
+    given, reader = _fit(data, label), ConfigReader()
+    return _made(lambda starts: _changed(_laid(reader.merge(starts, ()), given), overrides, options))
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -87,8 +103,15 @@ def to_yaml(config: Config) -> str:
     return dump_yaml(to_dict(config))
 
 
-def _defaults() -> dict[str, Any]:
-    return _fit(_read_yaml(configs_dir() / "default.yaml"), "default.yaml")
+def _made(merge: Callable[[tuple[str, ...]], dict[str, Any]]) -> Config:
+    """Merge all layers, and once more over what the kind of start says that they come to."""
+    merged = merge(())
+    init, vqgan, kept = merged["init"], merged["vqgan"], merged["mask"]["original"] is not None
+    alike = bool(merged["image_prompts"]) and not (kept or init["image"] or merged["targets"]["path"])
+    embedded = vqgan["name"] == EMBEDDED and vqgan["file"] is None
+    start = start_of(init["kind"], prior=embedded, kept=kept, alike=alike)
+    config: Config = make(Config, merge((start, init["kind"])))
+    return config
 
 
 def _changed(merged: dict[str, Any], overrides: Sequence[str], options: Mapping[str, object] | None) -> dict[str, Any]:

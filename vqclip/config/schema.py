@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from vqclip.common.errors import UsageError
 from vqclip.common.registry import shown
 from vqclip.config.regions import parse_box, parse_margins
+from vqclip.config.starts import AUTO, PICTURES, PRIORS
 from vqclip.config.typed import FilePath
 
 SEED_LIMIT = 2**63
@@ -292,16 +293,16 @@ class Config:
         )
         pictured = self.init.image is not None or self.mask.original is not None
         _require(
-            pictured if self.init.kind == "image" else self.init.image is None or self.init.strength < 1,
+            pictured if self.init.kind in PICTURES else self.init.image is None or self.init.strength < 1,
             "init.image",
             self.init.image,
-            'a file when init.kind is "image" or init.strength is below 1, and null otherwise',
+            'a file when init.kind is "redraw" or "image" or init.strength is below 1, and null otherwise',
         )
         _require(
-            self.init.weight == 0 or pictured or self.init.kind in ("auto", "image", "prior"),
+            self.init.weight == 0 or pictured or self.init.kind in (AUTO, *PRIORS, *PICTURES),
             "init.weight",
             self.init.weight,
-            '0 unless init.kind is "image" or "prior", or "auto" where that is the prior',
+            '0 unless init.kind is "redraw", "image" or "prior", or "auto" where that is the prior',
         )
         alone = (
             self.count == 1

@@ -7,6 +7,7 @@ from functools import partial
 from vqclip.common.errors import ModelError, UsageError
 from vqclip.common.paths import is_file
 from vqclip.config.schema import Config
+from vqclip.config.starts import PRIORS
 from vqclip.hub.access import Access
 from vqclip.hub.clip_files import find_clip
 from vqclip.hub.prior_files import find_prior
@@ -44,6 +45,6 @@ def find_models(config: Config, access: Access = Access.HERE) -> ModelFiles:
     return ModelFiles(
         vqgan=vqgan,
         perceptors=tuple(find_clip(guide.name, access) for guide in config.guides),
-        prior=find_prior(config.prior.name) if config.init.kind == "prior" else None,
+        prior=find_prior(config.prior.name) if config.init.kind in PRIORS else None,
         upscaler=find_upscaler(config.output.upscale, access),
     )

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.common.errors import ModelError
+from vqclip.config.starts import EMBEDDED as EMBEDDED
 
 MERGES = 20_000_000
 """Bytes of unpacked merges that are read; those of CLIP have 3 million."""
-
-EMBEDDED = "embedded"
-"""The name of the models that come with vqclip."""
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,16 @@ class Sampling:
     guidance: float = 1.0
 
 
+@dataclass(frozen=True)
+class Near:
+    """What the codes shall lie near to: vectors (B, side, side, C) of the same space as the codebook, and how much that
+    counts: `pull` 0 is not at all, and a large one takes the nearest entry.
+    """
+
+    vectors: Tensor
+    pull: float
+
+
 class Attention(nn.Module):
     """Causal self-attention (B, S, D) whose keys and values can be kept for the next call."""
 
@@ -197,11 +207,19 @@ class Prior(nn.Module):
         return torch.stack([self.head(places, near, number) for number, near in enumerate(around)], 2)
 
     @torch.no_grad()
-    def sample(self, tokens: Tensor, numbers: Tensor, sampling: Sampling, given: Tensor | None = None) -> Tensor:
+    def sample(
+        self,
+        tokens: Tensor,
+        numbers: Tensor,
+        sampling: Sampling,
+        given: Tensor | None = None,
+        near: Near | None = None,
+    ) -> Tensor:
         """Draw codes (B, side, side) for captions (B, L).
 
         `numbers` (B, side, side) in [0, 1) decide: the same numbers, the same codes. `given` (B, side, side) holds
         codes that stay as they are, and FREE where one is to be drawn; what is drawn follows from those before it.
+        What is drawn `near` vectors follows Bayes' rule, where each is an entry of the codebook and normal noise.
         """
         sizes, guided = self.sizes, sampling.guidance != 1
         captions = torch.cat([tokens, torch.zeros_like(tokens)]) if guided else tokens
@@ -221,10 +239,17 @@ class Prior(nn.Module):
                 if guided:
                     fitting, any_picture = logits.chunk(2)
                     logits = any_picture + sampling.guidance * (fitting - any_picture)
+                if near is not None:
+                    logits = logits - self._distances(near, row, column)
                 drawn = pick_codes(logits, numbers[:, row, column], sampling)
                 codes[:, row, column] = drawn if given is None else _unless_free(given[:, row, column], drawn)
                 vectors[:, row + MARGIN, column + MARGIN] = self._entries(codes[:, row, column])
         return codes
+
+    def _distances(self, near: Near, row: int, column: int) -> Tensor:
+        """What a code of each entry loses there, (B, K): the squared distance, over the codebook's variance."""
+        spread = (self.codebook - self.codebook.mean(0)).square().sum(1).mean()
+        return near.pull / spread * torch.cdist(near.vectors[:, row, column], self.codebook).square()
 
     def _captions(self, tokens: Tensor) -> Tensor:
         return self.tokens(tokens) + self.token_places

@@ -11,7 +11,7 @@ from vqclip.common.errors import UsageError
 from vqclip.common.runtime import autocast
 from vqclip.models.caption_tokeniser import caption_tokeniser
 from vqclip.models.files import PriorFiles
-from vqclip.models.prior import FREE, Prior, Sampling, load_prior
+from vqclip.models.prior import FREE, Near, Prior, Sampling, load_prior
 from vqclip.models.vqgan import VQGAN
 
 DECODED = 16
@@ -34,18 +34,22 @@ class Proposer:
         rngs: Sequence[Generator],
         sampling: Sampling,
         given: Tensor | None = None,
+        near: Near | None = None,
     ) -> Tensor:
         """Draw codes (N, candidates, side, side), one row per caption and its CPU generator.
 
         A row depends on its own caption and generator alone, up to rounding. An empty caption is any picture. `given`
-        (N, side, side) are codes that all candidates of a row share, as in `Prior.sample`.
+        (N, side, side) are codes that all candidates of a row share, and `near` (N, side, side, C) what they all lie
+        near to, as in `Prior.sample`.
         """
         side = self.prior.sizes.side
         device = self.prior.codebook.device
         numbers = torch.cat([torch.rand(candidates, side, side, generator=rng) for rng in rngs])
         tokens = torch.stack([self._tokens(caption) for caption in captions]).repeat_interleave(candidates, 0)
         shared = None if given is None else given.repeat_interleave(candidates, 0).to(device)
-        codes = self.prior.sample(tokens.to(device), numbers.to(device), sampling, shared)
+        if near is not None:
+            near = Near(near.vectors.repeat_interleave(candidates, 0).to(device), near.pull)
+        codes = self.prior.sample(tokens.to(device), numbers.to(device), sampling, shared, near)
         return codes.unflatten(0, (len(captions), candidates))
 
     @torch.no_grad()
@@ -84,13 +88,14 @@ def best_proposals(
     sampling: Sampling,
     rank: Callable[[Tensor], Tensor],
     given: Tensor | None = None,
+    near: Near | None = None,
 ) -> Tensor:
     """Return for each caption the codes (N, side, side) of the best of its candidates.
 
     `rank` turns pictures (N, candidates, 3, H, W) into scores (N, candidates), where more is better; `given` are codes
-    to keep, as in `Prior.sample`.
+    to keep, and `near` what to lie near to, as in `Prior.sample`.
     """
-    codes = proposer.draw(captions, candidates, rngs, sampling, given)
+    codes = proposer.draw(captions, candidates, rngs, sampling, given, near)
     if candidates == 1:
         return codes[:, 0]
     pictures = proposer.pictures(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
@@ -113,21 +118,22 @@ def seam(pictures: Tensor, given: Tensor) -> Tensor:
     return total / count.clamp(min=1)
 
 
-def fill_free(given: Tensor, side: int, draw: Callable[[Tensor], Tensor]) -> Tensor:
+def fill_free(given: Tensor, side: int, draw: Callable[[Tensor, tuple[slice, slice]], Tensor]) -> Tensor:
     """Replace every FREE among given codes (N, h, w), h and w at least `side`, by strides of windows that overlap.
 
-    `draw` fills one window (N, side, side). Each time the window that knows most comes next, so that what is new grows
-    from what is there.
+    `draw` fills one window (N, side, side), given with its rows and columns. Each time the window that knows most comes
+    next, so that what is new grows from what is there.
     """
     codes = given.clone()
     places = [(top, left) for top in _strides(given.shape[1], side) for left in _strides(given.shape[2], side)]
     while places:
-        windows = {place: codes[:, place[0] : place[0] + side, place[1] : place[1] + side] for place in places}
+        spans = {place: (slice(place[0], place[0] + side), slice(place[1], place[1] + side)) for place in places}
+        windows = {place: codes[:, rows, columns] for place, (rows, columns) in spans.items()}
         free = {place: int((window == FREE).sum()) for place, window in windows.items()}
         places = [place for place in places if free[place]]
         if places:
             nearest = min(places, key=lambda place: free[place])
-            windows[nearest].copy_(draw(windows[nearest]))
+            windows[nearest].copy_(draw(windows[nearest], spans[nearest]))
     return codes
 
 

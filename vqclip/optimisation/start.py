@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vqclip.common.registry import pick
-from vqclip.models.prior import FREE
+from vqclip.models.prior import FREE, Near
 from vqclip.models.vqgan import VQGAN
 from vqclip.optimisation.pyramid import resized
 
@@ -26,8 +26,12 @@ STAYS = 0.9
 """The part of a cell that must be kept for its code to stay."""
 
 
-Propose = Callable[[Sequence[Generator], Tensor | None], Tensor]
-"""Draws codes (N, h, w) for the prompts; some may be given, the others FREE, as in `Prior.sample`."""
+Propose = Callable[[Sequence[Generator], Tensor | None, Near | None], Tensor]
+"""Draws codes (N, h, w) for the prompts; some may be given, the others FREE, and all near to vectors (N, h, w, C):
+see `Prior.sample`."""
+
+PULL = 6.0
+"""How much a picture that is drawn anew counts beside the prompt at strength 1/2; chosen by eye, on six pictures."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ class Start:
     per picture, the user's picture (1, 3, H, W) in [0, 1] or one for each of the run, if any, and what draws codes for
     the prompts in a grid whose short side is `side`, if anything does.
 
-    `kept` (N, 1, H, W) in [0, 1] is how much of the user's picture stays at each place; None: nothing, or all if the
-    init is the picture.
+    `strength` in [0, 1] is how far from the user's picture one that is drawn anew may go. `kept` (N, 1, H, W) in [0, 1]
+    is how much of the user's picture stays at each place; None: nothing, or all if the init is the picture.
     """
 
     vqgan: VQGAN
@@ -45,6 +49,7 @@ class Start:
     height: int
     rngs: Sequence[Generator]
     image: Tensor | None = None
+    strength: float = 1.0
     kept: Tensor | None = None
     propose: Propose | None = None
     side: int = 0
@@ -121,8 +126,23 @@ def _from_prior(start: Start) -> Tensor:
     A picture that is not square gets a square proposal in its middle, whose edges go on to both ends, so that things
     keep their shape; a prior that goes on by itself draws the things again there.
     """
-    assert start.propose is not None, "the pipeline gives a proposer for init.kind=prior"
-    latent = start.vqgan.lookup(start.propose(start.rngs, _given(start)))
+    return _proposed(start, _given(start), None)
+
+
+def _redrawn(start: Start) -> Tensor:
+    """The user's picture as the prior draws it for the prompts: near to it in every place, less with more strength."""
+    assert start.image is not None, "Config requires a picture for init.kind=redraw"
+    grid, device = _grid(start, start.side), start.vqgan.codebook.device
+    vectors = start.vqgan.encode(_small(start, grid)).detach().movedim(1, -1)
+    pull = PULL * (1 - start.strength) / max(start.strength, 1e-3)
+    everywhere = torch.full((len(start.rngs), *grid), FREE, device=device)
+    return _proposed(start, everywhere, Near(vectors.expand(len(start.rngs), -1, -1, -1), pull))
+
+
+def _proposed(start: Start, given: Tensor | None, near: Near | None) -> Tensor:
+    """What the prior proposes, in the size of the start."""
+    assert start.propose is not None, "the pipeline gives a proposer where the prior draws"
+    latent = start.vqgan.lookup(start.propose(start.rngs, given, near))
     formed = _grid(start, min(latent.shape[-2:]))
     if latent.shape[-2:] != formed:
         latent = _edges_extended(start.vqgan, latent, formed)
@@ -135,11 +155,17 @@ def _given(start: Start) -> Tensor | None:
     if start.kept is None or start.image is None:
         return None
     grid, device = _grid(start, start.side), start.vqgan.codebook.device
-    size = [length * start.vqgan.factor for length in grid]
-    image = F.interpolate(start.image.to(device), size, mode="bicubic", antialias=True).clamp(0, 1)
     with torch.no_grad():
-        codes = start.vqgan.codes(start.vqgan.encode(image))
+        codes = start.vqgan.codes(start.vqgan.encode(_small(start, grid)))
     return torch.where(_stays(start.kept, grid)[:, 0].to(device), codes, FREE)
+
+
+def _small(start: Start, grid: tuple[int, int]) -> Tensor:
+    """The user's picture in the size that this grid stands for."""
+    assert start.image is not None
+    size = [length * start.vqgan.factor for length in grid]
+    image = F.interpolate(start.image.to(start.vqgan.codebook.device), size, mode="bicubic", antialias=True)
+    return image.clamp(0, 1)
 
 
 def _grid(start: Start, side: int) -> tuple[int, int]:
@@ -183,6 +209,7 @@ def _encode(vqgan: VQGAN, images: Tensor) -> Tensor:
 
 INITS: dict[str, Callable[[Start], Tensor]] = {
     "prior": _from_prior,
+    "redraw": _redrawn,
     "codes": _from_codes,
     "image": _from_image,
     "noise": _from_noise,

@@ -13,12 +13,13 @@ from torch import Tensor
 from vqclip.common.images import fit, to_image, to_tensor
 from vqclip.common.runtime import Generators
 from vqclip.config.schema import InitConfig
+from vqclip.config.starts import PICTURES
 from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, similarity
 from vqclip.guidance.paste import Pasted
 from vqclip.guidance.recipes import RECIPES
 from vqclip.models.enlarge import enlarge
 from vqclip.models.perceptor import Perceptor
-from vqclip.models.prior import Sampling
+from vqclip.models.prior import Near, Sampling
 from vqclip.models.provenance import ModelHashes
 from vqclip.models.renderer import Renderer
 from vqclip.models.rerank import Proposer, best_proposals, fill_free, seam
@@ -130,7 +131,7 @@ def _start(
     size = (width, height)
     image = _first_picture(init, inputs, patch, size)
     kept = None
-    if image is not None and init.kind != "image":
+    if image is not None and init.kind not in PICTURES:
         image, kept = _disturbed(image, plan, models.perceptors[0], inputs, patch, streams.start)
     captions = [picture.caption or plan.config.targets.towards or "" for picture in plan.pictures]
     return first_latent(
@@ -141,6 +142,7 @@ def _start(
             height=height,
             rngs=streams.start,
             image=image,
+            strength=init.strength,
             kept=kept,
             propose=_propose(proposer, plan, models.perceptors, targets, captions) if proposer else None,
             side=proposer.prior.sizes.side if proposer else 0,
@@ -283,15 +285,19 @@ def _propose(
         seen = [perceptor.encode_image(perceptor.view(views)).unflatten(0, shape) for perceptor in perceptors]
         return torch.stack([similarity(each, target) for each, target in zip(seen, targets, strict=True)]).sum(0)
 
-    def draw(rngs: Sequence[torch.Generator], given: Tensor | None) -> Tensor:
+    def draw(rngs: Sequence[torch.Generator], given: Tensor | None, near: Near | None) -> Tensor:
         def judge(pictures: Tensor) -> Tensor:
             return rank(pictures) if given is None else rank(pictures) - SEAM * seam(pictures, given)
 
-        return best_proposals(proposer, captions, prior.candidates, rngs, sampling, judge, given)
+        return best_proposals(proposer, captions, prior.candidates, rngs, sampling, judge, given, near)
 
-    def propose(rngs: Sequence[torch.Generator], given: Tensor | None) -> Tensor:
+    def propose(rngs: Sequence[torch.Generator], given: Tensor | None, near: Near | None) -> Tensor:
         if given is None:
-            return draw(rngs, None)
-        return fill_free(given, proposer.prior.sizes.side, lambda window: draw(rngs, window))
+            return draw(rngs, None, near)
+
+        def fill(window: Tensor, place: tuple[slice, slice]) -> Tensor:
+            return draw(rngs, window, near and Near(near.vectors[:, place[0], place[1]], near.pull))
+
+        return fill_free(given, proposer.prior.sizes.side, fill)
 
     return propose

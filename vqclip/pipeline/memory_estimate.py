@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vqclip.common.runtime import PRECISIONS
+from vqclip.config.starts import PRIORS
 from vqclip.hub.clip_files import clip_architecture
 from vqclip.hub.vqgan_files import vqgan_sizes
 from vqclip.models.fused_vit import fuse_vit
@@ -57,7 +58,7 @@ def estimate_memory(plan: Plan) -> int:
     towers = [_tower(guide.name, plan) for guide in plan.config.guides]
     weights += sum(weight for weight, _ in towers)
     passes += [BACK * views for _, views in towers]
-    return LIBRARIES + weights + kept + int(max(passes)) + (PRIOR if plan.config.init.kind == "prior" else 0)
+    return LIBRARIES + weights + kept + int(max(passes)) + (PRIOR if plan.config.init.kind in PRIORS else 0)
 
 
 def _tower(spec: str, plan: Plan) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from vqclip.config.schema import (
     TargetsConfig,
     parse_size,
 )
+from vqclip.config.starts import AUTO, PRIORS, REDRAW, start_of
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.losses import LOSSES
 from vqclip.guidance.objective import VISITS
@@ -48,7 +49,6 @@ from vqclip.pipeline.patch import extended_size
 
 T = TypeVar("T")
 
-AUTO = "auto"
 NORM_GROUPS = 32  # of every normalisation in taming-transformers' networks
 LOW_MEMORY_VIEWS = 4  # cutouts scored at once where runtime.low_memory asks for it
 IMAGE_WEIGHT = re.compile(rf"(.+?)\s*:\s*({NUMBER})", re.ASCII | re.DOTALL)
@@ -155,15 +155,29 @@ def make_plan(config: Config) -> Plan:
 def settle(config: Config) -> Config:
     """Choose what `auto` leaves open: with the embedded VQGAN the embedded prior's start and the embedded upscaler,
     where they are there, else the picture whose part is painted anew or random codes, and no upscaler.
+
+    What shall be like a picture starts from that, drawn anew. Where no prior can draw a picture anew, the start is the
+    picture, and `init.strength` a factor of the steps' size.
     """
     embedded = config.vqgan.name == EMBEDDED and config.vqgan.file is None
-    init, output = config.init, config.output
-    without = "image" if config.mask.original else "codes"
-    if init.kind == AUTO:
-        init = dataclasses.replace(init, kind="prior" if embedded and has_embedded_prior() else without)
+    init, output, optimise = config.init, config.output, config.optimise
+    like, kept = _likeness(config), config.mask.original is not None
+    kind = start_of(init.kind, prior=embedded and has_embedded_prior(), kept=kept, alike=like is not None)
+    if kind == REDRAW and init.image is None:
+        init = dataclasses.replace(init, image=like)
+    if (init.kind, kind) == (REDRAW, "image"):
+        optimise = dataclasses.replace(optimise, lr=init.strength * optimise.lr)
+        init = dataclasses.replace(init, strength=1.0)
     if output.upscale == AUTO:
         output = dataclasses.replace(output, upscale=EMBEDDED if embedded and has_embedded_upscaler() else NONE)
-    return dataclasses.replace(config, init=init, output=output)
+    return dataclasses.replace(config, init=dataclasses.replace(init, kind=kind), output=output, optimise=optimise)
+
+
+def _likeness(config: Config) -> str | None:
+    """The picture that the whole new one shall be like, if there is one and no other to start from."""
+    if config.init.image or config.mask.original or config.targets.path:
+        return None
+    return next((each.file for each in map(parse_image_prompt, config.image_prompts) if each.weight > 0), None)
 
 
 def check(config: Config) -> None:
@@ -250,7 +264,7 @@ def _multiple(length: float, factor: int) -> int:
 def reads_captions(config: Config) -> bool:
     """Whether one of the embedded models reads the prompts of a config."""
     named = EMBEDDED in (guide.name for guide in config.guides)
-    return named or (settle(config).init.kind == "prior" and config.prior.name == EMBEDDED)
+    return named or (settle(config).init.kind in PRIORS and config.prior.name == EMBEDDED)
 
 
 def _check_enlarged(upscale: str, width: int, height: int, scale: int) -> list[str]:
