@@ -47,7 +47,7 @@ Prompt = Annotated[
 Strength = Annotated[
     float | None,
     typer.Option(metavar="0..1", help="Share of the picture, or of what is masked, that is drawn anew."),
-    Sets("init.strength"),
+    Sets("init.strength", varies=True),
 ]
 Mask = Annotated[
     str | None, typer.Option(metavar="FILE", help="Repaint where this picture is white."), Sets("mask.image")

@@ -22,11 +22,15 @@ MOST_SEEDS = 10_000
 
 @dataclass(frozen=True)
 class Sets:
-    """What an option means in the config: `key` gets its value, and the keys of `also` theirs; or what `read` says."""
+    """What an option means in the config: `key` gets its value, and the keys of `also` theirs; or what `read` says.
+
+    `varies`: its value where it is not given is the command's, not that of default.yaml, which the help would show.
+    """
 
     key: str | None
     also: Mapping[str, object] = field(default_factory=dict)
     read: Callable[[str], Mapping[str, object]] | None = None
+    varies: bool = False
 
     def settings(self, value: object) -> Mapping[str, object]:
         """The dotted keys that a value sets."""
@@ -105,8 +109,8 @@ InitImage = Annotated[
 ]
 Strength = Annotated[
     float | None,
-    typer.Option(metavar="0..1", help="How far from the given picture the new one may go."),
-    Sets("init.strength"),
+    typer.Option(metavar="0..1", help="How far from the given picture the new one may go; 0.6 if not given."),
+    Sets("init.strength", varies=True),
 ]
 ImagePrompts = Annotated[
     list[str] | None,
@@ -161,7 +165,7 @@ def defaults(command: Any) -> dict[str, str]:
     """What the options of a command are where they are not given, by default.yaml."""
     settings, found = to_dict(load_config()), {}
     for name, hint in get_type_hints(command.callback, include_extras=True).items():
-        for key in (each.key for each in get_args(hint) if isinstance(each, Sets) and each.key):
+        for key in (each.key for each in get_args(hint) if isinstance(each, Sets) and each.key and not each.varies):
             value: Any = reduce(lambda section, part: section[part], key.split("."), settings)
             if value or key == "seed":
                 found[name] = "random" if value is None else str(value)

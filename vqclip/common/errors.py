@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process returns; the README's table explains each."""
+    """What the process returns; the table in docs/guide.md explains each."""
 
     DONE = 0
     BUG = 1

@@ -1,0 +1,73 @@
+"""Make what the documents take from the program: python scripts/documents.py [--pictures]
+
+Writes docs/commands.md from the help texts; tests/test_documents.py compares the two. With --pictures it also runs the
+commands of README's first table, one after the other in a folder of its own, and keeps each picture small beside it.
+"""
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+from typer import Context
+from typer.main import get_command
+
+from vqclip.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "commands.md"
+PICTURES = ROOT / "docs" / "pictures"
+COLUMNS = 100
+HEIGHT = 160
+ROW = re.compile(r"^\|.*\(docs/pictures/([a-z]+)\.webp\)[^|]*\| `(vqclip [^`]+)` \|$", re.MULTILINE)
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every command with its help, as a terminal of COLUMNS shows it."""
+    root = get_command(app)
+    above = Context(root, info_name="vqclip")
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        for inner, below in getattr(command, "commands", {"": command}).items():
+            words = f"{name} {inner}".strip()
+            context = Context(below, info_name=words, parent=above, terminal_width=COLUMNS)
+            context.help_option_names = ["-h", "--help"]
+            yield words, below.get_help(context)
+
+
+def reference() -> str:
+    """The text of docs/commands.md."""
+    chapters = (f"## vqclip {words}\n\n```text\n{help_.strip()}\n```\n" for words, help_ in commands())
+    return "\n".join(("# Every command\n\nWritten by `python scripts/documents.py` from the help texts.\n", *chapters))
+
+
+def draw_pictures(readme: str) -> None:
+    """Run the commands of README's first table, and keep what they draw."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, command in ROW.findall(readme):
+            words = [word.replace("docs/pictures", str(PICTURES)) for word in shlex.split(command)[1:]]
+            subprocess.run([sys.executable, "-m", "vqclip", *words, "-o", f"{name}.png"], cwd=folder, check=True)
+            keep(Path(folder) / f"{name}.png", PICTURES / f"{name}.webp")
+
+
+def keep(picture: Path, place: Path) -> None:
+    """Write a picture in the height of a line of README."""
+    with Image.open(picture) as image:
+        image.convert("RGB").resize((image.width * HEIGHT // image.height, HEIGHT)).save(place, quality=80)
+
+
+def main() -> None:
+    """Write what is asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pictures", action="store_true", help="draw README's pictures anew as well")
+    if parser.parse_args().pictures:
+        draw_pictures((ROOT / "README.md").read_text("utf-8"))
+    REFERENCE.write_text(reference(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
