@@ -28,7 +28,7 @@ from vqclip.folders.embedding import embed_files
 from vqclip.folders.search_index import Index, index_file, read_index, search_dir, update_index, write_index
 from vqclip.hub.clip_files import find_clip
 from vqclip.models.perceptor import Perceptor, load_perceptor
-from vqclip.tools.search import find, query_vector
+from vqclip.tools.search import find, query_vector, read_query
 
 
 def picture(path: Path, seed: int) -> Path:
@@ -340,19 +340,36 @@ def test_a_hundred_thousand_are_compared_in_no_time(tmp_path: Path) -> None:
     assert min(spent) < 0.25  # 50 ms are wanted of an idle machine
 
 
-def test_a_query_is_a_picture_or_a_text(perceptor: Perceptor, folder: Path) -> None:
-    by_text = query_vector(perceptor, "a cat")
-    torch.testing.assert_close(by_text, perceptor.encode_text(["a cat"])[0])
-    by_picture = query_vector(perceptor, str(folder / "0.png"))
-    assert by_picture.norm() == pytest.approx(1, abs=1e-5)
-    for query, says in {
-        "gone.png": "There is no file",
-        " ": "empty",
-        str(folder / "notes.txt"): "not an image",
-    }.items():
-        (folder / "notes.txt").write_text("hello")
-        with pytest.raises(UsageError, match=says):
-            query_vector(perceptor, query)
+def test_a_query_is_pictures_and_texts_by_their_weights(perceptor: Perceptor, folder: Path) -> None:
+    file = str(folder / "0.png")
+
+    def vector(query: str) -> torch.Tensor:
+        return query_vector(perceptor, read_query(query))
+
+    cat, dog = perceptor.encode_text(["a cat", "a dog"])
+    torch.testing.assert_close(vector("a cat"), cat)
+    ((_, seen),) = embed_files(perceptor, [Path(file)])
+    torch.testing.assert_close(vector(file), seen)
+    mixed = vector(f"a cat:2 | a dog:-0.5 | {file}:0.25")
+    torch.testing.assert_close(mixed, torch.nn.functional.normalize(2 * cat - 0.5 * dog + 0.25 * seen, dim=0))
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("gone.png", "There is no file 'gone.png'"),
+        ("a cat | gone.png:2", "There is no file 'gone.png'"),
+        (" ", "empty"),
+        ("notes.txt", "not an image"),
+        ("a cat | a cat:-1", "cancel each other out"),
+        ("a cat:1:0.5", "write a cat:1"),
+        ("a cat ||", "column"),
+    ],
+)
+def test_what_is_no_query(perceptor: Perceptor, query: str, says: str) -> None:
+    Path("notes.txt").write_text("hello")
+    with pytest.raises(UsageError, match=says):
+        query_vector(perceptor, read_query(query))
 
 
 @pytest.fixture
@@ -360,16 +377,32 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return Command(monkeypatch, capsys)
 
 
-def test_the_command_finds_the_picture_itself(run: Command, folder: Path, tiny: TinyModels, tmp_path: Path) -> None:
+def test_the_command_finds_what_is_like_a_picture(run: Command, folder: Path, tiny: TinyModels, tmp_path: Path) -> None:
+    """A copy elsewhere is found first; the picture of the query itself is not shown."""
     (folder / "notes.txt").write_text("hello")
+    (folder / "twin.png").write_bytes((folder / "sub/3.png").read_bytes())
     words = ("search", str(folder), str(folder / "sub/3.png"), "-k", "2", "-m", str(tiny.clip))
     done = run(*words, "--grid", str(tmp_path / "new" / "grid.png"), "--json")
     assert done.code == 0, done.stderr
-    first, _ = (json.loads(line) for line in done.stdout.splitlines())
-    assert first == {"event": "hit", "path": str(folder / "sub/3.png"), "score": pytest.approx(1, abs=1e-3)}
-    assert "Skipped 1 file" in done.stderr and "2 of 6 pictures" in done.stderr
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert first == {"event": "hit", "path": str(folder / "twin.png"), "score": pytest.approx(1, abs=1e-3)}
+    assert second["path"] != str(folder / "sub/3.png")
+    assert "Skipped 1 file" in done.stderr and "2 of 7 pictures" in done.stderr
     with Image.open(tmp_path / "new" / "grid.png") as grid:
         assert grid.width == 2 * (160 + 12)
+
+
+def test_paths_alone_for_other_programs(run: Command, folder: Path, tiny: TinyModels) -> None:
+    """Names may hold anything, so `-0` ends them by zero bytes; `--min-score` says how alike they must be."""
+    picture(folder / "odd\nname.png", 3)  # as sub/3.png
+    words = ("search", str(folder), str(folder / "sub/3.png"), "-m", str(tiny.clip), "-q")
+    scores = [float(line.split()[0]) for line in run(*words).stdout.splitlines()]
+    assert len(scores) == 6 and scores[0] > 0.999 > scores[1]
+    assert run(*words, "-0", "--min-score", "0.999").stdout == f"{folder}/odd\nname.png\0"
+    assert run(*words, "-f", "--min-score", "0.999").stdout == f"{folder}/odd\\nname.png\n"
+    assert len(run(*words, "-f", "--min-score", str(scores[2] - 1e-4)).stdout.splitlines()) == 3
+    assert run(*words, "--min-score", "1.5").stdout == ""
+    assert run(*words, "-0", "--json").code == 2
 
 
 @pytest.mark.parametrize(

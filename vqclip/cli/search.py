@@ -1,5 +1,6 @@
 """vqclip search: find pictures in a folder by a text or by another picture."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -47,9 +48,12 @@ ListIndexes = Annotated[
 def search(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to look, subfolders too.")],
     query: Annotated[
-        str | None, typer.Argument(metavar="QUERY", help="A text, or a picture to find similar ones of.")
+        str | None, typer.Argument(metavar="QUERY", help="Texts and pictures, maybe with weights, joined by |.")
     ] = None,
     top: Annotated[int, typer.Option("-k", "--top", min=1, help="How many to show.")] = 10,
+    min_score: Annotated[float, typer.Option(metavar="-1..1", help="Show nothing that is less alike.")] = -1.0,
+    bare: Annotated[bool, typer.Option("-f", "--files", help="Only the paths, a line each.")] = False,
+    null: Annotated[bool, typer.Option("-0", "--null", help="Only the paths, each ended by a zero byte.")] = False,
     grid: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a sheet of what was found.")] = None,
     preview: Preview = None,
     exclude: Exclude = None,
@@ -65,8 +69,9 @@ def search(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Find pictures by a text or a picture: vqclip search photos/ "a dog on a beach"
+    """Find pictures by texts or pictures: vqclip search photos/ "a dog on a beach | a ball:0.5"
 
+    A weight below 0 leads away from a text or picture; pictures of the query itself are not shown.
     The folder's embeddings are kept in the cache; only new and changed files are looked at.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
@@ -76,24 +81,30 @@ def search(
     access = choose_access(pull, offline)
     if query is None:
         raise UsageError("Say what to look for: vqclip search FOLDER QUERY, where QUERY is a text or a picture.")
+    if null and as_json:
+        raise UsageError("--null writes paths alone, and --json whole objects; leave one out.")
     _check(folder, grid, overwrite)
     with Interrupts("Stopped; what was indexed is kept."):
         from vqclip.folders.search_index import update_index
-        from vqclip.tools.search import find, query_vector
+        from vqclip.tools.search import find, query_vector, read_query
 
+        parts = read_query(query)
+        given = [Path(part.text) for part in parts if is_file(part.text)]
         model, files = load_clip(perceptor, device, threads, access)
-        vector = query_vector(model, query)
-        if not is_file(query):
-            note_unknown_words(console, [query], perceptor)
+        vector = query_vector(model, parts)
+        note_unknown_words(console, [part.text for part in parts if not is_file(part.text)], perceptor)
         with telling_left_out(console) as skip, counting(console, "indexing") as count:
             index = update_index(folder, model, files, count, exclude or (), skip)
         tell_skipped(console, [why for _, why in index.refused.values()])
         began = time.monotonic()
-        hits = find(index, folder, vector, top, exclude or ())
+        hits = find(index, folder, vector, top, exclude or (), given, min_score)
         spent = time.monotonic() - began
         for hit in hits:
             event = {"event": "hit", "path": str(hit.path), "score": round(hit.score, 4)}
-            console.result(f"{hit.score:7.4f}  {hit.path}", event)
+            if null:
+                console.data(os.fsencode(hit.path) + b"\0")
+            else:
+                console.result(str(hit.path) if bare else f"{hit.score:7.4f}  {hit.path}", event)
         console.say(f"{len(hits)} of {len(index.names)} pictures, searched in {1000 * spent:.1f} ms")
         if grid and hits:
             _write_grid(grid, hits)
