@@ -92,6 +92,8 @@ def test_settings_of_a_job(base: Base) -> None:
     (job,) = read_jobs("a.jsonl", json.dumps({"prompt": "a", "set": pairs}), base)
     assert job.config and (job.config.optimise.lr, job.config.optimise.name) == (0.5, "sgd")
     assert job.config.losses == {"tv": 1} and job.config.output.upscale == "none"
+    text = json.dumps({"prompt": "A dog!", "seed": 3, "count": 2, "output": "pets/{prompt}-{seed}.png"})
+    assert [job.output for job in read_jobs("a.jsonl", text, base)] == ["pets/a-dog-3.png", "pets/a-dog-4.png"]
     (job,) = read_jobs("a.csv", "prompt,set,init_image\na,optimise.lr=0.25,x.png\n", base)
     assert job.config and job.config.optimise.lr == 0.25
     assert (job.config.init.kind, job.config.init.image) == ("redraw", "x.png")

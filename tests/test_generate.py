@@ -15,6 +15,7 @@ from conftest import TinyModels
 from PIL import Image
 
 from vqclip.cli import interrupts
+from vqclip.outputs.picture import read_metadata
 from vqclip.outputs.state import saved_states
 
 
@@ -218,6 +219,39 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert Path("part/image.png").read_bytes() == Path("whole/image.png").read_bytes()
     assert Path("part/metrics.jsonl").read_bytes() == Path("whole/metrics.jsonl").read_bytes()
     assert vqclip("resume", "part").stdout == "part/image.png\n"
+
+
+def test_a_template_names_each_picture_by_its_prompt_and_seed(vqclip: Command, tiny: TinyModels) -> None:
+    words = ("generate", "-c", str(tiny.config), "A cat!", "a/dog: 2", "--seed", "3", "--steps", "1", "--json")
+    done = vqclip(*words, "--count", "2", "-o", "pets/{prompt}-{seed}.png")
+    paths = [json.loads(line)["path"] for line in done.stdout.splitlines()]
+    assert paths == [f"pets/{name}.png" for name in ("a-cat-3", "a-cat-4", "a-dog-2-3", "a-dog-2-4")]
+    assert files() == set(paths)
+    assert [read_metadata(Path(path)).seed for path in paths] == [3, 4, 3, 4]
+    done = vqclip(*words, "--count", "2", "-o", "{prompt}.png")
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == [
+        "a-cat-0.png",
+        "a-cat-1.png",
+        "a-dog-2-2.png",
+        "a-dog-2-3.png",
+    ]
+    assert vqclip(*words, "-o", "runs/{seed}/{prompt}{x}.webp", "-q").code == 0
+    assert {Path("runs/3/a-cat{x}.webp"), Path("runs/3/a-dog-2{x}.webp")} <= {*Path("runs/3").iterdir()}
+    assert vqclip(*words, "-o", "runs/{seed}/{prompt}{x}.webp").code == 6  # nothing is replaced
+
+
+def test_a_run_goes_on_under_the_names_of_its_template(
+    vqclip: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("generate", "-c", str(tiny.config), "a cat", "a dog", "--seed", "3")
+    place = ("-o", "{prompt}-{seed}.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupts.Interrupts, "received", lambda self: True)
+        stopped = vqclip(*words, *place)
+    assert stopped.code == 130 and "a-cat-3.png.run" in stopped.stderr
+    done = vqclip("resume", "a-cat-3.png.run")
+    assert done.stdout.split() == ["a-cat-3.png", "a-dog-3.png"], done.stderr
+    assert files() == {"a-cat-3.png", "a-dog-3.png"}
 
 
 def test_resume_of_nothing_is_refused(vqclip: Command) -> None:

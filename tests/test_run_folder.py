@@ -24,8 +24,8 @@ from vqclip.runs.folder import (
     holding,
     locate_run,
     point_latest,
-    slug,
 )
+from vqclip.runs.naming import slug
 
 
 @pytest.fixture

@@ -107,6 +107,22 @@ def test_a_url_is_no_file(run: Command) -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("score", "https://a.org/b.png", "-p", "a cat"),
+        ("classify", "https://a.org/b.png", "-l", "cat,dog"),
+        ("search", ".", "https://a.org/b.png"),
+        ("reconstruct", "https://a.org/b.png"),
+        ("upscale", "https://a.org/b.png"),
+        ("edit", "https://a.org/b.png", "a hat", "--box", "0,0,9,9"),
+    ],
+)
+def test_every_command_says_what_to_do_with_a_url(run: Command, words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.code == 2 and "https://a.org/b.png" in done.stderr and "curl -LO" in done.stderr
+
+
+@pytest.mark.parametrize(
     "words", [("--steps", "-3"), ("--count", "0"), ("--size", "big"), ("--save-every", "-1"), ("--video", "avi")]
 )
 def test_sentences_name_what_was_typed(run: Command, words: tuple[str, str]) -> None:

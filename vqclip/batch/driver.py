@@ -17,7 +17,7 @@ from vqclip.common.files import check_inside, write_bytes, writing
 from vqclip.common.locks import lock_at
 from vqclip.common.paths import is_file, is_there
 from vqclip.common.quantities import counted
-from vqclip.runs.folder import slug
+from vqclip.runs.naming import slug
 
 LOCK, STATES = ".lock", ".states"
 OURS = (LOCK, STATES, RESULTS)

@@ -23,7 +23,7 @@ from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.config.schema import AUTO_SIZE, DRAWN_SEEDS, SEED_LIMIT, Config, parse_size
 from vqclip.config.yaml_text import parse_structure
 from vqclip.pipeline.plan import parse_image_prompt, reads_captions
-from vqclip.runs.folder import slug
+from vqclip.runs.naming import fill, slug
 
 MOST = 1_000_000
 """Pictures that one job file may ask for."""
@@ -193,7 +193,9 @@ class _Expansion:
             one = dataclasses.replace(config, seed=first + number)
             name = _digest([_decisive(one), inputs, output and [output, number]])[:12]
             place = (
-                _place(output, number if pictures > 1 else None)
+                _place(
+                    fill(output, prompt, first + number), number if pictures > 1 and "{seed}" not in output else None
+                )
                 if output
                 else f"{slug(prompt, first + number)}_{name[:6]}.png"
             )

@@ -82,7 +82,12 @@ Overrides = Annotated[
 ]
 Output = Annotated[
     str | None,
-    typer.Option("-o", "--output", metavar="PATH", help="A picture file, a folder ending in /, or - for stdout."),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="A picture file, maybe with {prompt} and {seed} in it, a folder ending in /, or - for stdout.",
+    ),
     Sets("output.path"),
 ]
 Size = Annotated[

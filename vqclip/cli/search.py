@@ -14,7 +14,7 @@ from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import Exclude, Model, counting, load_clip, tell_skipped, telling_left_out
 from vqclip.cli.options import Device, Json, Offline, Overwrite, Preview, Pull, Quiet, Threads, Verbose
 from vqclip.common.errors import OutputError, UsageError
-from vqclip.common.paths import is_file, is_folder, is_there
+from vqclip.common.paths import check_local, is_file, is_folder, is_there
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def _check(folder: Path, grid: Path | None, overwrite: bool) -> None:
     """Find out what is wrong before anything is loaded."""
     from vqclip.common.images import SUFFIXES
 
+    check_local(str(folder))
     if not is_folder(folder):
         raise UsageError(f"{str(folder)!r} is not a folder to search in.")
     if grid and grid.suffix.lower() not in SUFFIXES:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vqclip.common.errors import OutputError, PartialError, UsageError, VqclipError
-from vqclip.common.paths import is_folder, is_there
+from vqclip.common.paths import check_local, is_folder, is_there
 
 
 def choose_targets(images: list[str], output: str | None, ending: str, overwrite: bool) -> list[Path]:
@@ -17,6 +17,8 @@ def choose_targets(images: list[str], output: str | None, ending: str, overwrite
     """
     from vqclip.common.images import SUFFIXES
 
+    for image in images:
+        check_local(image)
     place = Path(output or "outputs")
     is_file = output is not None and not output.endswith(("/", "\\")) and not is_folder(place)
     if is_file and place.suffix.lower() not in SUFFIXES:

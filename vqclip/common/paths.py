@@ -1,6 +1,7 @@
 """Where things are: the shipped `configs/` and `checkpoints/embedded/`, and the user's cache."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def listing(folder: Path, pattern: str = "*") -> list[Path]:
         return sorted(folder.glob(pattern))
     except (OSError, ValueError):
         return []
+
+
+def check_local(word: str) -> None:
+    """Say what to do with an address where a file of this machine is meant.
+
+    Raises:
+        UsageError: it is an address.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", word) and not is_there(word):
+        raise UsageError(f"{word!r} is no file on this machine: fetch it first, e.g. with curl -LO {word}")
 
 
 def at_home(path: str) -> str:

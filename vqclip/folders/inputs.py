@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import SUFFIXES
-from vqclip.common.paths import PAGE, THUMBS, is_file, is_folder, is_there
+from vqclip.common.paths import PAGE, THUMBS, check_local, is_file, is_folder, is_there
 
 STDIN = "-"
 
@@ -141,6 +141,7 @@ def is_page(path: Path) -> bool:
 def _expand(word: str, listed: Iterable[str], exclude: Sequence[str], skip: Skip) -> list[Given]:
     if word == STDIN:
         return [Given(Path(line), True) for line in listed]
+    check_local(word)
     if is_folder(word):
         return _some(
             [Given(path, False) for path in walk(Path(word), exclude, skip)], f"The folder {word!r} holds no files."

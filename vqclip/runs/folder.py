@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 from filelock import Timeout
 
 from vqclip.common.errors import BusyError, OutputError, UsageError
-from vqclip.common.files import check_inside, writing
+from vqclip.common.files import check_inside, write_text, writing
 from vqclip.common.images import SUFFIXES
 from vqclip.common.locks import lock_at
+from vqclip.common.names import is_name
 from vqclip.common.paths import is_file, is_folder, is_there
 from vqclip.outputs.frames import frame_files
 from vqclip.outputs.picture import read_metadata
@@ -28,12 +30,14 @@ class RunFolder:
     """Every path of one run of `count` pictures.
 
     `home` is what `vqclip resume` takes: the run folder, or `F.png.run/` beside a picture file `F.png`,
-    which is removed when the picture is finished. `target` is that folder or file.
+    which is removed when the picture is finished. `target` is that folder or file. `named` are the pictures' names
+    beside the target, where each has one of its own.
     """
 
     home: Path
     target: Path
     count: int
+    named: tuple[str, ...] = ()
 
     @property
     def is_file(self) -> bool:
@@ -71,8 +75,15 @@ class RunFolder:
         return self.state / "frames"
 
     @property
+    def names(self) -> Path:
+        """Where an unfinished run keeps `named`."""
+        return self.home / "names.json"
+
+    @property
     def images(self) -> list[Path]:
         """The finished pictures."""
+        if self.named:
+            return [self.target.with_name(name) for name in self.named]
         return self._numbered(self.target if self.is_file else self.home / "image.png")
 
     @property
@@ -82,6 +93,8 @@ class RunFolder:
 
     def videos(self, suffix: str) -> list[Path]:
         """The videos, one per picture."""
+        if self.named:
+            return [image.with_suffix(f".{suffix}") for image in self.images]
         first = self.target.with_suffix(f".{suffix}") if self.is_file else self.home / f"video.{suffix}"
         return self._numbered(first)
 
@@ -123,10 +136,19 @@ def existing_run(path: str, count: int) -> RunFolder:
     return RunFolder(home, home, count)
 
 
-def slug(prompt: str, seed: int) -> str:
-    """Make a short file name of a prompt and a seed."""
-    words = re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:40].strip("-")
-    return f"{words or 'image'}_s{seed}"
+def keep_names(run: RunFolder) -> None:
+    """Write down what the pictures are called, so that the run can go on under these names."""
+    if run.named:
+        write_text(run.names, json.dumps(run.named))
+
+
+def kept_names(run: RunFolder) -> tuple[str, ...]:
+    """Read what `keep_names` wrote; empty where nothing, or something else, is there."""
+    with contextlib.suppress(OSError, ValueError):
+        names = json.loads(run.names.read_text("utf-8"))
+        if isinstance(names, list) and all(isinstance(name, str) and is_name(name) for name in names):
+            return tuple(names)
+    return ()
 
 
 def check_free(run: RunFolder, videos: list[Path], overwrite: bool) -> None:
@@ -222,7 +244,7 @@ def asides(run: RunFolder, step: int) -> list[Path]:
 def close(run: RunFolder) -> None:
     """Remove what only an unfinished run needs."""
     with writing(run.home):
-        leftovers = [*run.partials, run.config, run.metrics] if run.is_file else run.partials
+        leftovers = [*run.partials, run.config, run.metrics, run.names] if run.is_file else run.partials
         for path in [*_state_files(run), *leftovers]:
             path.unlink(missing_ok=True)
     _remove_empty(run)

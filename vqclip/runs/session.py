@@ -38,11 +38,13 @@ from vqclip.runs.folder import (
     existing_run,
     forget_latent,
     holding,
+    keep_names,
+    kept_names,
     locate_run,
     point_latest,
     set_aside,
-    slug,
 )
+from vqclip.runs.naming import fill, fill_each, slug
 
 VIDEO_FRAMES = 150  # frames of a video whose interval nobody chose
 
@@ -55,7 +57,11 @@ def folder_for(plan: Plan) -> RunFolder:
         OutputError: something is there already.
     """
     output, first = plan.config.output, plan.pictures[0]
-    folder = locate_run(output.path, len(plan.pictures), slug(first.prompt, first.seed))
+    place = output.path and fill(output.path, first.prompt, first.seed)
+    folder = locate_run(place, len(plan.pictures), slug(first.prompt, first.seed))
+    if output.path and place != output.path and folder.is_file and folder.count > 1:
+        each = fill_each(Path(output.path).name, [(picture.prompt, picture.seed) for picture in plan.pictures])
+        folder = dataclasses.replace(folder, named=tuple(each))
     if output.video:
         check_video(output.video)
     for image in folder.images[:1]:
@@ -83,6 +89,7 @@ def start(
     with holding(folder), _unless_started(folder):
         earlier = _earlier(folder, plan.config.output.overwrite)
         forget_latent(folder)  # or a run that is killed now would go on from it
+        keep_names(folder)
         write_text(folder.config, to_yaml(_repeatable(plan.config)))
         parts = build(plan, files)
         clear(folder, earlier)
@@ -103,7 +110,9 @@ def unfinished(path: str) -> tuple[RunFolder, Config]:
     config = load_config([str(folder.config)])
     if config.output.upscale == AUTO:
         config = dataclasses.replace(config, output=dataclasses.replace(config.output, upscale=NONE))
-    return dataclasses.replace(folder, count=max(1, len(config.prompts)) * config.count), config
+    count = max(1, len(config.prompts)) * config.count
+    names = kept_names(folder)
+    return dataclasses.replace(folder, count=count, named=names if len(names) == count else ()), config
 
 
 def _earlier(folder: RunFolder, overwrite: bool) -> list[Path]:

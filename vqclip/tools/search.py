@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
-from vqclip.common.paths import is_file
+from vqclip.common.paths import check_local, is_file
 from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.folders.embedding import embed_files
 from vqclip.folders.inputs import is_excluded
@@ -46,6 +46,7 @@ def read_query(query: str) -> list[Prompt]:
         raise UsageError("The query is empty; say what to look for, or name a picture.")
     parts = parse_prompts(query)
     for part in parts:
+        check_local(part.text)
         if Path(part.text).suffix.lower() in PICTURE_SUFFIXES and not is_file(part.text):
             raise UsageError(f"There is no file {part.text!r} to search with; a query is a picture or a text.")
         if part.stop != -math.inf:
