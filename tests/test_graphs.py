@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqclip.common.runtime import Generators
 from vqclip.config.loader import load_config
+from vqclip.guidance.losses import tv
 from vqclip.guidance.objective import Guide, Objective, Targets
 from vqclip.guidance.recipes import RECIPES
 from vqclip.hub.model_files import find_models
@@ -93,7 +94,7 @@ def descent(how: Callable[..., Any], device: str = "cpu", micro_batch: int | Non
             streams.cutouts,
             streams.noise,
             micro_batch,
-            losses={"tv": 0.1},
+            losses={"tv": (tv, 0.1)},
             init=(start.detach().clone(), 0.1),
         ),
         make_optimiser=lambda leaf: Adam([leaf], 0.05),

@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import subprocess
+import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -398,3 +399,13 @@ def _why(path: str) -> str:
     with pytest.raises(UsageError) as caught:
         open_image(path)
     return str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("option", ["--init-image", "--image-prompt"])
+def test_a_run_waits_for_no_pipe_and_reads_no_device(option: str) -> None:
+    os.mkfifo("pipe.png")
+    for name in ("pipe.png", "/dev/zero"):
+        words = [sys.executable, "-m", "vqclip", "generate", "a cat", option, name, "-o", "a.png", "-q", "--steps", "1"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2 and "no regular file" in done.stderr

@@ -7,7 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.guidance.losses import LOSSES, commitment_loss, init_loss, prompt_loss, replace_grad, spherical_distance
+from vqclip.common.errors import UsageError
+from vqclip.guidance.losses import (
+    LOSSES,
+    TOLD,
+    commitment_loss,
+    find_loss,
+    init_loss,
+    prompt_loss,
+    replace_grad,
+    spherical_distance,
+)
+
+CPU = torch.device("cpu")
+ALL = [*LOSSES, *(f"{name}:{example}" for name, (example, _) in TOLD.items())]
 
 FOREVER = -math.inf
 
@@ -98,12 +111,76 @@ def test_init_loss_is_half_the_mse_to_the_start_and_pulls_there():
     torch.testing.assert_close(latent - latent.grad * latent[0].numel(), start)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ALL)
 def test_picture_losses_pass_gradcheck_and_keep_pictures_apart(name):
-    images = pictures(3)
-    assert torch.autograd.gradcheck(LOSSES[name], images.clone().requires_grad_())
-    assert LOSSES[name](images).shape == (3,)
-    torch.testing.assert_close(LOSSES[name](images)[1:2], LOSSES[name](images[1:2]))
+    images, loss = pictures(3), find_loss(name, CPU)
+    assert torch.autograd.gradcheck(loss, images.clone().requires_grad_())
+    assert loss(images).shape == (3,)
+    torch.testing.assert_close(loss(images)[1:2], loss(images[1:2]))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_weight_of_1_means_as_much_in_a_larger_picture(name):
+    small = pictures(1, 32, 32)
+    large = F.interpolate(small, scale_factor=4, mode="nearest")
+    told = find_loss(name, CPU)
+    ratio = (told(large) / told(small)).item()
+    assert 0.04 < ratio < 1.1  # differences of neighbours fall with the size, as there are more of them in a form
+
+
+def test_upside_is_zero_for_a_picture_that_is_the_same_upside_down_only():
+    images = pictures(1)
+    assert LOSSES["upside"](torch.cat([images, images.flip(-2)], dim=-2)).item() == 0
+    torch.testing.assert_close(LOSSES["upside"](images)[0], F.mse_loss(images, images.flip(-2)))
+
+
+def test_detail_falls_when_a_picture_is_blurred():
+    images = pictures(1, 16, 16)
+    kernel = torch.tensor([1.0, 2, 1], dtype=torch.float64)
+    kernel = (kernel[:, None] * kernel / 16).expand(3, 1, 3, 3)
+    blurred = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+    torch.testing.assert_close(LOSSES["detail"](images)[0], F.mse_loss(images, blurred))
+    assert LOSSES["detail"](blurred) < LOSSES["detail"](images) / 4
+
+
+def test_contrast_is_minus_the_deviation_of_the_brightness():
+    images = pictures(1)
+    red, green, blue = images[0]
+    brightness = 0.299 * red + 0.587 * green + 0.114 * blue
+    torch.testing.assert_close(LOSSES["contrast"](images)[0], -brightness.std(correction=0))
+
+
+def test_palette_is_the_distance_to_the_nearest_colour():
+    red_and_grey = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0.5]]).T.reshape(1, 3, 1, 2)
+    loss = find_loss("palette:red,#808080,white", CPU)(red_and_grey)
+    assert loss.item() == pytest.approx((0 + (128 / 255 - 0.5) ** 2) / 2, rel=1e-3)
+
+
+def test_edge_looks_at_the_rim_only():
+    images = torch.ones(1, 3, 16, 16)
+    images[..., 2:14, 2:14] = torch.rand(3, 12, 12)
+    loss = find_loss("edge:white", CPU)
+    assert loss(images).item() == pytest.approx(0, abs=1e-6)
+    images[..., 0, :] = 0
+    assert loss(images).item() == pytest.approx(16 / (16 * 16 - 12 * 12))
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("tvv", "did you mean 'tv'"),
+        ("palete:red", "did you mean 'palette'"),
+        ("palette", "palette:red,white"),
+        ("palette:", "is no colour"),
+        ("palette:rot", "'rot' is no colour"),
+        ("edge:red,white", "one colour"),
+        ("tv:1", "takes no argument"),
+        ("palette:" + ",".join(["red"] * 257), "at most 256"),
+    ],
+)
+def test_a_loss_that_is_not_right_is_one_sentence(spec, says):
+    with pytest.raises(UsageError, match=says):
+        find_loss(spec, CPU)
 
 
 @pytest.mark.parametrize("name", LOSSES)

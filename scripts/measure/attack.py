@@ -278,7 +278,8 @@ def harm(sandbox: Sandbox, before: dict[Path, str], words: list[str]) -> Iterato
     after = content(sandbox.root)
     for path, was in before.items():
         allowed = free and any(path.is_relative_to(name) for name in named)
-        if after.get(path) != was and not allowed and "cache" not in path.parts:
+        kept = "cache" in path.parts or (words[0] == "batch" and path.name == "results.jsonl")  # both are added to
+        if after.get(path) != was and not allowed and not kept:
             yield "lost" if path not in after else "changed", str(path)
     for path in after.keys() - before.keys():
         home = path.relative_to(sandbox.root).parts[0]

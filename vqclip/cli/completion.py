@@ -72,9 +72,9 @@ def _named(key: str) -> Iterable[str]:
 
 
 def _losses() -> Iterable[str]:
-    from vqclip.guidance.losses import LOSSES
+    from vqclip.guidance.losses import LOSSES, TOLD
 
-    return LOSSES
+    return [*LOSSES, *(f"{name}:{example}" for name, (example, _) in TOLD.items())]
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:

@@ -95,7 +95,7 @@ def opening(source: Path | str | BinaryIO, name: str | None = None) -> Iterator[
     """
     called = repr(name or str(source))
     try:
-        with _regular(source) as file, Image.open(file, formats=_formats(file, called)) as image:
+        with open_regular(source) as file, Image.open(file, formats=_formats(file, called)) as image:
             width, height = image.size
             if width * height > PIXEL_LIMIT:
                 raise UsageError(f"The image {called} has {width}x{height} pixels; at most 100 megapixels are read.")
@@ -126,8 +126,12 @@ def check_side(path: Path, size: tuple[int, int]) -> None:
 
 
 @contextlib.contextmanager
-def _regular(source: Path | str | BinaryIO) -> Iterator[BinaryIO]:
-    """Open a regular file; a pipe, which may never have an end, is not waited for."""
+def open_regular(source: Path | str | BinaryIO) -> Iterator[BinaryIO]:
+    """Open a regular file; a pipe or a device, which may never have an end, is not waited for.
+
+    Raises:
+        OSError, ValueError: it is none, or cannot be opened.
+    """
     if not isinstance(source, Path | str):
         yield source
         return

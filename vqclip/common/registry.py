@@ -1,6 +1,6 @@
 """Choosing by name from a table, with a helpful failure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -34,6 +34,25 @@ def pick(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
         raise UsageError(f"Unknown {what} {shown(name)}: {did_you_mean(name, table)}")
     return table[name]
+
+
+def pick_told(plain: Mapping[str, T], told: Mapping[str, tuple[str, Callable[[str], T]]], spec: str, what: str) -> T:
+    """Return what `NAME` or `NAME:ARGUMENT` stands for: an entry of `plain`, or what an entry of `told` makes of its
+    argument, of which it holds an example too.
+
+    Raises:
+        UsageError: an unknown name, an argument that is missing or too much, or what making it raises.
+    """
+    name, colon, argument = spec.partition(":")
+    pick({**dict.fromkeys(plain), **dict.fromkeys(told)}, name, what)
+    if name in plain:
+        if colon:
+            raise UsageError(f"The {what} {name!r} takes no argument, so there is nothing to say with {argument!r}.")
+        return plain[name]
+    example, make = told[name]
+    if not colon:
+        raise UsageError(f"The {what} {name!r} needs an argument, as in {name}:{example}.")
+    return make(argument)
 
 
 def shown(value: object) -> str:

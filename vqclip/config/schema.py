@@ -268,6 +268,7 @@ class Config:
     targets: TargetsConfig
     cutouts: CutoutsConfig
     losses: dict[str, float]
+    filters: list[str]
     optimise: OptimiseConfig
     output: OutputConfig
     runtime: RuntimeConfig

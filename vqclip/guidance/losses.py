@@ -4,10 +4,21 @@ Shapes: N pictures, T prompts (targets), K cutouts, D embedding width. Lower is 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from vqclip.common.errors import UsageError
+from vqclip.common.registry import pick_told
+from vqclip.guidance.colours import parse_colours
+
+Loss = Callable[[Tensor], Tensor]
+"""From pictures (N, 3, H, W) in [0, 1] to (N,), each picture on its own."""
+
+RIM = 1 / 8
+"""Width of the rim that `edge` looks at, as a share of the short side."""
 
 
 def spherical_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -99,13 +110,88 @@ def symmetry(images: Tensor) -> Tensor:
     return (images - images.flip(-1)).square().flatten(1).mean(1)
 
 
-LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {
+def upside(images: Tensor) -> Tensor:
+    """Mean squared difference of (N, 3, H, W) to its top-bottom mirror image, (N,)."""
+    return (images - images.flip(-2)).square().flatten(1).mean(1)
+
+
+def detail(images: Tensor) -> Tensor:
+    """Mean squared difference of (N, 3, H, W) to itself blurred over 3 x 3 pixels, (N,): a negative weight sharpens.
+
+    Weights 1, 2, 1 in both directions; the edges go on. After pixray's gaussian loss.
+    """
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    across = (padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]) / 4
+    blurred = (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 4
+    return (images - blurred).square().flatten(1).mean(1)
+
+
+def contrast(images: Tensor) -> Tensor:
+    """Minus the standard deviation of the luma of (N, 3, H, W), (N,): a positive weight spreads it."""
+    grey = luma(images).flatten(1)
+    return -_length(grey - grey.mean(1, keepdim=True), dim=1) / grey.shape[1] ** 0.5
+
+
+def luma(images: Tensor) -> Tensor:
+    """The brightness (N, 1, H, W) of pictures (N, 3, H, W): ITU-R BT.601's weights."""
+    red, green, blue = images.split(1, dim=1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def palette(device: torch.device, argument: str) -> Loss:
+    """Mean squared distance of the pixels to the nearest of some colours (pixray's palette loss)."""
+    colours = parse_colours(argument).to(device)
+
+    def nearest(images: Tensor) -> Tensor:
+        distances = (images[:, None] - colours.to(images.dtype)[:, :, None, None]).square().mean(2)
+        return distances.amin(1).flatten(1).mean(1)
+
+    return nearest
+
+
+def edge(device: torch.device, argument: str) -> Loss:
+    """Mean squared difference of a picture's rim to a colour: what is drawn stands free (pixray's edge loss)."""
+    colours = parse_colours(argument).to(device)
+    if len(colours) != 1:
+        raise UsageError(f"The edge has one colour; this one has {len(colours)}: {argument!r}.")
+
+    def rim(images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        wide = max(1, round(RIM * min(height, width)))
+        differences = (images - colours[0].to(images.dtype)[:, None, None]).square()
+        whole = differences.flatten(1).sum(1)
+        inside = differences[..., wide : height - wide, wide : width - wide].flatten(1)
+        return (whole - inside.sum(1)) / max(1, differences[0].numel() - inside.shape[1])
+
+    return rim
+
+
+LOSSES: Mapping[str, Loss] = {
     "tv": tv,
     "smoothness": smoothness,
     "saturation": saturation,
     "symmetry": symmetry,
+    "upside": upside,
+    "detail": detail,
+    "contrast": contrast,
 }
-"""Properties of pictures by name: (N, 3, H, W) in [0, 1] to (N,), each picture on its own."""
+"""Properties of pictures by name."""
+
+TOLD: Mapping[str, tuple[str, Callable[[torch.device, str], Loss]]] = {
+    "palette": ("red,white,#000080", palette),
+    "edge": ("white", edge),
+}
+"""Those that are told something behind a colon, each with an example of it."""
+
+
+def find_loss(spec: str, device: torch.device) -> Loss:
+    """Return the loss `NAME` or `NAME:ARGUMENT`, for pictures on `device`.
+
+    Raises:
+        UsageError: an unknown name, or an argument that is missing, too much or wrong.
+    """
+    told = {name: (example, partial(make, device)) for name, (example, make) in TOLD.items()}
+    return pick_told(LOSSES, told, spec, "loss")
 
 
 def _length(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:

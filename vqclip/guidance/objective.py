@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
-from vqclip.common.registry import pick
 from vqclip.guidance.cutouts import Draws, cut, draw, draw_noise
-from vqclip.guidance.losses import LOSSES, commitment_loss, hold_loss, init_loss, prompt_loss, spherical_distance
+from vqclip.guidance.losses import Loss, commitment_loss, hold_loss, init_loss, prompt_loss, spherical_distance
 from vqclip.guidance.recipes import Recipe
 from vqclip.guidance.warps import Canvas
 
@@ -72,6 +71,9 @@ class Views:
         return [value for value in (*vars(self.draws).values(), self.noise) if isinstance(value, Tensor)]
 
 
+NO_LOSSES: Mapping[str, tuple[Loss, float]] = {}
+
+
 class Objective:
     """Loss of N pictures: prompts seen through cutouts, properties of the picture, pull to the start.
 
@@ -81,16 +83,17 @@ class Objective:
 
     `cutouts` are scored per picture and step, `micro_batch` of them at a time (None: all); the draws
     are the same either way. `crop_rngs` are CPU generators and `noise_rngs` generators on the pictures'
-    device, one per picture. `init` is the latent to stay near, (N, C, h, w), and a weight; `commitment` what returns
-    the entries (N, C, h, w) nearest to a latent, and the weight of the pull to them; `hold` the weight of the pull to
-    the pictures of the stage before, where there is one.
+    device, one per picture. `losses` are properties of the picture by name, each with its weight. `init` is the latent
+    to stay near, (N, C, h, w), and a weight; `commitment` what returns the entries (N, C, h, w) nearest to a latent,
+    and the weight of the pull to them; `hold` the weight of the pull to the pictures of the stage before, where there
+    is one.
 
     A stage sees `shares`' share of the cutouts, at least one (all where that is empty). `in_turn`: each step looks
     through one guide, the next step through the next, whose loss then counts for all of them: over a round a guide
     counts as much as if all looked at every step.
 
     Raises:
-        UsageError: an unknown loss, or fewer than one cutout.
+        UsageError: fewer than one cutout.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class Objective:
         crop_rngs: Sequence[torch.Generator],
         noise_rngs: Sequence[torch.Generator],
         micro_batch: int | None = None,
-        losses: Mapping[str, float] | None = None,
+        losses: Mapping[str, tuple[Loss, float]] = NO_LOSSES,
         init: tuple[Tensor, float] | None = None,
         commitment: tuple[Callable[[Tensor], Tensor], float] | None = None,
         hold: float = 0.0,
@@ -116,7 +119,7 @@ class Objective:
         self.micro_batch = micro_batch or cutouts
         self.crop_rngs = crop_rngs
         self.noise_rngs = noise_rngs
-        self.losses = {name: (pick(LOSSES, name, "loss"), weight) for name, weight in (losses or {}).items()}
+        self.losses = losses
         self.init = init
         self.commitment = commitment
         self.hold = hold

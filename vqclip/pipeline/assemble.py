@@ -14,6 +14,8 @@ from vqclip.common.images import fit, to_image, to_tensor
 from vqclip.common.runtime import Generators
 from vqclip.config.schema import InitConfig
 from vqclip.config.starts import PICTURES
+from vqclip.guidance.filters import Filter, Filtered, find_filter
+from vqclip.guidance.losses import find_loss
 from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, similarity
 from vqclip.guidance.paste import Pasted
 from vqclip.guidance.recipes import RECIPES
@@ -74,6 +76,7 @@ def assemble(plan: Plan, models: Models) -> Parts:
         OutOfMemoryError: the prior or the start does not fit.
     """
     with computing(plan):
+        filters = [find_filter(name, torch.device(plan.config.runtime.device)) for name in plan.config.filters]
         inputs = read_inputs(plan)
         patch = find_patch(plan.config.mask, inputs, models.perceptors[0])
         plan = _sized(plan, patch, models.vqgan.factor)
@@ -88,8 +91,8 @@ def assemble(plan: Plan, models: Models) -> Parts:
             start = _start(plan, models, inputs, patch, targets, streams)
         return Parts(
             plan=plan,
-            descent=_descent(plan, models, start, patch, journey, aims, streams),
-            present=partial(enlarge, models.upscaler) if models.upscaler else lambda images: images,
+            descent=_descent(plan, models, start, patch, journey, aims, streams, filters),
+            present=Filtered(partial(enlarge, models.upscaler), filters) if models.upscaler else lambda images: images,
             perceptors=models.perceptors,
             targets=targets,
             models=models.hashes,
@@ -198,6 +201,7 @@ def _descent(
     journey: Journey | None,
     targets: Sequence[Targets],
     streams: Generators,
+    filters: Sequence[Filter],
 ) -> Descent:
     config, settings, vqgan = plan.config, plan.config.optimise, models.vqgan
     device = torch.device(config.runtime.device)
@@ -213,7 +217,7 @@ def _descent(
         micro_batch=config.cutouts.micro_batch,
         crop_rngs=streams.cutouts,
         noise_rngs=streams.noise,
-        losses=config.losses,
+        losses={name: (find_loss(name, device), weight) for name, weight in config.losses.items()},
         init=(numbers.clone(), config.init.weight) if config.init.weight else None,
         commitment=(vqgan.quantise, settings.commitment) if settings.commitment else None,
         hold=settings.hold,
@@ -221,9 +225,10 @@ def _descent(
         in_turn=VISITS[settings.guides],
     )
     renderer = Renderer(vqgan, device, config.runtime.precision, config.runtime.low_memory, quantise)
+    drawn = Filtered(renderer, filters) if filters else renderer
     return Descent(
         latent=numbers.clone().requires_grad_(),
-        render=_pasted(renderer, plan, patch, device) if patch else renderer,
+        render=_pasted(drawn, plan, patch, device) if patch else drawn,
         objective=objective,
         make_optimiser=lambda numbers: make_optimiser(settings.name, numbers, settings.lr),
         lr=settings.lr,

@@ -4,12 +4,11 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from PIL import Image
 
 from vqclip.common.errors import UsageError
-from vqclip.common.images import open_image
+from vqclip.common.images import open_image, open_regular
 from vqclip.pipeline.plan import Plan, input_files
 
 LARGEST = 2**30
@@ -40,7 +39,7 @@ def read_inputs(plan: Plan) -> Inputs:
 
 def _read(file: str) -> bytes:
     try:
-        with Path(file).open("rb") as opened:
+        with open_regular(file) as opened:
             data = opened.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "that is no path"

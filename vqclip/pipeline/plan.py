@@ -13,6 +13,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from vqclip.common.errors import UsageError
 from vqclip.common.images import PIXEL_LIMIT, SUFFIXES, picture_size
 from vqclip.common.paths import is_file, is_folder, is_there
@@ -32,7 +34,8 @@ from vqclip.config.schema import (
 )
 from vqclip.config.starts import AUTO, PRIORS, REDRAW, start_of
 from vqclip.config.vocabulary import hint
-from vqclip.guidance.losses import LOSSES
+from vqclip.guidance.filters import SQUARE, find_filter
+from vqclip.guidance.losses import find_loss
 from vqclip.guidance.objective import VISITS
 from vqclip.guidance.recipes import RECIPES
 from vqclip.guidance.reference import AIMS
@@ -119,6 +122,7 @@ def make_plan(config: Config) -> Plan:
     device = resolve_device(config.runtime.device)
     canvas = _canvas(config)
     width, height, notes = _round_size(config, canvas, image_prompts)
+    _check_form(config, width, height)
     settled = settle(config)
     output = _absolute_upscaler(settled.output)
     scale = upscaler_scale(output.upscale)
@@ -195,10 +199,23 @@ def check(config: Config) -> None:
     pick(AIMS, config.targets.aim, "targets.aim")
     pick({AUTO: None, **INITS}, config.init.kind, "init.kind")
     for name in config.losses:
-        pick(LOSSES, name, "loss")
+        find_loss(name, torch.device("cpu"))
+    for name in config.filters:
+        find_filter(name, torch.device("cpu"))
     for prompt in config.prompts:
         parse_prompts(prompt)
     _negatives(config)
+
+
+def _check_form(config: Config, width: int, height: int) -> None:
+    """Refuse a filter of square pictures where they are not.
+
+    Raises:
+        UsageError: it is there.
+    """
+    square = next((name for name in config.filters if name in SQUARE), None)
+    if square is not None and width != height:
+        raise UsageError(f"The filter {square!r} needs a square picture, and this one is {width}x{height}.")
 
 
 def _negatives(config: Config) -> list[Prompt]:
