@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from vqclip.config.loader import load_config
+from vqclip.optimisation.optimisers import OPTIMISERS
 from vqclip.pipeline.memory_estimate import BACK, LIBRARIES, META, _kept, estimate_memory
 from vqclip.pipeline.plan import make_plan
 
@@ -91,6 +92,26 @@ def test_low_memory_saves_memory() -> None:
     ]
     plain, light = (estimate_memory(plan) for plan in plans)
     assert plain - light > 0.5e9
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_logits_count_with_all_that_has_their_size(tiny: TinyModels, name: str) -> None:
+    """16 entries instead of 4 channels in 8 x 8 cells: the numbers, five that pass, and the optimiser's one or two."""
+    words = [f"optimise.name={name}"]
+    more = estimate(tiny, *words, "optimise.space=logits") - estimate(tiny, *words)
+    kept = {"sgd": 1, "adagrad": 1, "rmsprop": 1}.get(name, 2)
+    assert more == pytest.approx((6 + kept) * (16 - 4) * 8 * 8 * 4, abs=1)
+    averaged = estimate(tiny, *words, "optimise.space=logits", "optimise.ema=0.9", "optimise.noise=0.1")
+    assert averaged - estimate(tiny, *words, "optimise.space=logits") == 6 * 16 * 8 * 8 * 4
+
+
+def test_a_large_codebook_s_logits_are_what_a_run_needs_most() -> None:
+    """262,144 entries in 16 x 16 cells: 268 MB for every copy."""
+    plain, logits = (
+        estimate_memory(make_plan(load_config(["ibq-262144"], [f"optimise.space={space}"], {"prompts": ["a"]})))
+        for space in ("latent", "logits")
+    )
+    assert 8 * 268e6 < logits - plain < 8.1 * 269e6
 
 
 def test_bf16_keeps_half() -> None:

@@ -152,11 +152,18 @@ def test_a_run_with_a_folder_goes_on_unless_the_folder_was_changed(
     assert done.code == 0, done.stderr
     made = read_metadata(Path("r/image.png"))
     assert made.inputs.keys() == {str(folder)} and made.config["targets"]["reference"] == str(folder)
+    again = run("rerun", "r/image.png", "-o", "again.png")
+    assert again.code == 2 and "--file OLD=NEW" in again.stderr
+    again = run("rerun", "r/image.png", "-o", "again.png", "--file", f"{folder}={folder}")
+    assert again.code == 0 and "targets.reference" not in again.stderr
+    assert Path("again.png").read_bytes() == Path("r/image.png").read_bytes()
     plan = plan_of(tiny, f"targets.reference={folder}")
     before = fingerprint(build(plan))["inputs"]
     assert before == fingerprint(build(plan))["inputs"] == made.inputs
     picture(folder / "new.png", 9, prompt="a bird")
     assert fingerprint(build(plan))["inputs"] != before
+    again = run("rerun", "r/image.png", "-o", "other.png", "--file", f"{folder}={folder}")
+    assert again.code == 0 and "holds other pictures than then" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def rerun(
         announce(console, plan)
 
         def watch(parts: "Parts") -> "list[Sink]":
-            for difference in differences(again.metadata, parts.models):
+            reference = parts.inputs.sha256.get(plan.config.targets.reference)
+            for difference in differences(again.metadata, parts.models, reference):
                 console.say(f"Note: {difference}.")
             return [progress_sink(console, 0, plan.config.optimise.steps, preview is not False)]
 

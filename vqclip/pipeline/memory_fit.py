@@ -73,6 +73,8 @@ def _needed(plan: Plan) -> int:
 
 def _has_plenty(plan: Plan, room: int) -> bool:
     config = plan.config
+    if config.optimise.space != "latent":
+        return False
     names = {config.vqgan.name, *(guide.name for guide in config.guides)}
     if config.vqgan.file is not None or not names <= EMBEDDED_FOLDERS.keys():
         return False

@@ -56,8 +56,10 @@ def read_rerun(
     return Rerun(_with_inputs(config, metadata.inputs, files or {}), metadata)
 
 
-def differences(metadata: Metadata, models: ModelHashes) -> list[str]:
-    """Return a sentence for each thing that is not as it was, so that the picture may differ."""
+def differences(metadata: Metadata, models: ModelHashes, reference: str | None = None) -> list[str]:
+    """Return a sentence for each thing that is not as it was, so that the picture may differ; `reference` is the hash
+    of the folder that the run aims by, if there is one.
+    """
     found = []
     if metadata.models is None or _digest(metadata.models.vqgan) != _digest(models.vqgan):
         found.append("the file of the vqgan is another one than made the picture")
@@ -67,6 +69,8 @@ def differences(metadata: Metadata, models: ModelHashes) -> list[str]:
         found.append("the file of the upscaler is another one than made the picture")
     if metadata.models is None or [*map(_digest, metadata.models.perceptors)] != [*map(_digest, models.perceptors)]:
         found.append("the files of the perceptors are others than made the picture")
+    if reference is not None and reference not in metadata.inputs.values():
+        found.append("the folder of targets.reference holds other pictures than then")
     for name, was in metadata.libraries.items():
         if (current := _version(name)) != was:
             found.append(f"{name} is {current}, and was {was}")
@@ -104,7 +108,9 @@ def _with_inputs(config: Config, inputs: Mapping[str, str], files: Mapping[str, 
             image=mask.image and _found(mask.image, inputs, files),
         ),
         targets=dataclasses.replace(
-            config.targets, path=[_found(point, inputs, files) for point in config.targets.path]
+            config.targets,
+            path=[_found(point, inputs, files) for point in config.targets.path],
+            reference=_agreed(config.targets.reference, inputs, files),
         ),
         image_prompts=prompts,
     )
@@ -125,6 +131,16 @@ def _found(file: str, inputs: Mapping[str, str], files: Mapping[str, str]) -> st
             "that one with --file OLD=NEW."
         )
     return place
+
+
+def _agreed(folder: str, inputs: Mapping[str, str], files: Mapping[str, str]) -> str:
+    """The folder of a reference; one that only the picture names is not looked through before the user says so."""
+    if folder in inputs and folder not in files:
+        raise UsageError(
+            f"The picture was aimed by the pictures of {folder!r}: say where they are with --file OLD=NEW, or leave "
+            "them out with --set targets.reference=none."
+        )
+    return files.get(folder, folder)
 
 
 def _digest(model: ModelHash | None) -> str | None:
