@@ -5,6 +5,7 @@
     python scripts/measure/benchmark.py --cutouts 8 --pictures 4 --modes bf16
     python scripts/measure/benchmark.py --networks embedded --size 128 --cutouts 8
     python scripts/measure/benchmark.py --profile
+    python scripts/measure/benchmark.py --pyramid "[[0.5, 0.75, 0.3], [1, 0.25]]" --modes fp32 --repeats 1
 
 The networks have the published sizes and random weights, as speed does not depend on them: the decoder of the f16 VQGAN
 with 16,384 codes, and the image tower of ViT-B/32; or they are the embedded ones. The modes take turns, one process
@@ -14,6 +15,9 @@ reference   the older tools' mathematics as they ran it: fp32, taming's and open
             matrix product for the codes, every cutout pooled for itself, then a chain of augmentations in full passes
 plain       vqclip with runtime.accelerate=false
 fp32, bf16  vqclip; fp32-light, bf16-light with runtime.low_memory=true
+
+With --pyramid it tells instead what share of the same steps at full size a run in these stages (`optimise.pyramid`)
+takes: by the arithmetic counted, which is exact, and by the processor's time, whatever else the machine does.
 
 The last line is JSON.
 """
@@ -26,6 +30,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -173,10 +178,8 @@ def make_ours(work: Workload, vqgan: VQGAN, tower: Perceptor, target: Tensor, li
     )
 
 
-def build(
-    mode: str, networks: str, work: Workload, device: torch.device
-) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
-    """Return what makes one step in this mode, and its stages for --profile."""
+def load(mode: str, networks: str, device: torch.device) -> tuple[VQGAN, Perceptor]:
+    """The networks as this mode has them."""
     torch.manual_seed(0)
     name = mode.removesuffix(LIGHT)
     precision = name if name in PRECISIONS else "fp32"
@@ -188,9 +191,16 @@ def build(
     if name in PRECISIONS:
         fuse_vqgan(vqgan)
         fuse_vit(tower.model.visual, PRECISIONS[precision])
+    return vqgan, tower
+
+
+def build(
+    mode: str, vqgan: VQGAN, tower: Perceptor, work: Workload, device: torch.device
+) -> tuple[Callable[[], object], dict[str, Callable[[], object]]]:
+    """Return what makes one step in this mode, and its stages for --profile."""
     views = torch.rand(work.cutouts * work.pictures, 3, tower.size, tower.size, device=device)
     target = F.normalize(torch.randn_like(tower.encode_image(views[:1]).detach()), dim=-1)
-    if name == "reference":
+    if mode == "reference":
         return Reference(random_latent(work, vqgan), vqgan, tower, target, work.cutouts).step, {}
     descent = make_ours(work, vqgan, tower, target, mode.endswith(LIGHT))
     images = torch.rand(work.pictures, 3, work.size, work.size, device=device)
@@ -210,7 +220,7 @@ def build(
 
 def serve(mode: str, networks: str, work: Workload, device: torch.device, profile: bool) -> None:
     """A process of one mode: it answers each line on its input with the seconds of a step."""
-    step, stages = build(mode, networks, work, device)
+    step, stages = build(mode, *load(mode, networks, device), work, device)
     for _ in range(2):
         step()
     facts: dict[str, object] = {"memory": peak_memory(device)}
@@ -223,6 +233,35 @@ def serve(mode: str, networks: str, work: Workload, device: torch.device, profil
     print(json.dumps(facts), flush=True)
     for _ in sys.stdin:
         print(timed(step, device), flush=True)
+
+
+def share_of_full_size(options: argparse.Namespace, device: torch.device) -> None:
+    """Print what the stages of a pyramid take of the same number of steps at full size."""
+    mode, pyramid = options.modes[0], json.loads(options.pyramid)
+    networks = load(mode, options.networks, device)
+
+    def cost(side: float, views: float) -> tuple[float, float]:
+        """The floating-point operations and the processor's seconds of a step."""
+        cutouts = max(1, round(views * options.cutouts))
+        step, _ = build(mode, *networks, Workload(round(side * options.size), cutouts, options.pictures), device)
+        with FlopCounterMode(display=False) as counter:
+            step()
+        seconds = []
+        for _ in range(options.repeats):
+            began = time.process_time()
+            timed(step, device)
+            seconds.append(time.process_time() - began)
+        return counter.get_total_flops(), min(seconds)
+
+    whole, rows = cost(1, 1), []
+    for side, steps, *views in pyramid:
+        flops, seconds = cost(side, views[0] if views else 1)
+        row = {"side": side, "steps": steps, "flops": flops / whole[0], "seconds": seconds / whole[1]}
+        rows.append(row)
+        print(f"{side:g} of the side, {steps:.0%} of the steps: {row['flops']:.0%} and {row['seconds']:.0%} of a step")
+    shares = {kind: sum(row["steps"] * row[kind] for row in rows) for kind in ("flops", "seconds")}
+    print(f"the whole run: {shares['flops']:.0%} of the arithmetic, {shares['seconds']:.0%} of the processor's time")
+    print(json.dumps({"pyramid": pyramid, "mode": mode, "seconds": whole[1], "stages": rows, **shares}))
 
 
 def peak_memory(device: torch.device) -> int:
@@ -314,11 +353,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--profile", action="store_true", help="show the stages of a step")
+    parser.add_argument("--pyramid", metavar="STAGES", help="compare a run in stages with one at full size")
     parser.add_argument("--serve", metavar="MODE", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         work = Workload(options.size, options.cutouts, options.pictures)
         serve(options.serve, options.networks, work, torch.device(options.device), options.profile)
+    elif options.pyramid:
+        share_of_full_size(options, torch.device(options.device))
     else:
         compare(options)
 

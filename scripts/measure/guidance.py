@@ -3,14 +3,19 @@
     python scripts/measure/guidance.py                          # every setting of SETTINGS
     python scripts/measure/guidance.py --only vqclip "two stages" --seconds 20 --first 12 --sheets sheets
     python scripts/measure/guidance.py --only "as it is" --add "slow: optimise.lr=0.05" --list heldout-composed
+    python scripts/measure/guidance.py --only "two stages" "hold" --seconds 5 --first 8  # a quick look
+    python scripts/measure/guidance.py --only "two stages" --add "aimed: targets.reference=FOLDER"
 
 Each setting draws one picture for the list's first captions by `vqclip generate -c codes` with its words. It gets as
 many steps as fit into so many seconds of the processor's time (the command's own, whatever else the machine does), by
-a run of a few steps before. The judges, which never guide, rank the captions of the whole list for each picture:
+a run of a few steps before, and is not enlarged. Of two CLIPs from other families only one could judge: the other
+embedded one is the guide. So there are one judge of that kind, one that is none, and the guide beside them, which is no
+judge: where it rises alone, it was fooled. Each ranks the captions of the whole list for each picture:
 
 judge   the embedded judge, a RegNet trained as CLIP: R-precision at 1, and the mean cosine to the own caption
-prior   the embedded prior, as a judge of another family: which caption makes the picture's codes likeliest, and by how
+prior   the embedded prior, a transformer over codes: which caption makes the picture's codes likeliest, and by how
         much, in nats per code, the own caption does more than none
+guide   the embedded guide, a ResNet trained as CLIP: R-precision at 1
 
 The last line is JSON.
 """
@@ -20,7 +25,6 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +33,7 @@ from vqclip.common.images import to_image
 from vqclip.config.loader import load_config
 from vqclip.config.schema import Config
 from vqclip.hub.model_files import find_models
+from vqclip.models.perceptor import Perceptor
 from vqclip.models.rerank import Proposer
 from vqclip.outputs.sheet import make_sheet, save_sheet
 from vqclip.pipeline.assemble import assemble
@@ -52,6 +57,8 @@ SETTINGS: dict[str, list[str]] = {
     "unit gradient": ["optimise.gradient=unit"],
     "commitment": ["optimise.commitment=0.25"],
     "average": ["optimise.ema=0.9"],
+    "hold": [TWO, "optimise.hold=10"],
+    "few views at first": ["optimise.pyramid=[[0.5,0.75,0.3],[1,0.25]]"],
     "logits": ["optimise.space=logits", "optimise.lr=2"],
 }
 """What each setting changes of `-c codes`; one change at a time, then together."""
@@ -59,7 +66,8 @@ SETTINGS: dict[str, list[str]] = {
 
 def settings(words: Sequence[str], prompts: Sequence[str], seed: int, steps: int) -> Config:
     """The config of a setting for these captions."""
-    return load_config(["codes"], [*words, f"optimise.steps={steps}"], {"prompts": list(prompts), "seed": seed})
+    words = ["output.upscale=none", *words, f"optimise.steps={steps}"]  # the judges look at what the loop drew
+    return load_config(["codes"], words, {"prompts": list(prompts), "seed": seed})
 
 
 def draw(config: Config, models: Models) -> tuple[Tensor, float]:
@@ -90,14 +98,23 @@ def likelihoods(images: Tensor, captions: Sequence[str], proposer: Proposer) -> 
     return torch.stack(rows)[:, :-1], torch.stack(rows)[:, -1]
 
 
-def judged(images: Tensor, captions: Sequence[str], judge: Any, proposer: Proposer) -> dict[str, float]:
-    """The figures of both judges for pictures of the first captions."""
-    verdict = give_verdict(embed(judge, images), judge.encode_text(captions), captions)
+def judged(
+    images: Tensor, captions: Sequence[str], judge: Perceptor, guide: Perceptor, proposer: Proposer
+) -> dict[str, float]:
+    """The figures of both judges and the guide for pictures of the first captions."""
+    verdict, own = (give_verdict(embed(each, images), each.encode_text(captions), captions) for each in (judge, guide))
     given, none = likelihoods(images, captions, proposer)
-    own = torch.arange(len(images))
+    first = torch.arange(len(images))
     right = [captions[place] == captions[number] for number, place in enumerate(given.argmax(1).tolist())]
-    gain = float((given[own, own] - none).mean())
-    return {"judge": verdict.precision, "score": verdict.score, "prior": sum(right) / len(right), "nats": gain}
+    gain = float((given[first, first] - none).mean())
+    by_prior = sum(right) / len(right)
+    return {
+        "judge": verdict.precision,
+        "score": verdict.score,
+        "prior": by_prior,
+        "nats": gain,
+        "guide": own.precision,
+    }
 
 
 def main() -> None:
@@ -116,19 +133,24 @@ def main() -> None:
     captions = read_prompts(options.list).prompts
     judge = load_judge("embedded-judge", load_config([], [], {}))
     prior = make_plan(load_config([], [], {"prompts": captions[:1], "seed": 0}))
-    proposer = load_models(prior, find_models(prior.config)).proposer
+    files = find_models(prior.config)
+    models = load_models(prior, files)
+    proposer, guide = models.proposer, models.perceptors[0]
     assert proposer is not None, "the embedded models have a prior"
     rows = {}
-    print(f"{'setting':32}{'steps':>6}{'seconds':>9}{'judge':>7}{'score':>7}{'prior':>7}{'nats':>7}")
+    print(f"{'setting':32}{'steps':>6}{'seconds':>9}{'judge':>7}{'score':>7}{'prior':>7}{'nats':>7}{'guide':>7}")
     for name, words in table.items():
         plan = make_plan(settings(words, captions[:1], 0, 1))
-        models = load_models(plan, find_models(plan.config))
+        if find_models(plan.config) != files:
+            files = find_models(plan.config)
+            models = load_models(plan, files)
         steps = steps_in(options.seconds, words, captions[0], models)
         drawn = [draw(settings(words, [caption], options.seed, steps), models) for caption in captions[: options.first]]
         images, seconds = torch.cat([image for image, _ in drawn]), sum(took for _, took in drawn) / len(drawn)
-        row = {"steps": steps, "seconds": seconds, **judged(images, captions, judge, proposer)}
+        row = {"steps": steps, "seconds": seconds, **judged(images, captions, judge, guide, proposer)}
         print(
-            f"{name:32}{steps:6}{seconds:9.1f}{row['judge']:7.0%}{row['score']:7.3f}{row['prior']:7.0%}{row['nats']:7.3f}",
+            f"{name:32}{steps:6}{seconds:9.1f}{row['judge']:7.0%}{row['score']:7.3f}{row['prior']:7.0%}{row['nats']:7.3f}"
+            f"{row['guide']:7.0%}",
             flush=True,
         )
         rows[name] = row
