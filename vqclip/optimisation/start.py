@@ -195,6 +195,11 @@ def _from_noise(start: Start) -> Tensor:
     return _encode(start.vqgan, torch.stack(images))
 
 
+def _from_grey(start: Start) -> Tensor:
+    """Mid-grey all over."""
+    return _encode(start.vqgan, torch.full((len(start.rngs), 3, start.height, start.width), 0.5))
+
+
 def _from_gradient(start: Start) -> Tensor:
     """Four random corner colours, blended bilinearly."""
     corners = torch.stack([torch.rand(3, 2, 2, generator=rng) for rng in start.rngs])
@@ -213,5 +218,6 @@ INITS: dict[str, Callable[[Start], Tensor]] = {
     "codes": _from_codes,
     "image": _from_image,
     "noise": _from_noise,
+    "grey": _from_grey,
     "gradient": _from_gradient,
 }

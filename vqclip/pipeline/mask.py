@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from torch import Tensor
 
@@ -24,8 +25,14 @@ FOUND = 2.4
 EDGE = 0.2
 """Score at the edge of what is found, over the best one."""
 
-GROWN = 0.06
+GROWN = 0.05
 """How much further the mask reaches, over the short side: what is repainted should not leave a rest of the old."""
+
+NEAR = 0.25
+"""How far the rest of a thing is looked for by its colours, over the short side."""
+
+LEVELS = 8
+"""Shades of each colour that are told apart then."""
 
 LOOKED_AT = 2
 """Short side of the picture that is searched, over the perceptor's input."""
@@ -66,11 +73,33 @@ def find_words(words: str, picture: Image.Image, perceptor: Perceptor) -> Mask:
     if not best >= FOUND or not math.isfinite(best):
         raise UsageError(
             f"{words!r} is not found in the picture: its best score is {best:.2f}, and {FOUND} is needed; "
-            "name something else, or give --mask or --box."
+            "name something else, or give --mask or --box; for what is around a thing, name that and add --invert."
         )
-    found = Image.fromarray((scores > EDGE * best).cpu().numpy()).convert("L")
-    grown = found.filter(ImageFilter.MaxFilter(2 * round(GROWN * min(found.size)) + 1))
-    return np.asarray(grown.resize(picture.size, Image.Resampling.BILINEAR)) > WHITE
+    found: Mask = (scores > EDGE * best).cpu().numpy()
+    small = picture.resize((found.shape[1], found.shape[0]), Image.Resampling.LANCZOS)
+    whole = Image.fromarray(_grown(found | _rest(found, np.asarray(small)), GROWN))
+    return np.asarray(whole.convert("L").resize(picture.size, Image.Resampling.BILINEAR)) > WHITE
+
+
+def _rest(found: Mask, pixels: NDArray[np.uint8]) -> Mask:
+    """What a part of a thing goes on into, by colours that it has and the picture's edge has not.
+
+    A perceptor knows a thing by its most telling parts; this finds its ears and feet.
+    """
+    edge = np.ones_like(found)
+    edge[1:-1, 1:-1] = False
+    shades = (pixels // (256 // LEVELS)).astype(np.int64) @ (LEVELS**2, LEVELS, 1)
+    alike = np.isin(shades, shades[found]) & ~np.isin(shades, shades[edge])
+    reached = found
+    for _ in range(round(NEAR * min(found.shape))):
+        reached = reached | (_grown(reached, 1 / min(found.shape)) & alike)
+    return reached
+
+
+def _grown(mask: Mask, share: float) -> Mask:
+    """The mask and what lies within a share of its short side around it."""
+    reach = 2 * round(share * min(mask.shape)) + 1
+    return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(reach))) > WHITE
 
 
 def places_of(meaning: Tensor, picture: Image.Image, perceptor: Perceptor) -> Tensor:
