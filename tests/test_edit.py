@@ -20,6 +20,7 @@ from vqclip.optimisation.start import bent, grains, lowest
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import read_metadata
 from vqclip.pipeline.build import build
+from vqclip.pipeline.mask import whole_thing
 from vqclip.pipeline.plan import make_plan
 from vqclip.pipeline.run import run as run_parts
 
@@ -46,6 +47,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tin
     Image.new("L", (60, 40)).save("black.png")
     Image.new("L", (60, 40), 255).save("white.png")
     Path("torn.png").write_bytes(Path("photo.png").read_bytes()[:900])
+    Image.new("1", (10_001, 10_000)).save("huge.png")
+    Path("text.png").write_text("no picture")
     return Edits(Command(monkeypatch, capsys), tiny.config)
 
 
@@ -239,6 +242,28 @@ BAD = {
     "words that are not found": (("edit", "photo.png", "a", "--where", "a"), "its best score is"),
     "a picture that is not there": (("edit", "nope.png", "a", "--box", "1,1,5,5"), "nope.png"),
     "a damaged picture": (("edit", "torn.png", "a", "--box", "1,1,5,5"), "torn.png"),
+    "a picture over 100 megapixels": (("edit", "huge.png", "a", "--box", "1,1,5,5"), "100"),
+    "a mask over 100 megapixels": (("edit", "photo.png", "a", "--mask", "huge.png"), "100"),
+    "a picture that is a text": (("edit", "text.png", "a", "--box", "1,1,5,5"), "text.png"),
+    "a folder": (("vary", "."), "directory"),
+    "a box of nothing": (("edit", "photo.png", "a", "--box", "1,1,0,5"), "is empty"),
+    "a box of no number": (("edit", "photo.png", "a", "--box", "a,1,5,5"), "X,Y,W,H"),
+    "a negative box": (("edit", "photo.png", "a", "--box=-5,1,5,5"), "X,Y,W,H"),
+    "an empty prompt": (("edit", "photo.png", " ", "--box", "1,1,5,5"), "prompt"),
+    "the mask of nothing": (("edit", "photo.png", "a", "--show-mask", "m.png"), "--show-mask needs a mask"),
+    "the mask over the picture": (
+        ("edit", "photo.png", "a", "--box", "1,1,5,5", "--show-mask", "./photo.png", "--overwrite"),
+        "a picture that is read",
+    ),
+    "the mask over the mask": (
+        ("edit", "photo.png", "a", "--mask", "mask.png", "--show-mask", "mask.png", "--overwrite"),
+        "a picture that is read",
+    ),
+    "a ratio of nothing": (("outpaint", "photo.png", "--ratio", "0:1"), "is not W:H"),
+    "an empty rim": (("outpaint", "photo.png", "--left", "0"), "is empty"),
+    "a rim around nothing": (("outpaint", "nope.png", "--left", "9"), "nope.png"),
+    "a damaged point": (("interpolate", "a cat", "torn.png"), "torn.png"),
+    "one frame": (("interpolate", "a cat", "a dog", "-n", "1"), "greater than or equal to 2"),
     "a strength over 1": (("vary", "photo.png", "--strength", "1.5"), "--strength is 1.5"),
     "a negative feather": (("edit", "photo.png", "a", "--box", "1,1,5,5", "--feather", "-1"), "--feather is -1"),
     "an amount over 1": (("edit", "photo.png", "--to", "a", "--amount", "2"), "--amount is 2"),
@@ -332,3 +357,18 @@ def test_what_the_words_are_about_is_drawn_anew_and_the_rest_stays(run: Edits, t
     one, two = parts.descent.latent.detach()
     same = (one == two).all(0)
     assert 0.5 <= same.float().mean() <= 0.8
+
+
+def test_a_film_never_takes_the_pictures_name(run: Edits) -> None:
+    failed = run("interpolate", "a cat", "a dog", "-n", "2", "-o", "way.webp", "--video", "webp")
+    assert failed.code == 2 and "video's name" in failed.stderr and not list(Path.cwd().glob("way*"))
+
+
+def test_a_part_that_is_found_grows_to_its_thing_and_not_into_the_ground() -> None:
+    """A red thing on a green and blue ground, found with some of the ground; a second red thing lies apart."""
+    pixels = np.zeros((40, 40, 3), np.uint8)
+    pixels[:20], pixels[20:] = (0, 200, 0), (0, 0, 200)
+    thing, apart, found = (np.zeros((40, 40), bool) for _ in range(3))
+    thing[10:30, 12:20] = apart[10:30, 24:28] = found[15:25, 10:18] = True
+    pixels[thing | apart] = (200, 0, 0)
+    assert np.array_equal(whole_thing(found, pixels), found | thing)

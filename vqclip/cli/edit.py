@@ -123,6 +123,8 @@ def edit(
     made = edits.edit(image, given_options(context))
     if show_mask and "mask.original" not in made.fixed:
         raise UsageError("--show-mask needs a mask: give --mask, --box or --where.")
+    if show_mask and Path(show_mask).resolve() in [Path(given).resolve() for given in (image, mask) if given]:
+        raise UsageError(f"--show-mask {show_mask!r} is a picture that is read; give it a name of its own.")
     draw_or_show(
         console,
         read_settings(context, made.fixed, made.layer),

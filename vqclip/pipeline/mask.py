@@ -77,14 +77,14 @@ def find_words(words: str, picture: Image.Image, perceptor: Perceptor) -> Mask:
         )
     found: Mask = (scores > EDGE * best).cpu().numpy()
     small = picture.resize((found.shape[1], found.shape[0]), Image.Resampling.LANCZOS)
-    whole = Image.fromarray(_grown(found | _rest(found, np.asarray(small)), GROWN))
+    whole = Image.fromarray(_grown(whole_thing(found, np.asarray(small)), GROWN))
     return np.asarray(whole.convert("L").resize(picture.size, Image.Resampling.BILINEAR)) > WHITE
 
 
-def _rest(found: Mask, pixels: NDArray[np.uint8]) -> Mask:
-    """What a part of a thing goes on into, by colours that it has and the picture's edge has not.
+def whole_thing(found: Mask, pixels: NDArray[np.uint8]) -> Mask:
+    """Return a part (H, W) of a thing with what it goes on into, by colours that it has and the picture's edge has not.
 
-    A perceptor knows a thing by its most telling parts; this finds its ears and feet.
+    `pixels` are (H, W, 3). A perceptor knows a thing by its most telling parts; this finds its ears and feet.
     """
     edge = np.ones_like(found)
     edge[1:-1, 1:-1] = False

@@ -64,6 +64,8 @@ def folder_for(plan: Plan) -> RunFolder:
         folder = dataclasses.replace(folder, named=tuple(each))
     if output.video:
         check_video(output.video)
+        if set(folder.videos(output.video)) & set(folder.images):
+            raise UsageError(f"{str(folder.target)!r} would be the video's name too: choose another format for one.")
     for image in folder.images[:1]:
         check_side(image, (plan.scale * plan.width, plan.scale * plan.height))
     check_free(folder, folder.videos(output.video) if output.video else [], output.overwrite)
