@@ -145,6 +145,7 @@ def outpaint(
     bottom: Annotated[str | None, typer.Option(metavar="PX|%", help="New rim at the bottom.")] = None,
     ratio: Annotated[str | None, typer.Option(metavar="W:H", help="New rims that give this form, e.g. 16:9.")] = None,
     feather: Feather = None,
+    strength: Strength = None,
     config: Layers = None,
     overrides: Overrides = None,
     output: Output = None,

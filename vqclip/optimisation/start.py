@@ -16,6 +16,9 @@ from vqclip.optimisation.pyramid import resized
 GRAINS = 16
 """Places along the short side of which each is drawn anew or stays: as many as the embedded VQGAN has codes there."""
 
+FIRST = 2
+"""Places along the sides of the corner that a prior begins with."""
+
 ZOOM, TURN, SHIFT, WARP = 0.25, 0.4, 0.2, 0.06
 """What `bent` does at most: share of the size, radians, share of half a side; and the deviation of what it pulls by."""
 
@@ -72,10 +75,12 @@ def grains(shape: tuple[int, int], rngs: Sequence[Generator]) -> Tensor:
     """Draw a field (N, 1, H, W) of uniform numbers in [0, 1), each of a square, GRAINS of them along the short side.
 
     The places where it is low lie scattered, so that what is drawn anew there fits what is around each: no room for a
-    thing of its own.
+    thing of its own. The first ones, above and left of which a prior finds nothing to fit to, are the highest.
     """
     across = [max(1, round(length * GRAINS / min(shape))) for length in shape]
-    return F.interpolate(torch.stack([torch.rand(1, *across, generator=rng) for rng in rngs]), shape)
+    field = torch.stack([torch.rand(1, *across, generator=rng) for rng in rngs])
+    field[..., :FIRST, :FIRST] = 1
+    return F.interpolate(field, shape)
 
 
 def lowest(field: Tensor, share: float) -> Tensor:
