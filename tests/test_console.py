@@ -21,6 +21,7 @@ from PIL import Image
 from vqclip.cli.app import main
 from vqclip.cli.console import CONTROLS, Console, visible
 from vqclip.cli.interrupts import PATIENCE
+from vqclip.cli.progress import Bar
 
 ESCAPE = "\x1b]0;owned\x07\x9b31m"
 
@@ -44,6 +45,29 @@ def gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.TextIOWrapper]:
     monkeypatch.setattr(sys, "stdout", stream)
     yield stream
     stream.close()
+
+
+@pytest.mark.parametrize(
+    ("environment", "draws"),
+    [
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+        ({"TERM": "xterm-256color", "TTY_COMPATIBLE": "0"}, False),
+    ],
+)
+def test_pictures_are_for_terminals_with_colours(
+    environment: dict[str, str], draws: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TTY_COMPATIBLE": "1", **environment}.items():
+        monkeypatch.setenv(name, value)
+    console = Console()
+    assert console.draws == draws and not Console(quiet=True).draws
+    bar = Bar(console, 0, 1, True)
+    bar.stop(None)
+    assert bar.preview == draws
 
 
 LINES = [

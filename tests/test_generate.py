@@ -254,6 +254,39 @@ def test_a_run_goes_on_under_the_names_of_its_template(
     assert files() == {"a-cat-3.png", "a-dog-3.png"}
 
 
+def test_every_file_made_is_told(vqclip: Command, tiny: TinyModels) -> None:
+    """On stdout and in JSON: the video, the frames, and the finished picture that a longer run set aside."""
+    words = (
+        "generate",
+        "-c",
+        str(tiny.config),
+        "a cat",
+        "--seed",
+        "1",
+        "--save-every",
+        "3",
+        "--video",
+        "gif",
+        "--json",
+    )
+    events = [json.loads(line) for line in vqclip(*words, "-o", "run/").stdout.splitlines()]
+    told = {event["path"] for event in events}
+    assert [event["event"] for event in events] == ["image", "video", "frames"]
+    assert told == {"run/image.png", "run/video.gif", "run/frames"} and all(Path(path).exists() for path in told)
+    lines = vqclip("resume", "run", "--steps", "8").stdout.splitlines()
+    assert lines[0] == "run/image.png" and lines[-1] == "run/image.step6.png" and Path(lines[-1]).exists()
+
+
+def test_what_takes_a_while_is_said_while_it_does(vqclip: Command, tiny: TinyModels) -> None:
+    words = ("sample", "-c", str(tiny.config), "a cat", "--seed", "1", "-n", "3", "--json")
+    done = vqclip(*words, "-o", "a.png")
+    said = done.stderr.splitlines()
+    assert said.index("loading models") < said.index("drawing 3 starts for each picture")
+    score = max(json.loads(done.stdout)["scores"].values())
+    assert re.fullmatch(rf"the best of 3; best score {score:.3f}, \d+\.\d s", said[-1])
+    assert vqclip(*words, "-q", "-o", "b.png").stderr == ""
+
+
 def test_resume_of_nothing_is_refused(vqclip: Command) -> None:
     assert vqclip("resume", "nope").code == 2
 

@@ -13,6 +13,7 @@ import typer
 from vqclip.cli.console import Console
 from vqclip.cli.hints import note_unknown_words
 from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.looking import counting
 from vqclip.cli.options import (
     Count,
     Device,
@@ -37,6 +38,7 @@ from vqclip.common.text import decode, read_stdin, read_text
 from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
+    from vqclip.batch.driver import Summary
     from vqclip.batch.local import Engine
     from vqclip.batch.results import ResultRow
 
@@ -99,17 +101,18 @@ def batch(
         with holding_batch(output, wait), interrupts.deferred():
             began, record = time.monotonic(), ResultsFile(output)
             doing = _engine(engine, workers, address, device, threads, access, output / STATES)
-            summary = run_batch(
-                wanted,
-                record,
-                doing,
-                group_size(wanted, _number(batch_size, "--batch-size")),
-                only_failed=retry_failed,
-                limit=limit,
-                stop=lambda: interrupts.received() or time.monotonic() > deadline,
-                tell=_teller(console, output),
-                gallery=lambda: _show_gallery(console, output),
-            )
+            with counting(console, "drawing") as moved:
+                summary = run_batch(
+                    wanted,
+                    record,
+                    doing,
+                    group_size(wanted, _number(batch_size, "--batch-size")),
+                    only_failed=retry_failed,
+                    limit=limit,
+                    stop=lambda: interrupts.received() or time.monotonic() > deadline,
+                    tell=_teller(console, output, moved),
+                    gallery=lambda: _show_gallery(console, output),
+                )
         seconds = time.monotonic() - began
         event = {"event": "summary", **asdict(summary), "seconds": round(seconds, 1)}
         line = (
@@ -204,11 +207,15 @@ def _gpus(count: int) -> list[str]:
     return named[:count] if named else [str(number) for number in range(count)]
 
 
-def _teller(console: Console, output: Path) -> "Callable[[ResultRow, object], None]":
-    """Write a result per picture, and for the person a line per failure and one now and then."""
+def _teller(
+    console: Console, output: Path, moved: "Callable[[int, int], None]"
+) -> "Callable[[ResultRow, Summary], None]":
+    """Write a result per picture, and for the person a line per failure and a bar, or elsewhere a line now and then."""
     shown = [time.monotonic()]
 
-    def tell(result: "ResultRow", summary: object) -> None:
+    def tell(result: "ResultRow", summary: "Summary") -> None:
+        done = summary.done + summary.failed
+        moved(done, done + summary.left)
         if result.path:
             path = str(output / result.path)
             facts = {"id": result.id, "prompt": result.prompt, "seed": result.seed, "seconds": result.seconds}
@@ -219,8 +226,8 @@ def _teller(console: Console, output: Path) -> "Callable[[ResultRow, object], No
                 facts = {"event": "error", "id": result.id, "code": result.code}
                 console.result("", {**facts, "message": result.error, "prompt": result.prompt})
             console.say(f"Failed: {message}")
-        if time.monotonic() - shown[0] >= SECONDS_BETWEEN_LINES:
+        if time.monotonic() - shown[0] >= SECONDS_BETWEEN_LINES and not console.interactive:
             shown[0] = time.monotonic()
-            console.say(f"{getattr(summary, 'done', 0)} done, {getattr(summary, 'left', 0)} left")
+            console.say(f"{summary.done} done, {summary.left} left")
 
     return tell

@@ -45,6 +45,13 @@ class Console:
         return self.screen.is_terminal and not self.quiet
 
     @property
+    def draws(self) -> bool:
+        """Whether pictures can be shown: a terminal that has colours, where nobody asked for none."""
+        screen = self.screen
+        plain = screen.is_dumb_terminal or screen.no_color or screen.color_system is None
+        return self.interactive and not plain
+
+    @property
     def shared(self) -> bool:
         """Whether results show on the screen too, so that a bar must make room for them; else it leaves them alone."""
         return sys.stdout.isatty()

@@ -1,6 +1,7 @@
 """vqclip evaluate: measure the pictures of a prompt list with a judge that did not guide them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from vqclip.cli.console import Console
 from vqclip.cli.hints import note_unknown_words
 from vqclip.cli.interrupts import Interrupts
+from vqclip.cli.looking import counting
 from vqclip.cli.options import Device, Json, Layers, Overrides, Overwrite, Quiet, Threads, Verbose, read_settings
 from vqclip.common.errors import OutputError, UsageError
 from vqclip.common.files import check_inside
@@ -58,19 +60,27 @@ def evaluate(
         note_unknown_words(console, (text for prompts in chosen for text in prompts.prompts), judge)
         for prompts in chosen:
             total = seeds * len(prompts.prompts[:first])
-            found = measure(
-                settings,
-                prompts,
-                range(seeds),
-                judging,
-                together,
-                first,
-                lambda done, name=prompts.name, total=total: console.say(f"{name}: {done} of {total} pictures"),  # type: ignore[misc]
-            )
+            with counting(console, prompts.name) as count:
+                found = measure(
+                    settings,
+                    prompts,
+                    range(seeds),
+                    judging,
+                    together,
+                    first,
+                    partial(_tell, console, prompts.name, count, total),
+                )
             facts = _facts(prompts, found, judge)
             if folder:
                 _write(folder, prompts, found, facts)
             console.result(_line(facts), {"event": "evaluation", **facts})
+
+
+def _tell(console: Console, name: str, count: "Callable[[int, int], None]", total: int, done: int) -> None:
+    """Move the bar on a terminal; write a line elsewhere."""
+    count(done, total)
+    if not console.interactive:
+        console.say(f"{name}: {done} of {total} pictures")
 
 
 def _new_folder(output: str, lists: "list[PromptList]", seeds: int, overwrite: bool) -> Path:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import time
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ from vqclip.common.errors import Interrupted, UsageError
 from vqclip.common.quantities import counted, memory
 from vqclip.config.loader import to_dict, to_yaml
 from vqclip.config.schema import Config
+from vqclip.config.starts import PRIORS
 from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
@@ -171,6 +173,7 @@ def _draw(
     ready: "Callable[[Parts], None]",
     show: "Show | None" = None,
 ) -> None:
+    began = time.monotonic()
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
         from vqclip.hub.model_files import find_models
@@ -185,10 +188,12 @@ def _draw(
             ready(parts)
             return [progress_sink(console, parts.descent.number, plan.config.optimise.steps, preview)]
 
-        finished = start(plan, find_models(plan.config, access), folder, watch, interrupts)
+        finished = start(plan, find_models(plan.config, access), folder, watch, interrupts, console.say)
         if finished is None:
             raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
         (show or show_pictures)(console, plan, folder, finished)
+        if plan.config.optimise.steps == 0 and plan.config.init.kind in PRIORS:
+            _tell_chosen(console, plan, finished, time.monotonic() - began)
 
 
 def announce(console: Console, plan: "Plan") -> None:
@@ -214,6 +219,17 @@ def show_pictures(console: Console, plan: "Plan", folder: "RunFolder", finished:
             "notes": plan.notes,
         }
         console.result(str(path), event)
+    output = plan.config.output
+    made = [("video", path) for path in folder.videos(output.video)] if output.video else []
+    for kind, path in [*made, *([("frames", folder.frames)] if output.save_every else [])]:
+        console.result(str(path), {"event": kind, "path": str(path)})
+
+
+def _tell_chosen(console: Console, plan: "Plan", finished: "Finished", seconds: float) -> None:
+    """Say out of how many the pictures were chosen, and how well the best of them fits."""
+    best = max(score for scores in finished.scores for score in scores.values())
+    many = "each " if len(plan.pictures) > 1 else ""
+    console.say(f"{many}the best of {plan.config.prior.candidates}; best score {best:.3f}, {seconds:.1f} s")
 
 
 def _show_plan(console: Console, settings: Config) -> None:

@@ -25,7 +25,7 @@ class Bar:
     """A bar with loss, speed and time left, under a picture of the first latent if `preview`."""
 
     def __init__(self, console: Console, start: int, total: int, preview: bool) -> None:
-        self.preview = preview
+        self.preview = preview and console.draws
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -89,7 +89,8 @@ class Lines:
 
     def finish(self, finished: Finished) -> None:
         """Write the last line."""
-        self.console.say(f"{finished.step} steps in {finished.seconds:.1f} s")
+        if finished.step:
+            self.console.say(f"{finished.step} steps in {finished.seconds:.1f} s")
 
     def stop(self, last: Step | None) -> None:
         """Write nothing: the command says why it stops."""

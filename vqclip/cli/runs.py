@@ -51,6 +51,7 @@ def resume(
         from vqclip.cli.progress import progress_sink
         from vqclip.hub.model_files import find_models
         from vqclip.pipeline.plan import make_plan
+        from vqclip.runs.folder import asides
         from vqclip.runs.session import finished_pictures, go_on, unfinished
 
         done = finished_pictures(run)
@@ -59,6 +60,7 @@ def resume(
                 console.result(str(path), {"event": "image", "path": str(path)})
             return console.say("This run is finished; --steps N goes on from it.")
         folder, config = unfinished(run)
+        before = config.optimise.steps
         if steps is not None:
             config = dataclasses.replace(config, optimise=dataclasses.replace(config.optimise, steps=steps))
         plan = make_plan(config)
@@ -71,10 +73,13 @@ def resume(
                 progress_sink(console, parts.descent.number, plan.config.optimise.steps, preview is not False)
             ],
             interrupts,
+            console.say,
         )
         if finished is None:
             raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
         show_pictures(console, plan, folder, finished)
+        for path in filter(is_file, asides(folder, before) if done else []):
+            console.result(str(path), {"event": "kept", "path": str(path), "steps": before})
 
 
 def rerun(
@@ -117,7 +122,7 @@ def rerun(
                 console.say(f"Note: {difference}.")
             return [progress_sink(console, 0, plan.config.optimise.steps, preview is not False)]
 
-        finished = start(plan, find_models(plan.config, access), folder, watch, interrupts)
+        finished = start(plan, find_models(plan.config, access), folder, watch, interrupts, console.say)
         if finished is None:
             raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
         show_pictures(console, plan, folder, finished)

@@ -108,7 +108,7 @@ def search(
         console.say(f"{len(hits)} of {len(index.names)} pictures, searched in {1000 * spent:.1f} ms")
         if grid and hits:
             _write_grid(grid, hits)
-        if console.interactive and preview is not False:
+        if console.draws and preview is not False:
             _show(console, hits)
 
 

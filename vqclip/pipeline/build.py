@@ -8,19 +8,25 @@ run.run(parts, sinks)           ─▶ Finished    each Step goes to every sink 
 provenance.describe             ─▶ Metadata    what each picture carries of all that
 """
 
+from collections.abc import Callable
+
+from vqclip.common.quantities import counted
 from vqclip.models.files import ModelFiles
 from vqclip.pipeline.assemble import Parts, assemble
 from vqclip.pipeline.load import load_models
 from vqclip.pipeline.plan import Plan
 
 
-def build(plan: Plan, files: ModelFiles) -> Parts:
-    """Load the models for this plan alone, and assemble it; the text towers are freed.
+def build(plan: Plan, files: ModelFiles, tell: Callable[[str], object] = lambda what: None) -> Parts:
+    """Load the models for this plan alone, and assemble it; the text towers are freed. `tell` hears what takes a while.
 
     Raises:
         ModelError, UsageError, OutOfMemoryError: as `load_models` and `assemble`.
     """
+    tell("loading models")
     models = load_models(plan, files)
+    if models.proposer:
+        tell(f"drawing {counted(plan.config.prior.candidates, 'start')} for each picture")
     parts = assemble(plan, models)
     for perceptor in models.perceptors:
         perceptor.drop_text_tower()

@@ -78,10 +78,11 @@ def start(
     folder: RunFolder,
     watchers: Callable[[Parts], Sequence[Sink]],
     interruption: Interruption,
+    tell: Callable[[str], object] = lambda what: None,
 ) -> Finished | None:
     """Make the plan's pictures in `folder` with the models in `files`; return None when interrupted.
 
-    `watchers` makes further sinks, such as a progress bar, once the models are loaded.
+    `watchers` makes further sinks, such as a progress bar, once the models are loaded; `tell` hears what takes a while.
 
     Raises:
         BusyError: another process holds the folder.
@@ -93,7 +94,7 @@ def start(
         forget_latent(folder)  # or a run that is killed now would go on from it
         keep_names(folder)
         write_text(folder.config, to_yaml(_repeatable(plan.config)))
-        parts = build(plan, files)
+        parts = build(plan, files, tell)
         clear(folder, earlier)
         return _go(parts, folder, watchers, interruption)
 
@@ -144,6 +145,7 @@ def go_on(
     folder: RunFolder,
     watchers: Callable[[Parts], Sequence[Sink]],
     interruption: Interruption,
+    tell: Callable[[str], object] = lambda what: None,
 ) -> Finished | None:
     """Continue a run: from its newest whole state, else from the latent that it finished with, else from the start.
 
@@ -164,7 +166,7 @@ def go_on(
         raise OutputError(f"{str(taken)!r} is there already, where the finished picture would go; move it away.")
     plan = Budget().fit(plan)
     with holding(folder), _unless_started(folder):
-        parts = build(plan, files)
+        parts = build(plan, files, tell)
         if not restore(parts, folder.state) and latent is not None:
             try:
                 parts.descent.start_from(latent, done)
