@@ -183,7 +183,8 @@ def test_without_a_size_the_picture_gives_the_form(run: Edits, tiny: TinyModels)
 
 def test_the_way_between_two_points_is_a_strip_of_frames(run: Edits) -> None:
     words = ("interpolate", "a cat", "photo.png", "a dog", "-n", "5", "-o", "way.png", "--save-every", "2")
-    event = json.loads(done(run(*words, "--video", "webp", "--json")).stdout)
+    event, film, kept = map(json.loads, done(run(*words, "--video", "webp", "--json")).stdout.splitlines())
+    assert (film["path"], kept["path"]) == ("way.webp", "way.png.frames")
     assert pixels("way.png").shape == (16, 5 * 16, 3) and event["steps"] == 10
     frames = sorted(Path("way.png.frames").iterdir())
     assert [frame.name for frame in frames] == [f"{number:06d}.png" for number in (2, 4, 6, 8, 10)]

@@ -90,7 +90,7 @@ def test_every_file_is_enlarged(run: Command, tiny: TinyModels, upscaler: Path) 
     words = ("a cat", "--upscale", str(upscaler), "--save-every", "3", "--video", "webp", "--json")
     done = run("generate", "-c", str(tiny.config), *words, "-o", "r/")
     assert done.code == 0, done.stderr
-    event = json.loads(done.stdout)
+    event = json.loads(done.stdout.splitlines()[0])
     assert event["size"] == [32, 32] and "the pictures are 32x32: drawn as 16x16" in event["notes"][0]
     made = ("r/image.png", "r/frames/000003.png", "r/frames/000006.png", "r/video.webp")
     assert {size_of(path) for path in made} == {(32, 32)}
