@@ -261,7 +261,7 @@ def share_of_full_size(options: argparse.Namespace, device: torch.device) -> Non
         print(f"{side:g} of the side, {steps:.0%} of the steps: {row['flops']:.0%} and {row['seconds']:.0%} of a step")
     shares = {kind: sum(row["steps"] * row[kind] for row in rows) for kind in ("flops", "seconds")}
     print(f"the whole run: {shares['flops']:.0%} of the arithmetic, {shares['seconds']:.0%} of the processor's time")
-    print(json.dumps({"pyramid": pyramid, "mode": mode, "seconds": whole[1], "stages": rows, **shares}))
+    print(json.dumps({"pyramid": pyramid, "mode": mode, "step": whole[1], "stages": rows, **shares}))
 
 
 def peak_memory(device: torch.device) -> int:

@@ -4,7 +4,7 @@
     python scripts/measure/guidance.py --only vqclip "two stages" --seconds 20 --first 12 --sheets sheets
     python scripts/measure/guidance.py --only "as it is" --add "slow: optimise.lr=0.05" --list heldout-composed
     python scripts/measure/guidance.py --only "two stages" "hold" --seconds 5 --first 8  # a quick look
-    python scripts/measure/guidance.py --only "two stages" --add "aimed: targets.reference=FOLDER"
+    python scripts/measure/guidance.py --only "two stages" --scenes 1500     # and aimed by as many captioned scenes
 
 Each setting draws one picture for the list's first captions by `vqclip generate -c codes` with its words. It gets as
 many steps as fit into so many seconds of the processor's time (the command's own, whatever else the machine does), by
@@ -22,6 +22,8 @@ The last line is JSON.
 
 import argparse
 import json
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +43,14 @@ from vqclip.pipeline.load import Models, load_models
 from vqclip.pipeline.plan import make_plan
 from vqclip.pipeline.run import run
 from vqclip.tools.evaluate import embed, give_verdict, load_judge, read_prompts
+from vqclip.tools.search_cache import forget_folder
 
+if not __package__:  # run as a file: `scripts` is found from the repository's root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from scripts.data import draw_scenes
+
+SEED = 77
 TRIAL = 8  # steps of the run that tells the time of a step
 
 TWO, THREE = "optimise.pyramid=[[0.5,0.5],[1,0.5]]", "optimise.pyramid=[[0.25,0.25],[0.5,0.25],[1,0.5]]"
@@ -62,6 +71,20 @@ SETTINGS: dict[str, list[str]] = {
     "logits": ["optimise.space=logits", "optimise.lr=2"],
 }
 """What each setting changes of `-c codes`; one change at a time, then together."""
+
+AIMED: dict[str, list[str]] = {
+    "aimed, rotate": ["targets.aim=rotate"],
+    "aimed, rotate half": ["targets.aim=rotate", "targets.lean=0.5"],
+    "aimed, blend half": ["targets.aim=blend", "targets.lean=0.5"],
+}
+"""The same for --scenes, which also gives two stages and the folder."""
+
+
+def draw_scenes_into(folder: Path, count: int) -> None:
+    """Write training scenes and their captions; of a seed that no training draws."""
+    for number, (caption, picture) in enumerate(draw_scenes.chosen(None, count, SEED, False, False, draw_scenes.FONT)):
+        picture.save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(caption, "utf-8")
 
 
 def settings(words: Sequence[str], prompts: Sequence[str], seed: int, steps: int) -> Config:
@@ -127,9 +150,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=10.0, help="of the processor's time for each picture")
     parser.add_argument("--sheets", type=Path, help="a folder for a sheet of pictures per setting")
+    parser.add_argument("--scenes", type=int, default=0, help="aim by the pictures of so many drawn scenes, too")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        compare(options, Path(folder))
+        forget_folder(Path(folder))
+
+
+def compare(options: argparse.Namespace, folder: Path) -> None:
+    """Draw, judge and print each setting; scenes to aim by go into the folder."""
     table = {name: SETTINGS[name] for name in options.only}
     table |= {name: words.split() for name, _, words in (each.partition(":") for each in options.add)}
+    if options.scenes:
+        draw_scenes_into(folder, options.scenes)
+        table |= {name: [TWO, f"targets.reference={folder}", *words] for name, words in AIMED.items()}
     captions = read_prompts(options.list).prompts
     judge = load_judge("embedded-judge", load_config([], [], {}))
     prior = make_plan(load_config([], [], {"prompts": captions[:1], "seed": 0}))
