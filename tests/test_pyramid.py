@@ -153,11 +153,17 @@ def states(tiny: TinyModels, *words: str) -> tuple[list[dict[str, Any]], Tensor]
 
 
 LOGITS = ("optimise.space=logits", "optimise.noise=0.2", "optimise.ema=0.8")
-VIEWS = ("optimise.pyramid=[[0.25, 0.25, 0.3], [0.5, 0.25], [1, 0.5]]", "optimise.guides=turns", "optimise.hold=5")
+VIEWS = (
+    "optimise.pyramid=[[0.25, 0.25, 0.3], [0.5, 0.25], [1, 0.5]]",
+    "perceptors=[CLIP, 'CLIP share=0.5']",
+    "optimise.guides=turns",
+    "optimise.hold=5",
+)
 
 
 @pytest.mark.parametrize("words", [(), LOGITS, VIEWS])
 def test_a_run_with_networks_goes_on_bit_for_bit_from_every_stage(tiny: TinyModels, words: tuple[str, ...]) -> None:
+    words = tuple(word.replace("CLIP", str(tiny.clip)) for word in words)
     found, images = states(tiny, *words)
     assert {state["stage"] for state in found} == {0, 1, 2}
     for state in (found[0], found[1], found[2], found[4]):  # within each stage, and at an end
