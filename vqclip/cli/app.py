@@ -16,6 +16,7 @@ from vqclip.cli import (
     doctor,
     edit,
     evaluate,
+    foreign,
     gallery,
     generate,
     models,
@@ -60,6 +61,7 @@ app.command("rerun")(runs.rerun)
 app.command("info")(runs.info)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
+app.command("import-settings")(foreign.import_foreign)
 app.command("doctor")(doctor.doctor)
 
 

@@ -119,7 +119,7 @@ def _changed(merged: dict[str, Any], overrides: Sequence[str], options: Mapping[
     for override in overrides:
         merged = _laid(merged, _fit(_read_override(override), f"--set {shown(override)}"))
     given = {key: value for key, value in (options or {}).items() if value is not None}
-    return _laid(merged, _fit(_nest(given), "command line"))
+    return _laid(merged, _fit(nested(given), "command line"))
 
 
 def _read_layer(layer: str) -> object:
@@ -151,7 +151,7 @@ def _read_override(override: str) -> object:
     key = key.strip()
     kind = _type_of(key)
     plain = kind in (str, FilePath) or (kind in (str | None, FilePath | None) and value not in NULLS)
-    return _nest({key: value if plain else parse_structure(value, f"--set {shown(override)}")})
+    return nested({key: value if plain else parse_structure(value, f"--set {shown(override)}")})
 
 
 def _quoted(override: str) -> str:
@@ -166,7 +166,7 @@ def _type_of(key: str) -> object:
     return kind
 
 
-def _nest(options: Mapping[str, object]) -> dict[str, Any]:
+def nested(options: Mapping[str, object]) -> dict[str, Any]:
     """Turn {"a.b": v, "a.c": w} into {"a": {"b": v, "c": w}}."""
     nested: dict[str, Any] = {}
     for key, value in options.items():

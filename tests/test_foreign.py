@@ -1,0 +1,145 @@
+"""Settings of older tools: real public examples, and what cannot be read."""
+
+from pathlib import Path
+
+import pytest
+from command import Command
+
+from vqclip.common.errors import UsageError
+from vqclip.config.foreign.reading import import_settings
+from vqclip.config.loader import load_config
+from vqclip.config.schema import Config
+from vqclip.pipeline.plan import check
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+def imported(text: str) -> tuple[Config, str]:
+    """The config that is imported, checked as a run would, and the notes."""
+    found = import_settings(text, "it")
+    config = load_config([], [], found.settings)
+    check(config)
+    return config, " ".join(found.notes)
+
+
+# Three commands of nerdyrodent/VQGAN-CLIP's README, three of pixray/pixray's settings files, pytti's demo.yaml.
+
+
+def test_nerdyrodent_s_weights() -> None:
+    words = "A painting of an apple in a fruit bowl | psychedelic | surreal:0.5 | weird:0.25"
+    config, notes = imported(f'python generate.py -p "{words}"')
+    assert config.prompts == [words] and notes == ""
+    assert (config.vqgan.name, config.perceptors) == ("imagenet-16384", ["ViT-B-32-quickgelu:openai"])
+    assert (config.size, config.optimise.steps, config.optimise.lr) == ("512x512", 500, 0.1)
+    assert (config.cutouts.recipe, config.cutouts.count, config.init.kind) == ("nerdyrodent", 32, "codes")
+
+
+def test_nerdyrodent_s_story() -> None:
+    config, notes = imported(
+        'python generate.py -p "A painting of a sunflower|photo:-1 ^ a painting of a rose ^ a painting of a tulip" '
+        "-cpe 1500 -zvid -i 6000 -zse 10 -vl 20 -zsc 1.005 -opt Adagrad -lr 0.15 -se 6000"
+    )
+    assert config.prompts == ["A painting of a sunflower | photo:-1", "a painting of a rose", "a painting of a tulip"]
+    assert (config.optimise.name, config.optimise.lr, config.optimise.steps) == ("adagrad", 0.15, 6000)
+    assert "vqclip interpolate" in notes and "zooming" in notes and config.output.save_every == 6000
+
+
+def test_nerdyrodent_s_style_transfer() -> None:
+    config, notes = imported(
+        'python generate.py -p "A painting in the style of Picasso" -ii samples/VanGogh.jpg -i 80 -se 10 -opt AdamW '
+        "-lr 0.25"
+    )
+    assert (config.init.kind, config.init.image) == ("image", "samples/VanGogh.jpg") and notes == ""
+    assert (config.optimise.name, config.optimise.steps, config.output.save_every) == ("adamw", 80, 10)
+
+
+def test_nerdyrodent_s_image_prompts_size_and_model() -> None:
+    config, _ = imported(
+        'python generate.py -p "a bedroom" -ip "samples/VanGogh.jpg | samples/Bedroom.png:0.5" -s 304 304 -m ViT-B/16 '
+        "-sd 7"
+    )
+    assert config.image_prompts == ["samples/VanGogh.jpg", "samples/Bedroom.png:0.5"]
+    assert (config.size, config.perceptors, config.seed) == ("304x304", ["ViT-B-16-quickgelu:openai"], 7)
+
+
+def test_pixray_s_plain_settings() -> None:
+    config, notes = imported(
+        "drawer: vqgan\ndisplay_every: 10\noutput: outputs/pixray_vqgan.png\nvector_prompts: textoff\n"
+    )
+    assert (config.size, config.optimise.steps, config.cutouts.count) == ("384x216", 250, 30)
+    assert config.perceptors == ["ViT-B-32-quickgelu:openai", "ViT-B-16-quickgelu:openai"]
+    assert config.cutouts.recipe == "pixray" and "-c clean" in notes
+
+
+def test_pixray_s_tiles() -> None:
+    config, notes = imported(
+        "drawer: vqgan\noutput: outputs/tiler_fft.png\nquality: better\nfilters: wallpaper\nwallpaper_edge_match: 4\n"
+        "custom_loss: smoothness:0.5\nsmoothness_type: clipped\nsize: [416, 416]\n"
+    )
+    assert (config.filters, config.losses) == (["tile"], {"smoothness": 0.5})
+    assert (config.size, config.optimise.steps, len(config.perceptors)) == ("416x416", 300, 3) and notes == ""
+
+
+def test_pixray_s_pixels() -> None:
+    config, notes = imported(
+        'quality: "better"\nuse_pixeldraw: True\ninit_noise: "pixels"\npixel_size: [64, 64]\nsize: [320,320]\n'
+        "num_cuts: 96\niterations: 120\nlearning_rate_drops: [80]\nsave_every: 10"
+    )
+    assert (config.size, config.optimise.steps, config.cutouts.count) == ("320x320", 120, 96)
+    assert (config.optimise.schedule, config.init.kind) == ("drop", "noise") and "not there yet" in notes
+
+
+def test_pixray_s_batches_are_views_in_parts() -> None:
+    config, _ = imported("prompts: a|b:0.5\nquality: best\naspect: square\npalette: 'red;white'\ncustom_loss: edge")
+    assert (config.cutouts.count, config.cutouts.micro_batch, config.size) == (24, 12, "576x576")
+    assert config.losses == {"palette:red,white": 1.0, "edge:white": 1.0} and config.prompts == ["a | b:0.5"]
+
+
+def test_pytti_s_scenes() -> None:
+    config, notes = imported(
+        "scenes: a ring made of glass | galactic nebula || a forest\nscene_prefix: 'astrophotography | '\n"
+        "scene_suffix: '| text:-1:-.95'\nsteps_per_scene: 30\nimage_model: Limited Palette\nViTB32: true\n"
+        "ViTB16: true\nanimation_mode: 3D\ntranslate_x: '-1700*sin(radians(1.5))'\nseed: -4854551145582748953\n"
+    )
+    first = "astrophotography | a ring made of glass | galactic nebula | text:-1:-.95"
+    assert config.prompts == [first, "astrophotography | a forest | text:-1:-.95"]
+    assert (config.optimise.steps, config.seed, len(config.perceptors)) == (30, None, 2)
+    assert "Limited Palette" in notes and "animation" in notes and "translate_x" in notes
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no settings file"),
+        ("- a", "no settings file"),
+        ("iterations: many", "iterations is 'many'"),
+        ("size: [1]", "size is a list"),
+        ("quality: superb", "Unknown quality 'superb'"),
+        ("prompts: {a: b}", "prompts is `name: value` pairs"),
+        ("a: &b [*b]", "aliases"),
+        ('python generate.py -p "a', "no whole command line"),
+        ("python generate.py -i x", "iterations is 'x'"),
+        ("scenes: a\nwidth: wide", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        import_settings(text, "it")
+
+
+def test_what_is_imported_runs(run: Command, tmp_path: Path) -> None:
+    Path("old.yaml").write_text("prompts: a cat\nquality: draft\nseed: 3\nspot_prompts: a hat\n")
+    done = run("import-settings", "old.yaml", "-o", "mine.yaml")
+    assert done.code == 0 and done.stdout == "mine.yaml\n" and "vqclip edit" in done.stderr
+    text = Path("mine.yaml").read_text()
+    assert text.startswith("# vqclip generate -c mine.yaml") and "pixray" in text
+    dry = run(
+        "generate", "-c", "mine.yaml", "--set", "vqgan.name=embedded", "--set", "perceptors=[embedded]", "--dry-run"
+    )
+    assert dry.code == 0 and "recipe: pixray" in dry.stdout and "seed: 3" in dry.stdout
+    assert run("import-settings", "old.yaml", "-o", "mine.yaml").code == 6
+    assert run("import-settings", "gone.yaml").code == 2
+    assert run("import-settings", "old.yaml").stdout.splitlines()[2] == "# Imported from pixray."

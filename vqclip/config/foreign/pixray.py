@@ -1,0 +1,158 @@
+"""pixray/pixray: its settings in YAML, and its defaults (pixray.py, 2022)."""
+
+import re
+from collections.abc import Mapping
+
+from vqclip.config.foreign.rules import (
+    Keys,
+    NoEqualError,
+    Tool,
+    chosen,
+    clips,
+    image_prompts,
+    is_on,
+    known,
+    noise,
+    number,
+    optimiser,
+    seed,
+    size,
+    start,
+    stories,
+    text_of,
+    whole,
+)
+from vqclip.config.yaml_text import Structure
+
+QUALITIES: Mapping[str, tuple[int, int, int, float, str]] = {
+    "draft": (200, 24, 1, 1, "ViT-B/16"),
+    "normal": (250, 30, 1, 2, "ViT-B/32,ViT-B/16"),
+    "better": (300, 36, 1, 3, "RN50,ViT-B/32,ViT-B/16"),
+    "best": (350, 12, 2, 4, "RN50x4,ViT-B/32,ViT-B/16"),
+    "supreme": (400, 8, 4, 5, "RN50x4,RN101,ViT-B/32,ViT-B/16"),
+}
+"""Steps, cutouts, how often they are drawn a step, size by ASPECTS, and guides of pixray's qualities."""
+
+ASPECTS = {"square": (144, 144), "portrait": (128, 160), "widescreen": (192, 108)}
+"""Width and height of pixray's forms at scale 1."""
+
+EASY = {"small": 1.0, "medium": 2.0, "large": 4.0}
+"""Scale of pixray's `ezsize`."""
+
+LOSSES = {"smoothness": "smoothness", "saturation": "saturation", "symmetry": "symmetry", "edge": "edge:white"}
+FILTERS = {"wallpaper": "tile", "tiler": "tile"}
+"""pixray's losses and filters ─▶ ours."""
+
+MODELS = {
+    "imagenet_f16_16384": "imagenet-16384",
+    "imagenet_f16_1024": "imagenet-1024",
+    "wikiart_16384": "wikiart-16384",
+    "wikiart_1024": "wikiart-1024",
+    "coco": "coco",
+    "faceshq": "faceshq",
+    "sflckr": "sflckr",
+    "openimages_f16_8192": "gumbel-f8",
+    "imagenet": "imagenet-16384",
+    "wikiart": "wikiart-16384",
+    "openimages": "gumbel-f8",
+    "sflickr": "sflckr",
+}
+"""pixray's and pytti's names of VQGANs ─▶ ours."""
+
+
+def _of_quality(theirs: Mapping[str, Structure]) -> Keys:
+    """What follows from quality, form and scale; each setting of its own counts more."""
+    steps, cutouts, times, scale, guides = chosen(QUALITIES, theirs, "quality", "normal")
+    easy = chosen(EASY, theirs, "ezsize", "") if theirs.get("ezsize") else scale
+    scale = float(text_of(theirs.get("scale") or str(easy)))
+    width, height = chosen(ASPECTS, theirs, "aspect", "widescreen")
+    return {
+        "size": f"{int(scale * width)}x{int(scale * height)}",
+        "optimise.steps": steps,
+        "cutouts.count": cutouts * times,
+        "cutouts.micro_batch": cutouts if times > 1 else None,
+        **clips(guides),
+    }
+
+
+def _losses(value: Structure) -> Keys:
+    """`name:weight`, several with commas between them; ours are a dictionary."""
+    named = [part.strip().partition(":") for part in text_of(value).split(",") if part.strip()]
+    return {"losses": {known(LOSSES, name): float(weight or 1) for name, _, weight in named}}
+
+
+def _filters(value: Structure) -> Keys:
+    return {"filters": [known(FILTERS, name.strip()) for name in text_of(value).split(",") if name.strip()]}
+
+
+def model(value: Structure) -> Keys:
+    """A VQGAN by its name there."""
+    return {"vqgan.name": known(MODELS, text_of(value).lower())}
+
+
+def drawer(value: Structure) -> Keys:
+    """What draws: VQGANs only."""
+    if text_of(value).lower() != "vqgan":
+        raise NoEqualError(f"the drawer {text_of(value)!r} is not there; drawn with a VQGAN")
+    return {}
+
+
+def _palette(value: Structure) -> Keys:
+    """Colours by name with `,` or `;` between them; ramps and pictures of colours are not there."""
+    colours = text_of(value).strip("[]").replace(";", ",").replace(" ", "")
+    if not re.fullmatch(r"[#\w]+(,[#\w]+)*", colours, re.ASCII):
+        raise NoEqualError("only colours with commas between them are read: losses: {'palette:red,white': 1}")
+    return {"losses": {f"palette:{colours}": 1.0}}
+
+
+def _drops(value: Structure) -> Keys:
+    """Any drop of the rate: ours comes at three quarters, as pixray's own."""
+    return {"optimise.schedule": "drop"} if value else {}
+
+
+IGNORED = (
+    "display_every output quality ezsize aspect scale pixel_size pixel_type wallpaper_edge_match smoothness_type "
+    "outdir display_clear cudnn_determinism perceptors animation_dir"
+)
+"""What says nothing about a picture here, or is read together."""
+
+PIXRAY = Tool(
+    name="pixray",
+    defaults={
+        "vqgan.name": "imagenet-16384",
+        "init.kind": "noise",
+        "cutouts.recipe": "pixray",
+        "optimise.name": "adam",
+        "optimise.lr": 0.2,
+        "optimise.schedule": "drop",
+    },
+    rules={
+        "prompts": stories,
+        "iterations": whole("optimise.steps"),
+        "num_cuts": whole("cutouts.count"),
+        "batches": "cutouts.count is how many a step sees, cutouts.micro_batch how many at once",
+        "learning_rate": number("optimise.lr"),
+        "learning_rate_drops": _drops,
+        "clip_models": clips,
+        "vqgan_model": model,
+        "seed": seed,
+        "size": size,
+        "init_image": start,
+        "init_noise": noise,
+        "init_weight": number("init.weight"),
+        "image_prompts": image_prompts,
+        "optimiser": optimiser,
+        "custom_loss": _losses,
+        "filters": _filters,
+        "palette": _palette,
+        "save_every": whole("output.save_every"),
+        "make_video": lambda value: {"output.video": "mp4"} if is_on(value) else {},
+        "drawer": drawer,
+        "use_pixeldraw": "the drawers other than vqgan are not there yet; drawn with the VQGAN",
+        "vector_prompts": "stay away from text with the layer -c clean",
+        "overlay_image": "overlays are not there",
+        "spot_prompts": "a part of a picture: vqclip edit --mask or --box",
+    },
+    ignored=frozenset(IGNORED.split()),
+    together=_of_quality,
+)

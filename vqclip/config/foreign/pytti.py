@@ -1,0 +1,74 @@
+"""pytti-tools/pytti-core: its config, and its defaults (assets/default.yaml, 2022)."""
+
+from collections.abc import Mapping
+
+from vqclip.config.foreign.pixray import drawer, model
+from vqclip.config.foreign.rules import (
+    Keys,
+    Tool,
+    clips,
+    is_on,
+    number,
+    seed,
+    start,
+    text_of,
+    whole,
+)
+from vqclip.config.yaml_text import Structure
+
+CLIPS = {"ViTB32": "ViT-B/32", "ViTB16": "ViT-B/16", "ViTL14": "ViT-L/14"} | {
+    name: name for name in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")
+}
+"""pytti's switches of guides ─▶ OpenAI's names."""
+
+
+def _scenes(theirs: Mapping[str, Structure]) -> Keys:
+    """Scenes, each with what stands before and behind all of them; the guides that are switched on; the size."""
+    before, behind = (str(theirs.get(key) or "") for key in ("scene_prefix", "scene_suffix"))
+    scenes = (before + scene + behind for scene in text_of(theirs.get("scenes") or "").split("||") if scene.strip())
+    guides = ",".join(name for key, name in CLIPS.items() if is_on(theirs.get(key, "true" if key == "ViTB32" else "")))
+    width, height = (int(text_of(theirs.get(key) or default)) for key, default in (("width", "180"), ("height", "112")))
+    prompts = (" | ".join(part.strip() for part in scene.split("|") if part.strip()) for scene in scenes)
+    return {"prompts": list(prompts), **clips(guides), "size": f"{width}x{height}"}
+
+
+IGNORED = (
+    "scenes scene_prefix scene_suffix width height steps_per_frame interpolation_steps reset_lr_each_frame "
+    "cut_pow cutout_border border_mode pre_animation_steps lock_camera file_namespace allow_overwrite "
+    "display_every clear_every display_scale backups show_graphs approximate_vram_usage models_parent_dir "
+    "gradient_accumulation_steps defaults gamma hdr_weight palette_size palettes random_initial_palette "
+    "palette_normalization_weight show_palette pixel_size lock_palette"
+)
+"""What says nothing about a picture here, or is read together."""
+
+PYTTI = Tool(
+    name="pytti",
+    defaults={
+        "vqgan.name": "sflckr",
+        "init.kind": "codes",
+        "cutouts.recipe": "crowson",
+        "cutouts.count": 40,
+        "optimise.steps": 100,
+        "optimise.name": "adam",
+        "optimise.lr": 0.1,
+        "optimise.schedule": "constant",
+        "optimise.ema": 0.99,
+    },
+    rules={
+        "vqgan_model": model,
+        "steps_per_scene": whole("optimise.steps"),
+        "learning_rate": number("optimise.lr"),
+        "cutouts": whole("cutouts.count"),
+        "seed": seed,
+        "init_image": lambda value: start(value) if value else {},
+        "smoothing_weight": lambda value: {"losses": {"tv": float(text_of(value))}},
+        "save_every": whole("output.save_every"),
+        "frames_per_second": whole("output.fps"),
+        "image_model": drawer,
+        "animation_mode": "animations are not there; each scene is a picture",
+        "direct_image_prompts": "say image_prompts: [FILE:WEIGHT]",
+        "video_path": "films are not read",
+    },
+    ignored=frozenset(IGNORED.split()) | CLIPS.keys(),
+    together=_scenes,
+)

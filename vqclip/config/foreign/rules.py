@@ -1,0 +1,119 @@
+"""What a tool's settings are read with: rules from a value of theirs to our keys."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+from vqclip.common.registry import pick, shown
+from vqclip.config.yaml_text import Structure
+
+T = TypeVar("T")
+
+Keys: TypeAlias = Mapping[str, object]
+Rule: TypeAlias = "Callable[[Structure], Keys] | str"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool whose settings are read: what it does unless told, in our keys, and a rule for each setting. `together`
+    reads what follows from several of them; `ignored` are settings that say nothing about a picture, or are read there.
+    """
+
+    name: str
+    defaults: Keys
+    rules: Mapping[str, Rule]
+    ignored: frozenset[str]
+    together: Callable[[Mapping[str, Structure]], Keys] = lambda theirs: {}
+
+
+class NoEqualError(Exception):
+    """There is nothing like it here; its text says what is done instead."""
+
+
+def is_on(value: Structure) -> bool:
+    """Whether a setting asks for anything."""
+    return value not in (None, "", "false", "False", "off", "0", "0.0", [], {})
+
+
+def number(key: str) -> Callable[[Structure], Keys]:
+    """The same number under our key."""
+    return lambda value: {key: float(text_of(value))}
+
+
+def whole(key: str) -> Callable[[Structure], Keys]:
+    """The same whole number under our key."""
+    return lambda value: {key: int(float(text_of(value)))}
+
+
+def text(key: str) -> Callable[[Structure], Keys]:
+    """The same text under our key."""
+    return lambda value: {key: text_of(value)}
+
+
+def text_of(value: Structure) -> str:
+    """A single value as text. Raises TypeError for a list, a mapping or nothing."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value.strip()
+
+
+def seed(value: Structure) -> Keys:
+    """Theirs may be negative, or a word: then any seed will do."""
+    seed = text_of(value)
+    return {"seed": int(seed)} if seed.isascii() and seed.isdigit() else {}
+
+
+def stories(value: Structure) -> Keys:
+    """Prompts of one picture are joined by `|`, those of one after another by `^`."""
+    stories = " ".join(map(text_of, value)) if isinstance(value, list) else text_of(value)
+    parts = (" | ".join(part.strip() for part in story.split("|")) for story in stories.split("^"))
+    return {"prompts": [story for story in parts if story]}
+
+
+def size(value: Structure) -> Keys:
+    """Width and height, as a list or with a comma between them."""
+    width, height = (int(text_of(side)) for side in (value if isinstance(value, list) else text_of(value).split(",")))
+    return {"size": f"{width}x{height}"}
+
+
+def clips(value: Structure) -> Keys:
+    """OpenAI's CLIP models by their names there, such as `ViT-B/32`, with commas between them."""
+    names = value if isinstance(value, list) else text_of(value).split(",")
+    return {"perceptors": [f"{text_of(name).replace('/', '-')}-quickgelu:openai" for name in names]}
+
+
+def start(value: Structure) -> Keys:
+    """A picture to start from, as it is."""
+    return {"init.kind": "image", "init.image": text_of(value)}
+
+
+def noise(value: Structure) -> Keys:
+    """What to start from, where it is no picture."""
+    return {"init.kind": {"gradient": "gradient", "pixels": "noise", "snow": "noise"}[text_of(value)]}
+
+
+def optimiser(value: Structure) -> Keys:
+    """The optimiser by its name."""
+    return {"optimise.name": text_of(value).lower()}
+
+
+def image_prompts(value: Structure) -> Keys:
+    """Pictures to resemble, maybe with weights, joined by `|`."""
+    texts = " ".join(map(text_of, value)) if isinstance(value, list) else text_of(value)
+    return {"image_prompts": [part.strip() for part in texts.split("|") if part.strip()]}
+
+
+def chosen(table: Mapping[str, T], theirs: Mapping[str, Structure], key: str, default: str) -> T:
+    """What a table has for the setting `key`, or for `default` where it is not set.
+
+    Raises:
+        UsageError: the setting is no word of the table.
+    """
+    return pick(table, text_of(theirs.get(key) or default), key)
+
+
+def known(table: Mapping[str, str], name: str) -> str:
+    """Our name for theirs. Raises NoEqualError where there is none."""
+    if name not in table:
+        raise NoEqualError(f"there is nothing like {shown(name)}; left out")
+    return table[name]
