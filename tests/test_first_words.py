@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,13 @@ def test_a_home_is_opened_where_no_shell_does(monkeypatch: pytest.MonkeyPatch) -
     assert our_words(words, KNOWN, "vqclip generate") == home
 
 
+@pytest.mark.parametrize("behind", [[], ["-q"], ["a cat"]])
+def test_a_video_needs_no_format(behind: list[str]) -> None:
+    known = {**KNOWN, "--video": True, "-q": False}
+    assert our_words(["--video", *behind], known, "vqclip generate") == ["--video", "gif", *behind]
+    assert our_words(["--video", "mp4"], known, "vqclip generate") == ["--video", "mp4"]
+
+
 MISTAKES = {
     "--negative-prompt": (["--negative-prompt", "fog"], "fog:-0.5"),
     "-s": (["-s", "3"], "--steps, --seed or --size"),
@@ -123,6 +131,54 @@ MISTAKES = {
 def test_mistakes_get_our_word(run: Command, words: list[str], said: str) -> None:
     done = run("generate", "a cat", *words)
     assert (done.code, done.stdout, done.stderr.count("Error: ")) == (2, "", 1) and said in done.stderr
+
+
+COMMON = [
+    ("genrate 'a cat'", 2, "did you mean 'generate'"),
+    ("generate", 2, 'vqclip generate "a red apple"'),
+    ("generate 'a cat' --size big", 2, "--size is 'big'"),
+    ("generate 'a cat' --size 0x10", 2, "--size is '0x10'"),
+    ("generate 'a cat' --steps many", 2, "'--steps': it must be a whole number"),
+    ("generate 'a cat' --seed abc", 2, "give a number, 1,2,3, 1-4 or random"),
+    ("generate 'a cat' -o cat.txt", 2, "neither a picture"),
+    ("generate 'a cat' -o there.png", 6, "is there already"),
+    ("generate 'a cat' --init-image gone.png", 2, "gone.png"),
+    ("generate 'a cat' --init-image notes.txt", 2, "notes.txt"),
+    ("generate 'a cat' --strength 0.5", 2, "add --init-image FILE"),
+    ("generate 'a cat' --init-image there.png --strength 2", 2, "--strength is 2"),
+    ("generate 'a cat:1,5'", 2, "1,5"),
+    ("generate 'a cat ||'", 2, "column"),
+    ("generate 'a cat' --device gpu", 2, "gpu"),
+    ("generate 'a cat' --set steps=3", 2, "unknown key 'steps'"),
+    ("generate 'a cat' --set optimise.steps", 2, "is not key=value"),
+    ("generate 'a cat' --set optimise.step=3", 2, "did you mean 'steps'"),
+    ("generate 'a cat' --video avi", 2, "--video is 'avi'"),
+    ("generate 'a cat' -c drat", 2, "did you mean 'draft'"),
+    ("generate 'a cat' -c imagenet-16384", 3, "vqclip models pull imagenet-16384"),
+    ("score gone.png -p 'a cat'", 2, "gone.png"),
+    ("score there.png", 2, "--prompt"),
+    ("search nowhere 'a cat'", 2, "not a folder"),
+    ("search .", 2, "Say what to look for"),
+    ("info there.png", 2, "carries no vqclip metadata"),
+    ("resume nope", 2, "nope"),
+    ("rerun gone.png", 2, "gone.png"),
+    ("batch gone.txt -o out/", 2, "gone.txt"),
+    ("models pull imagnet-16384", 2, "did you mean 'imagenet-16384'"),
+    ("config show drat", 2, "did you mean 'draft'"),
+    ("reconstruct gone.png", 2, "gone.png"),
+    ("upscale there.png -m x9", 2, "x9"),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "said"), COMMON, ids=[line for line, _, _ in COMMON])
+def test_common_mistakes_get_a_sentence(run: Command, line: str, code: int, said: str) -> None:
+    Image.new("RGB", (16, 16)).save("there.png")
+    Path("notes.txt").write_text("hello")
+    done = run(*shlex.split(line))
+    assert (done.code, done.stdout) == (code, ""), done.stderr
+    sentences = [text for text in done.stderr.splitlines() if text.startswith("Error: ")]
+    assert said in sentences[0] and "Traceback" not in done.stderr
+    assert len(sentences) == 1 + line.startswith("score gone")  # each bad file, and how many there were
 
 
 def test_the_tables_hold_no_word_of_our_own() -> None:

@@ -9,6 +9,7 @@ import tracemalloc
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -26,13 +27,15 @@ from vqclip.optimisation.step import Finished
 from vqclip.outputs.metadata import Metadata
 from vqclip.outputs.picture import Pictures, read_latent, read_metadata, save_picture
 
+NAMESPACES = {"dc": "http://purl.org/dc/elements/1.1/", "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#"}
 PROMPT = "ein Äpfel 🍎 | ${oc.env:HOME} [red] 日本:2"
 
 
 def metadata(prompt: str = PROMPT, seed: int = 2**63 - 1) -> Metadata:
     models = ModelHashes(ModelHash("tiny", "00"), (ModelHash("eye", "11"),), ModelHash("prior", "22"))
     config = {"size": "16x8", "count": 1}
-    return Metadata("1.2", prompt, seed, config, models, {"a.png": "33"}, 2, 3, {"eye": 0.5}, {"torch": "2"})
+    made = {"inputs": {"a.png": "33"}, "together": 2, "step": 3, "scores": {"eye": 0.5}, "libraries": {"torch": "2"}}
+    return Metadata("1.2", prompt, seed, config, models, **made)
 
 
 def pixels() -> torch.Tensor:
@@ -49,14 +52,29 @@ def chunks(path: Path) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def test_png_holds_the_pixels_and_two_text_chunks() -> None:
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+@pytest.mark.parametrize("prompt", [PROMPT, "</rdf:li><b>&amp;", "a\x00\x0bb", "", "x" * 20_000])
+def test_photo_tools_find_prompt_and_tags(name: str, prompt: str) -> None:
+    """Read by an XML parser of its own; what XML cannot hold is left out, and markup is text."""
+    tags = ["boats & <ships>", "Sommer 🌞"]
+    save_picture(Path(name), pixels(), replace(metadata(prompt), config={"size": "16x8", "output": {"tags": tags}}))
+    with Image.open(name) as image:
+        packet = image.info.get("xmp") or image.info["XML:com.adobe.xmp"]
+    root = ElementTree.fromstring(packet if isinstance(packet, str) else packet.decode())
+    (description,) = root.iterfind(".//dc:description//rdf:li", NAMESPACES)
+    expected = prompt.replace("\x00\x0b", "")[:8_000]
+    assert (description.text or "") == expected
+    assert [keyword.text for keyword in root.iterfind(".//dc:subject//rdf:li", NAMESPACES)] == tags
+
+
+def test_png_holds_the_pixels_and_three_text_chunks() -> None:
     path = Path("new/a.png")
     save_picture(path, pixels(), metadata())
     with Image.open(path) as image:
         assert image.mode == "RGB"
         assert torch.equal(to_tensor(image)[0], (pixels() * 255).round() / 255)
     texts = [data for name, data in chunks(path) if name == b"iTXt"]
-    assert [text.partition(b"\0")[0] for text in texts] == [b"vqclip", b"parameters"]
+    assert [text.partition(b"\0")[0] for text in texts] == [b"vqclip", b"parameters", b"XML:com.adobe.xmp"]
     rest = texts[0].partition(b"\0")[2]
     assert rest[:4] == b"\1\0\0\0"  # compressed by zlib, no language, no translation
     assert json.loads(zlib.decompress(rest[4:])) == metadata().to_json()

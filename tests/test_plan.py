@@ -103,9 +103,9 @@ def test_an_automatic_start_is_the_prior_where_there_is_one(layers: list[str], w
         ([], {"image_prompts": ["a.png"]}, ("redraw", 0.6, 6, 0.01, 8, "vqclip", "constant")),
         ([], {"image_prompts": ["a.png:-1"]}, ("prior", 0.6, 6, 0.01, 8, "vqclip", "constant")),
         (
-            ["vary"],
-            {"image_prompts": ["a.png"], "init.image": "a.png"},
-            ("prior", 0.3, 4, 0.01, 8, "vqclip", "constant"),
+            [],
+            {"image_prompts": ["a.png"], "init.image": "a.png", "init.strength": 0.4},
+            ("prior", 0.4, 6, 0.01, 8, "vqclip", "constant"),
         ),
         (
             ["imagenet-1024"],
@@ -122,7 +122,7 @@ def test_steps_and_views_follow_from_the_kind_of_start(
     config = make_plan(load_config(layers, [], {"prompts": ["a cat"], **options})).config
     found = (config.init.kind, config.init.strength, config.optimise.steps, config.optimise.lr)
     assert (*found, config.cutouts.count, config.cutouts.recipe, config.optimise.schedule) == expected
-    begins_with_it = config.init.kind in PICTURES or "vary" in layers
+    begins_with_it = config.init.kind in PICTURES or "init.image" in options
     assert config.init.image == (str(Path("a.png").absolute()) if begins_with_it else None)
     assert make_plan(config).config == config  # a resolved config stays as it is
     assert make_plan(config_from_dict(to_dict(config), "a run")).config == config

@@ -235,7 +235,8 @@ def _decisive(config: Config) -> dict[str, Any]:
     content["targets"]["path"] = ["" if is_file(point) else point for point in config.targets.path]
     moving = {"video": output.video, "save_every": output.save_every, "fps": output.fps}
     filmed = moving if output.video or output.save_every else {}
-    return {**content, "metadata": output.metadata, "upscale": output.upscale, **filmed}
+    tagged = {"tags": output.tags} if output.tags else {}
+    return {**content, "metadata": output.metadata, "upscale": output.upscale, **filmed, **tagged}
 
 
 def _place(output: str, number: int | None) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import sys
+from functools import reduce
 from typing import Annotated
 
 import typer
@@ -34,6 +35,13 @@ from vqclip.common.remarks import quiet_pillow
 SELDOM = (50_000, 50, 50)
 """When Python looks for cyclic garbage: every 50,000 new objects, not every 700. Importing torch and open_clip makes a
 million that stay; walking them over and over takes 0.7 s, and once more at exit as long (hence `gc.freeze`)."""
+
+PLAIN = {
+    "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it must be a number",
+    "Input should be ": "it must be ",
+}
+"""How typer's checks speak ─▶ how we do."""
 
 app = App(
     name="vqclip",
@@ -128,5 +136,5 @@ def _explain(error: BaseException) -> int:
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "vqclip"
-    sentence = error.format_message()
+    sentence = reduce(lambda text, words: text.replace(*words), PLAIN.items(), error.format_message())
     return f"{sentence}{'' if sentence.endswith(('.', '?')) else '.'} See {command} -h."

@@ -15,7 +15,7 @@ EXAMPLE = ": vqclip "
 """Parts the first line of a command's docstring: what it does, and an example of it."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Results": ("output", "save_every", "video", "fps", "no_metadata", "overwrite", "as_json"),
+    "Results": ("output", "save_every", "video", "fps", "no_metadata", "tag", "overwrite", "as_json"),
     "Models and machine": ("perceptor", "device", "threads", "offline", "pull"),
     "Messages": ("preview", "quiet", "verbose", "dry_run", "help"),
 }

@@ -132,7 +132,9 @@ SaveEvery = Annotated[
 ]
 Video = Annotated[
     str | None,
-    typer.Option(autocompletion=completion.videos, metavar="mp4|gif|webp", help="Make a video of the run."),
+    typer.Option(
+        autocompletion=completion.videos, metavar="mp4|gif|webp", help="Make a video of the run; alone it is a gif."
+    ),
     Sets("output.video"),
 ]
 Fps = Annotated[int | None, typer.Option(help="Frames a second of the video."), Sets("output.fps")]
@@ -145,6 +147,11 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads."), Sets("runtime
 Preview = Annotated[bool | None, typer.Option("--preview/--no-preview", help="Show the picture in the terminal.")]
 NoMetadata = Annotated[
     bool, typer.Option("--no-metadata", help="Store nothing in the picture."), Sets(None, {"output.metadata": False})
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="TEXT", help="A keyword in the picture, for photo tools; repeat it."),
+    Sets("output.tags"),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there."), Sets("output.overwrite")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]

@@ -29,6 +29,9 @@ SAME: Mapping[str, str] = {
 }
 """An option elsewhere ─▶ ours of the same meaning, which takes a value where theirs does."""
 
+ALONE: Mapping[str, str] = {"--video": "gif"}
+"""An option of ours that may stand without its value ─▶ what is meant then."""
+
 WIDTHS, HEIGHTS = ("-W", "--width"), ("-H", "--height")
 
 OTHERWISE: Mapping[str, tuple[str, str]] = {
@@ -126,7 +129,7 @@ def our_words(words: Sequence[str], known: Mapping[str, bool], command: str) -> 
     """Put our options for those of other tools, and open `~/` as a shell does.
 
     `known` are the command's options, each with whether a value follows, and `PROMPT` where it draws prompts; what it
-    knows itself is left alone. Everything behind `--` is left alone too.
+    knows itself is left alone, but that an option of `ALONE` gets its value. Everything behind `--` is left alone too.
 
     Raises:
         UsageError: an option that is none here, with the way to say it, or the nearest that is alike.
@@ -138,6 +141,14 @@ def our_words(words: Sequence[str], known: Mapping[str, bool], command: str) -> 
         option, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
         ours = _ours(option, known, command)
         takes_value = known.get(ours, True) if ours else False
+        if (
+            ours is not None
+            and ours in ALONE
+            and not equals
+            and (not left or left[0].startswith("-") or " " in left[0])
+        ):
+            given += [ours, ALONE[ours]]
+            continue
         if ours is None or (equals and not takes_value):
             given.append(_at_home(word))
             continue

@@ -199,11 +199,14 @@ class OutputConfig:
     video: str | None
     fps: int
     metadata: bool
+    tags: list[str]
     overwrite: bool
 
     def __post_init__(self) -> None:
         _require(bool(self.upscale), "output.upscale", self.upscale, "auto, none, embedded, a name or a file")
         _require(self.save_every >= 0, "output.save_every", self.save_every, "0 (off) or more")
+        _require(len(self.tags) <= 50, "output.tags", f"{len(self.tags)} texts", "at most 50")
+        _require(all(0 < len(tag) <= 100 for tag in self.tags), "output.tags", self.tags, "of 1 to 100 characters each")
         _require(1 <= self.fps <= 50, "output.fps", self.fps, "between 1 and 50")
         _require(
             self.video is None or self.video in VIDEO_FORMATS,

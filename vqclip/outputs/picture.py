@@ -19,10 +19,12 @@ from vqclip.common.files import replacing, write_bytes
 from vqclip.common.images import SUFFIXES, opening, to_image
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.metadata import Metadata
+from vqclip.outputs.xmp import packet
 
 log = logging.getLogger(__name__)
 
 CHUNK = "vqclip"
+XMP_CHUNK = "XML:com.adobe.xmp"  # XMP specification part 3, 1.1.5
 EXIF_DESCRIPTION = 0x010E  # ImageDescription, Exif 2.3, for the formats without text chunks
 EXIF_LIMIT = 65_533  # bytes in one JPEG segment (ITU-T T.81, B.1.1.4)
 
@@ -48,7 +50,7 @@ def save_image(path: Path, image: Image.Image, metadata: Metadata | None = None,
 
     `metadata` goes into an iTXt chunk `vqclip` as JSON and, readable by other tools, into
     `parameters`; JPEG and WebP carry the JSON as their EXIF description, which is left out, with a
-    warning, when it is too long for that.
+    warning, when it is too long for that. Prompt and tags stand in an XMP packet as well, where photo tools look.
 
     Raises:
         OutputError: the place cannot be written, or the disk is full.
@@ -58,7 +60,8 @@ def save_image(path: Path, image: Image.Image, metadata: Metadata | None = None,
         if kind == "PNG":
             image.save(part, kind, pnginfo=_chunks(metadata))
         else:
-            image.save(part, kind, quality=95, exif=_exif(path, metadata), lossless=lossless)
+            described = {"xmp": _xmp(metadata).encode()} if metadata else {}
+            image.save(part, kind, quality=95, exif=_exif(path, metadata), lossless=lossless, **described)
 
 
 def _chunks(metadata: Metadata | None) -> PngInfo:
@@ -69,7 +72,12 @@ def _chunks(metadata: Metadata | None) -> PngInfo:
         text = re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found.group()):04x}", text)
         chunks.add_itxt(CHUNK, text, zip=True)
         chunks.add_itxt("parameters", _parameters(metadata))
+        chunks.add_itxt(XMP_CHUNK, _xmp(metadata))
     return chunks
+
+
+def _xmp(metadata: Metadata) -> str:
+    return packet(f"vqclip {metadata.version}", metadata.prompt, metadata.config.get("output", {}).get("tags", []))
 
 
 def _exif(path: Path, metadata: Metadata | None) -> Image.Exif:
