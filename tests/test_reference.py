@@ -144,6 +144,12 @@ def test_a_picture_without_a_caption_says_what_the_nearest_caption_says(tiny: Ti
     assert len(pairs.texts) == 6
 
 
+def test_long_captions_are_cut_without_a_word(tiny: TinyModels, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    picture(folder / "long.png", 11, caption="a cat " * 100)
+    build(plan_of(tiny, f"targets.reference={folder}"))
+    assert not caplog.messages
+
+
 def test_a_run_with_a_folder_goes_on_unless_the_folder_was_changed(
     run: Command, tiny: TinyModels, folder: Path
 ) -> None:

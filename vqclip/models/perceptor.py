@@ -85,9 +85,9 @@ class Perceptor:
         return cast(Tensor, self._transform(image))
 
     @torch.no_grad()
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts as (P, D) of unit length; texts over the model's limit are cut, with a warning."""
-        for text in texts:
+    def encode_text(self, texts: Sequence[str], *, warn: bool = True) -> Tensor:
+        """Embed texts as (P, D) of unit length; texts over the model's limit are cut, with a warning if `warn`."""
+        for text in texts if warn else ():
             self._warn_if_cut(text)
         tokens = self.tokenizer(list(texts)).to(self.device)
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)

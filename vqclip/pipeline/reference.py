@@ -32,6 +32,9 @@ from vqclip.pipeline.plan import Plan
 CANDIDATES = 256
 """Pictures nearest to a text whose captions are read."""
 
+TOGETHER = 32
+"""Captions embedded at once."""
+
 
 @dataclass
 class Reference:
@@ -76,7 +79,8 @@ class Reference:
         """Each picture's caption as a vector (D,), if it has one."""
         texts = {name: caption_of(self.folder / name) for name in names if name not in self.known}
         found = {name: text for name, text in texts.items() if text}
-        vectors = self.perceptor.encode_text(list(found.values())) if found else ()
+        parts = [list(found.values())[start : start + TOGETHER] for start in range(0, len(found), TOGETHER)]
+        vectors = [vector for part in parts for vector in self.perceptor.encode_text(part, warn=False)]
         self.known |= dict.fromkeys(texts) | dict(zip(found, vectors, strict=True))
         return [self.known[name] for name in names]
 
