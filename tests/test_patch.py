@@ -240,3 +240,13 @@ def test_what_is_worked_on_covers_the_window(width: int, height: int) -> None:
     patch = make_patch(to_image(torch.rand(3, height, width)), mask)
     assert patch.under((8, 8)).shape == (1, 3, 8, 8) and math.isfinite(float(patch.under((8, 8)).sum()))
     assert float(patch.cover((8, 8)).sum()) > 0
+
+
+def test_a_new_tone_begins_as_the_old_one_and_goes_on_as_its_own() -> None:
+    """Half of a grey picture is masked, and drawn 20 levels brighter, the known half too, as a VQGAN may."""
+    mask = np.zeros((64, 64), bool)
+    mask[:, 32:] = True
+    patch = make_patch(Image.new("RGB", (64, 64), (100, 100, 100)), mask, feather=0)
+    row = np.asarray(patch.compose(torch.full((3, 64, 64), 120 / 255)))[32, :, 0].astype(int)
+    assert (row[:32] == 100).all() and row[32] <= 105 and (row[48:] == 120).all()
+    assert (np.diff(row) >= 0).all() and np.diff(row).max() <= 5
