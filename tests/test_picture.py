@@ -67,6 +67,14 @@ def test_photo_tools_find_prompt_and_tags(name: str, prompt: str) -> None:
     assert [keyword.text for keyword in root.iterfind(".//dc:subject//rdf:li", NAMESPACES)] == tags
 
 
+@pytest.mark.parametrize("output", [None, 3, [], {"tags": 5}, {"tags": [1, None, {}]}])
+def test_what_a_file_says_of_its_tags_is_not_trusted(output: object) -> None:
+    """`vqclip upscale` carries on what it read."""
+    save_picture(Path("a.webp"), pixels(), replace(metadata(), config={"size": "16x8", "output": output}))
+    with Image.open("a.webp") as image:
+        assert b"<rdf:Bag></rdf:Bag>" in image.info["xmp"]
+
+
 def test_png_holds_the_pixels_and_three_text_chunks() -> None:
     path = Path("new/a.png")
     save_picture(path, pixels(), metadata())

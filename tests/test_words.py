@@ -19,6 +19,8 @@ from vqclip.hub.vqgan_files import find_vqgan
 from vqclip.models.perceptor import load_perceptor
 from vqclip.models.rerank import load_proposer
 from vqclip.models.vqgan import load_vqgan
+from vqclip.outputs.metadata import Metadata
+from vqclip.outputs.picture import save_picture
 from vqclip.tools.evaluate import read_prompts
 
 
@@ -132,3 +134,13 @@ def test_every_command_that_reads_words_has_the_hint(run: Command, words: list[s
     done = run(*words)
     assert done.code == 0 and done.stderr.count("'lighthouse'") == 1, done.stderr
     assert "'lighthouse'" not in run(*words, "-q").stderr
+
+
+def test_the_embedded_clip_says_that_it_knows_no_photographs(run: Command) -> None:
+    """Once, and only of a picture that vqclip did not make."""
+    Image.new("RGB", (32, 32), "red").save("holiday.jpg")
+    save_picture(Path("ours.png"), torch.zeros(3, 32, 32), Metadata("0.1.0", "a cat", 1, {}, None))
+    said = run("score", "ours.png", "holiday.jpg", "holiday.jpg", "-p", "a cat").stderr
+    assert said.count("was not made by vqclip") == 1 and "'holiday.jpg'" in said and "vqclip models pull" in said
+    assert "was not made" not in run("classify", "ours.png", "-l", "cat,dog").stderr
+    assert "was not made" not in run("classify", "ours.png", "holiday.jpg", "-l", "cat,dog", "-q").stderr

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from vqclip.cli.console import Console
-from vqclip.cli.hints import note_unknown_words
+from vqclip.cli.hints import note_foreign_pictures, note_unknown_words
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import Exclude, Images, Model, Null, given_images, load_clip, vectors_of
 from vqclip.cli.options import Device, Json, Offline, Pull, Quiet, Threads, Verbose
@@ -44,6 +44,7 @@ def classify(
         labels, given = parse_labels(label), given_images(console, images, null, exclude)
         model, _ = load_clip(perceptor, device, threads, access)
         note_unknown_words(console, labels, perceptor)
+        note_foreign_pictures(console, (each.path for each in given), perceptor)
         classes = label_vectors(model, labels, template or TEMPLATES).cpu()
         for path, vector in vectors_of(console, model, given):
             chances, order = probabilities(model, (classes @ vector)[None])[0].sort(descending=True, stable=True)

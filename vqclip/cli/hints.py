@@ -1,13 +1,35 @@
 """A note about words that the embedded models never read, for every command that lets one of them read."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from vqclip.cli.console import Console
+from vqclip.common.errors import UsageError
 from vqclip.config.vocabulary import hint
 from vqclip.models.files import EMBEDDED
+
+PUBLISHED = "ViT-B-32-256:datacomp_s34b_b86k"
+"""The published CLIP model that we recommend for photographs."""
 
 
 def note_unknown_words(console: Console, texts: Iterable[str], model: str = EMBEDDED) -> None:
     """Say which words of the texts are unknown, if the model that reads them is one of those that come with vqclip."""
     if model.startswith(EMBEDDED) and (said := hint(texts)):
         console.say(f"Note: {said}.")
+
+
+def note_foreign_pictures(console: Console, pictures: Iterable[Path], model: str) -> None:
+    """Say once that a model that comes with vqclip knows drawn scenes only, where one of the pictures is no such."""
+    from vqclip.outputs.picture import read_metadata
+
+    if not model.startswith(EMBEDDED):
+        return
+    for picture in pictures:
+        try:
+            read_metadata(picture)
+        except UsageError:
+            console.say(
+                f"Note: {str(picture)!r} was not made by vqclip, and the embedded CLIP takes all it sees for drawn scenes. "
+                f"For photographs: vqclip models pull {PUBLISHED}, then -m {PUBLISHED}."
+            )
+            return

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from vqclip.cli.console import Console
-from vqclip.cli.hints import note_unknown_words
+from vqclip.cli.hints import note_foreign_pictures, note_unknown_words
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import Exclude, Images, Model, Null, given_images, load_clip, vectors_of
 from vqclip.cli.options import Device, Json, Offline, Pull, Quiet, Threads, Verbose
@@ -38,6 +38,7 @@ def score(
         given = given_images(console, images, null, exclude)
         model, _ = load_clip(perceptor, device, threads, access)
         note_unknown_words(console, prompt, perceptor)
+        note_foreign_pictures(console, (each.path for each in given), perceptor)
         texts = model.encode_text(prompt).cpu()
         alone = len(prompt) == 1 and model.bias is None  # a softmax over one text says nothing
         for path, vector in vectors_of(console, model, given):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqclip.cli.console import Console
-from vqclip.cli.hints import note_unknown_words
+from vqclip.cli.hints import note_foreign_pictures, note_unknown_words
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import Exclude, Model, counting, load_clip, tell_skipped, telling_left_out
 from vqclip.cli.options import Device, Json, Offline, Overwrite, Preview, Pull, Quiet, Threads, Verbose
@@ -105,6 +105,7 @@ def search(
                 console.data(os.fsencode(hit.path) + b"\0")
             else:
                 console.result(str(hit.path) if bare else f"{hit.score:7.4f}  {hit.path}", event)
+        note_foreign_pictures(console, (hit.path for hit in hits), perceptor)
         console.say(f"{len(hits)} of {len(index.names)} pictures, searched in {1000 * spent:.1f} ms")
         if grid and hits:
             _write_grid(grid, hits)

@@ -77,7 +77,10 @@ def _chunks(metadata: Metadata | None) -> PngInfo:
 
 
 def _xmp(metadata: Metadata) -> str:
-    return packet(f"vqclip {metadata.version}", metadata.prompt, metadata.config.get("output", {}).get("tags", []))
+    output = metadata.config.get("output")
+    tags = output.get("tags") if isinstance(output, dict) else None
+    listed = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []  # a file may say anything
+    return packet(f"vqclip {metadata.version}", metadata.prompt, listed)
 
 
 def _exif(path: Path, metadata: Metadata | None) -> Image.Exif:
@@ -95,7 +98,7 @@ def _parameters(metadata: Metadata) -> str:
     facts = {
         "Steps": metadata.step,
         "Seed": metadata.seed,
-        "Size": metadata.config["size"],
+        "Size": metadata.config.get("size", ""),
         "Model": metadata.models.vqgan.name if metadata.models else "",
         **({"Hires upscaler": metadata.models.upscaler.name} if metadata.models and metadata.models.upscaler else {}),
         "Version": f"vqclip {metadata.version}",
