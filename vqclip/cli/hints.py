@@ -29,7 +29,7 @@ def note_foreign_pictures(console: Console, pictures: Iterable[Path], model: str
             read_metadata(picture)
         except UsageError:
             console.say(
-                f"Note: {str(picture)!r} was not made by vqclip, and the embedded CLIP takes all it sees for drawn scenes. "
+                f"Note: {str(picture)!r} was not made by vqclip, and the embedded CLIP takes all for drawn scenes. "
                 f"For photographs: vqclip models pull {PUBLISHED}, then -m {PUBLISHED}."
             )
             return
