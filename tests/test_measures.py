@@ -108,3 +108,26 @@ def test_a_sheet_is_shuffled_has_no_captions_and_is_scored_by_its_key(tmp_path: 
 def test_the_order_is_another_for_another_list_or_seed() -> None:
     assert naming.shuffled(24, "a", 1) == naming.shuffled(24, "a", 1)
     assert naming.shuffled(24, "a", 1) != naming.shuffled(24, "a", 2) != naming.shuffled(24, "b", 2)
+
+
+def test_what_follows_the_dashes_goes_to_generate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[list[str]] = []
+
+    def generate(prompts: list[str], folder: Path, seed: int, settings: list[str]) -> list[Path]:
+        given.append(settings)
+        Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+        return [tmp_path / "a.png"] * len(prompts)
+
+    monkeypatch.setattr(naming, "generate", generate)
+    words = [
+        "naming.py",
+        "draw",
+        "naming-single",
+        "--sheet",
+        str(tmp_path / "s.png"),
+        "--key",
+        str(tmp_path / "k.json"),
+    ]
+    monkeypatch.setattr(sys, "argv", [*words, "--", "-c", "codes", "--seed", "7"])
+    naming.main()
+    assert given == [["-c", "codes", "--seed", "7"]]

@@ -117,7 +117,11 @@ def score(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Draws a sheet, or scores answers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="After -- follows what goes to vqclip generate.",
+    )
     parts = parser.add_subparsers(required=True)
     drawing, scoring = parts.add_parser("draw"), parts.add_parser("score")
     for part, action in ((drawing, draw), (scoring, score)):
@@ -127,9 +131,11 @@ def main() -> None:
     drawing.add_argument("--sheet", type=Path, required=True)
     drawing.add_argument("--seed", type=int, default=1, help="of the pictures and of their order")
     drawing.add_argument("--pictures", type=Path, nargs="+", help="these instead of new ones, in the list's order")
-    drawing.add_argument("settings", nargs="*", help="after --: more for vqclip generate")
     scoring.add_argument("--answers", type=Path, required=True)
-    options = parser.parse_args()
+    words = sys.argv[1:]  # argparse would take what follows -- for its own options
+    end = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:end])
+    options.settings = words[end + 1 :]
     options.action(options)
 
 
