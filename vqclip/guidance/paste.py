@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SQUARES = 16
+"""Squares along the short side in which what is pasted and what lies under it are compared."""
+
 
 class Pasted:
     """Renders latents, and shows of the pictures only what `cover` (1, 1, H, W) lets through over `under` (1, 3, H, W).
@@ -21,7 +24,23 @@ class Pasted:
         """Return the pictures (N, 3, h, w)."""
         pictures = self.render(latent)
         under, cover = (_in_size(each, pictures.shape[-2:]) for each in (self.under, self.cover))
-        return torch.lerp(under, pictures, cover)
+        return torch.lerp(under, levelled(pictures, under, cover), cover)
+
+
+def levelled(pictures: Tensor, under: Tensor, cover: Tensor) -> Tensor:
+    """Bring the tone of pictures (N, 3, h, w) to that of what they are pasted over, beside the place where they show.
+
+    What both differ by outside of it, in squares, goes on into it for one more. Else a drawer's own shade of a plain
+    ground ends in an edge. The gradient passes as if nothing were done.
+    """
+    height, width = pictures.shape[-2:]
+    grid = (max(1, height * SQUARES // min(height, width)), max(1, width * SQUARES // min(height, width)))
+    known = (cover == 0).to(pictures.dtype)
+    plain = pictures.detach()
+    differ = (under - plain) * known
+    total, share = (F.avg_pool2d(F.adaptive_avg_pool2d(each, grid), 3, 1, 1) for each in (differ, known))
+    shift = F.interpolate(total / share.clamp(min=0.5), (height, width), mode="bilinear", align_corners=False)
+    return pictures + ((plain + shift).clamp(0, 1) - plain)
 
 
 def _in_size(images: Tensor, size: torch.Size) -> Tensor:

@@ -39,9 +39,6 @@ FEATHER = 24
 RINGS = 16
 """Steps of a feather; a wider one is made small and enlarged."""
 
-SQUARES = 16
-"""Squares along a window's short side in which old and new are compared."""
-
 WHITE = 128
 """Grey levels above this are white in a mask."""
 
@@ -85,25 +82,12 @@ class Patch:
         left, top, right, bottom = self.window
         new = to_image(pixels).resize((right - left, bottom - top), Image.Resampling.LANCZOS)
         old = np.asarray(self.canvas.crop(self.window), dtype=np.float32)
-        levelled = _levelled(np.asarray(new, dtype=np.float32), old, self.mask[top:bottom, left:right])
-        blended = (old + self.alpha[..., None] * (levelled - old)).round().astype(np.uint8)
+        alpha = self.alpha[..., None]
+        blended = (old + alpha * (np.asarray(new, dtype=np.float32) - old)).round().astype(np.uint8)
         whole = self.canvas.copy()
         whole.paste(Image.fromarray(blended), (left, top))
         whole.info = {PROFILE: profile} if (profile := _rgb_profile(self.canvas)) else {}
         return whole
-
-
-def _levelled(new: NDArray[np.float32], old: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
-    """Bring the tone of what is new (h, w, 3) to the old one's beside it: what both differ by around the mask, in
-    squares, goes on into it for one more. Else a VQGAN's shade of a plain ground ends in an edge."""
-    height, width = mask.shape
-    grid = (max(1, height * SQUARES // min(mask.shape)), max(1, width * SQUARES // min(mask.shape)))
-    known = torch.from_numpy(~mask).float()[None, None]
-    differ = torch.from_numpy(old - new).permute(2, 0, 1)[None] * known
-    total, share = (F.avg_pool2d(F.adaptive_avg_pool2d(each, grid), 3, 1, 1) for each in (differ, known))
-    shift = F.interpolate(total / share.clamp(min=0.5), (height, width), mode="bilinear", align_corners=False)
-    levelled: NDArray[np.float32] = np.clip(new + shift[0].permute(1, 2, 0).numpy(), 0, 255)
-    return levelled
 
 
 def _rgb_profile(picture: Image.Image) -> bytes | None:
