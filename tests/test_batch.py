@@ -386,6 +386,7 @@ def test_settings_that_came_later_change_an_id_only_where_they_do_something(tiny
     said = [f"{section}.{key}={value}" for section, keys in LATER.items() for key, value in keys.items()]
     assert name() == name(*said) != name("targets.lean=0.5")
     assert name("targets.lean=0.5") != name("targets.neighbours=5")
+    assert name() == name("filters=[]") != name("filters=[tile]")
 
 
 def test_jobs_that_are_there_twice_are_said(base: Base) -> None:

@@ -230,6 +230,8 @@ def _decisive(config: Config) -> dict[str, Any]:
     content, output = to_dict(config), config.output
     for section, settings in LATER.items():
         content[section] = {k: v for k, v in content[section].items() if k not in settings or v != settings[k]}
+    if not config.filters:  # they came later too
+        del content["filters"]
     del content["seeds"], content["runtime"], content["output"], content["image_prompts"], content["init"]["image"]
     content["mask"] |= {"original": None, "image": None}
     content["targets"]["path"] = ["" if is_file(point) else point for point in config.targets.path]
