@@ -5,7 +5,6 @@ import os
 import re
 import struct
 import subprocess
-import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import TinyModels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,6 +22,9 @@ from vqclip.common import images
 from vqclip.common.errors import UsageError
 from vqclip.common.images import FORMATS, check_side, fit, open_image, to_image, to_tensor
 from vqclip.common.remarks import quiet_pillow
+from vqclip.config.loader import load_config
+from vqclip.pipeline.inputs import read_inputs
+from vqclip.pipeline.plan import make_plan
 
 GREY = (128, 128, 128)
 
@@ -402,10 +405,10 @@ def _why(path: str) -> str:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-@pytest.mark.parametrize("option", ["--init-image", "--image-prompt"])
-def test_a_run_waits_for_no_pipe_and_reads_no_device(option: str) -> None:
+def test_a_run_waits_for_no_pipe_and_reads_no_device(tiny: TinyModels) -> None:
     os.mkfifo("pipe.png")
-    for name in ("pipe.png", "/dev/zero"):
-        words = [sys.executable, "-m", "vqclip", "generate", "a cat", option, name, "-o", "a.png", "-q", "--steps", "1"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 2 and "no regular file" in done.stderr
+    for key, name in (("init.image", "pipe.png"), ("init.image", "/dev/zero"), ("image_prompts", ["/dev/zero"])):
+        settings = {"prompts": ["a cat"], "init.kind": "image" if key == "init.image" else "codes", key: name}
+        plan = make_plan(load_config([str(tiny.config)], [], settings))
+        with pytest.raises(UsageError, match="no regular file"):
+            read_inputs(plan)
