@@ -97,7 +97,7 @@ def main() -> None:
     open_streams()
     quiet_pillow()
     try:
-        code = app(standalone_mode=False) or ExitCode.DONE
+        code = app(prog_name="vqclip", standalone_mode=False) or ExitCode.DONE
     except BaseException as error:
         if os.environ.get("VQCLIP_DEBUG") == "1" and not isinstance(error, SystemExit | typer.TyperException):
             raise
