@@ -144,7 +144,7 @@ def test_every_palette_has_colours(name: str) -> None:
         ("kaleidoscope:-2", "even number"),
         ("kaleidoscope:" + "9" * 5000, "even number"),
         ("palette:#12", "is no colour"),
-        ("frame:red,blue", "one colour"),
+        ("frame:red,blue", "One colour"),
         ("", "Unknown filter"),
     ],
 )

@@ -173,7 +173,7 @@ def test_edge_looks_at_the_rim_only():
         ("palette", "palette:red,white"),
         ("palette:", "is no colour"),
         ("palette:rot", "'rot' is no colour"),
-        ("edge:red,white", "one colour"),
+        ("edge:red,white", "One colour"),
         ("tv:1", "takes no argument"),
         ("palette:" + ",".join(["red"] * 257), "at most 256"),
     ],

@@ -17,7 +17,7 @@ from torch import Tensor
 from vqclip.common.images import open_image
 from vqclip.guidance.losses import hold_loss
 from vqclip.models.vqgan import VQGAN, load_vqgan
-from vqclip.optimisation.descent import Descent, Growth
+from vqclip.optimisation.descent import Descent, Growth, repeated
 from vqclip.optimisation.loop import optimise
 from vqclip.optimisation.pyramid import grids, growths, in_size, resized, view_shares
 from vqclip.optimisation.step import Step
@@ -36,10 +36,6 @@ def test_stages_are_shares_of_the_grid_and_of_the_steps() -> None:
     assert grids(with_views, (16, 24)) == grids(STAGES, (16, 24))
     assert growths(with_views, (16, 24)) == growths(STAGES, (16, 24))
     assert view_shares(with_views) == [0.2, 1.0, 0.9] and view_shares([]) == []
-
-
-def repeated(latent: Tensor, grid: tuple[int, int]) -> Tensor:
-    return F.interpolate(latent, grid, mode="nearest")
 
 
 class Still(Towards):

@@ -34,6 +34,18 @@ def parse_colours(text: str) -> Tensor:
     return torch.tensor([_colour(name) for name in names]) / 255
 
 
+def parse_colour(text: str) -> Tensor:
+    """Read one colour; return (3,) in [0, 1].
+
+    Raises:
+        UsageError: it is none, or there are several.
+    """
+    colours = parse_colours(text)
+    if len(colours) != 1:
+        raise UsageError(f"One colour belongs here; {shown(text)} are {len(colours)}.")
+    return colours[0]
+
+
 def _colour(name: str) -> tuple[int, ...]:
     try:
         return ImageColor.getrgb(name)[:3]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vqclip.common.errors import UsageError
 from vqclip.common.registry import pick_told
-from vqclip.guidance.colours import parse_colours
+from vqclip.guidance.colours import parse_colour, parse_colours
 from vqclip.guidance.losses import luma, replace_grad
 
 Filter = Callable[[Tensor], Tensor]
@@ -120,15 +120,13 @@ def palette(device: torch.device, argument: str) -> Filter:
 
 def frame(device: torch.device, argument: str) -> Filter:
     """Paint a frame in the one colour of the argument."""
-    colours = parse_colours(argument).to(device)
-    if len(colours) != 1:
-        raise UsageError(f"A frame has one colour; this one has {len(colours)}: {argument!r}.")
+    colour = parse_colour(argument).to(device)
 
     def framed(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         wide = max(1, round(FRAME * min(height, width)))
         inside = F.pad(images.new_ones(height - 2 * wide, width - 2 * wide), (wide, wide, wide, wide))
-        return torch.lerp(colours[0].to(images.dtype)[:, None, None].expand_as(images), images, inside)
+        return torch.lerp(colour.to(images.dtype)[:, None, None].expand_as(images), images, inside)
 
     return framed
 

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqclip.common.errors import UsageError
 from vqclip.common.registry import pick_told
-from vqclip.guidance.colours import parse_colours
+from vqclip.guidance.colours import parse_colour, parse_colours
 
 Loss = Callable[[Tensor], Tensor]
 """From pictures (N, 3, H, W) in [0, 1] to (N,), each picture on its own."""
@@ -151,14 +150,12 @@ def palette(device: torch.device, argument: str) -> Loss:
 
 def edge(device: torch.device, argument: str) -> Loss:
     """Mean squared difference of a picture's rim to a colour: what is drawn stands free (pixray's edge loss)."""
-    colours = parse_colours(argument).to(device)
-    if len(colours) != 1:
-        raise UsageError(f"The edge has one colour; this one has {len(colours)}: {argument!r}.")
+    colour = parse_colour(argument).to(device)
 
     def rim(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         wide = max(1, round(RIM * min(height, width)))
-        differences = (images - colours[0].to(images.dtype)[:, None, None]).square()
+        differences = (images - colour.to(images.dtype)[:, None, None]).square()
         whole = differences.flatten(1).sum(1)
         inside = differences[..., wide : height - wide, wide : width - wide].flatten(1)
         return (whole - inside.sum(1)) / max(1, differences[0].numel() - inside.shape[1])

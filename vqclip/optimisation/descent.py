@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -118,13 +119,9 @@ class Space:
     leave: Callable[[Tensor], Tensor] = lambda numbers: numbers
 
 
-def no_enlarging(latent: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Stand in where no stage is coarse.
-
-    Raises:
-        NotImplementedError: always.
-    """
-    raise NotImplementedError
+def repeated(latent: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return latents (N, C, *grid) whose cells are those of (N, C, h, w), each repeated."""
+    return F.interpolate(latent, grid)
 
 
 @dataclass
@@ -155,7 +152,7 @@ class Descent:
     streams: Streams
     show: Callable[[Tensor], Tensor] = lambda images: images
     growth: Sequence[Growth] = ()
-    enlarge: Callable[[Tensor, tuple[int, int]], Tensor] = no_enlarging
+    enlarge: Callable[[Tensor, tuple[int, int]], Tensor] = repeated
     disturb: Callable[[Tensor, float], Tensor] | None = None
     shape_gradient: Callable[[Tensor], Tensor] = lambda gradient: gradient
     travel: Callable[[Tensor, int, int], None] = lambda latent, number, total: None
