@@ -12,6 +12,7 @@ from PIL import Image
 
 from scripts.data.scenes import heldout_prompts
 from scripts.measure import naming
+from scripts.measure.likeness import kernel_distance
 from scripts.measure.sharpness import BANDS, band_energies
 
 LISTS = ("naming-single", "naming-pairs", "naming-styles")
@@ -131,3 +132,22 @@ def test_what_follows_the_dashes_goes_to_generate(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", [*words, "--", "-c", "codes", "--seed", "7"])
     naming.main()
     assert given == [["-c", "codes", "--seed", "7"]]
+
+
+def test_the_kernel_distance_of_two_points_is_the_kernels_own() -> None:
+    """Where all vectors of a set are one vector, the expectations are single values of the kernel."""
+    cosine, width = 0.25, 16
+    one = torch.zeros(width)
+    one[0] = width**0.5
+    other = one * cosine
+    other[1] = (width * (1 - cosine**2)) ** 0.5
+    distance = kernel_distance(one.repeat(5, 1), other.repeat(7, 1))
+    assert distance == pytest.approx(2**3 + 2**3 - 2 * (cosine + 1) ** 3, rel=1e-5)
+
+
+def test_the_kernel_distance_of_samples_of_one_cloud_is_nothing() -> None:
+    """It is unbiased: small sets are not further apart than large ones, on average over many draws."""
+    rng = torch.Generator().manual_seed(0)
+    draws = torch.nn.functional.normalize(torch.randn(400, 2, 6, 8, generator=rng), dim=-1) * 8**0.5
+    distances = [kernel_distance(some, others) for some, others in draws]
+    assert abs(sum(distances) / 400) < 0.05 * max(distances)
