@@ -275,5 +275,6 @@ def test_the_upscaler_trains_and_is_exported_with_what_it_is(tmp_path: Path) -> 
     train_upscaler.train(options, torch.device("cpu"))
     train_upscaler.export(out, tmp_path)
     with safe_open(tmp_path / "upscaler.safetensors", "pt") as file:
-        assert file.metadata() == {"architecture": "SRVGGNetCompact", "scale": "2", "step": "3"}
+        notes = {"architecture": "SRVGGNetCompact", "scale": "2", "step": "3", "outlines": "shock filter"}
+        assert file.metadata() == notes
     assert load_upscaler(tmp_path / "upscaler.safetensors").sizes == train_upscaler.SIZES

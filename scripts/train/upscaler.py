@@ -34,7 +34,8 @@ from scripts.train import training
 from scripts.train.crops import crop_corner
 from scripts.train.perceptual import Perceptual
 from scripts.train.vqgan import gradients, side_by_side
-from vqclip.models.upscaler import Upscaler, UpscalerSizes, load_upscaler
+from vqclip.models.enlarge import FINISH, Network, load_network
+from vqclip.models.upscaler import Upscaler, UpscalerSizes
 from vqclip.models.vqgan import VQGAN, load_vqgan
 
 SIZES = UpscalerSizes(features=32, depth=12, scale=2)
@@ -222,7 +223,7 @@ def learn_to_tell(
     return loss.detach()
 
 
-def figures(model: Upscaler, small: Tensor, large: Tensor) -> tuple[str, Tensor]:
+def figures(model: Network, small: Tensor, large: Tensor) -> tuple[str, Tensor]:
     """PSNR and sharpness by bands beside bicubic enlargement's, and the pictures."""
     with torch.no_grad():
         made = torch.cat([model(part).clamp(0, 1) for part in small.split(8)])
@@ -250,6 +251,7 @@ def export(out: Path, folder: Path) -> None:
     if state is None:
         raise SystemExit(f"nothing trained in {out}")
     notes = {"architecture": "SRVGGNetCompact", "scale": str(SIZES.scale), "step": str(state["step"])}
+    notes[FINISH] = "shock filter"
     folder.mkdir(parents=True, exist_ok=True)
     training.export_weights(folder / WEIGHTS, state["average"], notes)
     print(f"exported step {state['step']} to {folder}")
@@ -257,7 +259,8 @@ def export(out: Path, folder: Path) -> None:
 
 def evaluate_exported(folder: Path, hand: str) -> None:
     """Prints figures of exported weights on scenes drawn from the held-out lists."""
-    model, vqgan = load_upscaler(folder / WEIGHTS), load_vqgan(folder / "vqgan.safetensors")
+    model = load_network(folder / WEIGHTS, torch.device("cpu"))
+    vqgan = load_vqgan(folder / "vqgan.safetensors")
     for kind in ("single", "composed"):
         drawn = draw_scenes.heldout_pictures(kind, 0, draw_scenes.Canvas(SIZES.scale, hand))
         large = training.to_images(drawn, torch.device("cpu"))

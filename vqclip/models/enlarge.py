@@ -8,6 +8,7 @@ up to rounding.
 import logging
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,9 +19,10 @@ from torch import Tensor
 from vqclip.common.errors import OutOfMemoryError
 from vqclip.common.images import to_image, to_tensor
 from vqclip.common.runtime import is_out_of_memory
+from vqclip.models.outlines import Outlines
 from vqclip.models.published_upscaler import load_published
 from vqclip.models.upscaler import infer_sizes, upscaler_of
-from vqclip.models.weights.reader import check_finite, read_tensors
+from vqclip.models.weights.reader import check_finite, read_metadata, read_tensors
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,12 @@ ROOM = 2**29
 SMALLEST = 16
 """Pixels of the smallest tile that is tried, without what it overlaps. The sides of all tiles are multiples of it, as
 some networks look at a picture in blocks of 2, 8 or 16, which must lie where they lie in the whole."""
+
+FINISH = "outlines"
+"""The note in the header of a safetensors file of our form that asks for outlines after the network."""
+
+FINISHING = 160
+"""Bytes that outlines take for each pixel of the large picture: some 40 planes of it at once."""
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom of a part of the small picture, in pixels."""
@@ -57,6 +65,33 @@ class Network(Protocol):
         """(1, 3, h, w) in [0, 1] ─▶ (1, 3, scale · h, scale · w), not clipped."""
 
 
+@dataclass(frozen=True)
+class Outlined:
+    """An upscaler whose pictures are given outlines, a `Network` itself."""
+
+    network: Network
+    outlines: Outlines = field(default_factory=Outlines)
+
+    @property
+    def scale(self) -> int:
+        """How many times the sides grow."""
+        return self.network.scale
+
+    @property
+    def reach(self) -> int:
+        """How many pixels of the small picture around a pixel count for it."""
+        return self.network.reach + math.ceil(self.outlines.reach / self.scale)
+
+    @property
+    def pixel_bytes(self) -> int:
+        """What a pixel of the small picture takes while it is drawn."""
+        return max(self.network.pixel_bytes, FINISHING * self.scale**2)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(1, 3, h, w) in [0, 1] ─▶ (1, 3, scale · h, scale · w) in [0, 1]."""
+        return self.outlines(self.network(images).clamp(0, 1))
+
+
 def load_network(path: Path, device: torch.device) -> Network:
     """Load an upscaler's file: of our own form, or of one that spandrel knows. No code in the file is run.
 
@@ -68,7 +103,8 @@ def load_network(path: Path, device: torch.device) -> Network:
     compact = upscaler_of(tensors)
     if compact is None:
         return load_published(path, tensors, device)
-    return compact.to(device).to(memory_format=torch.channels_last)  # on CPUs in half the time
+    network = compact.to(device).to(memory_format=torch.channels_last)  # on CPUs in half the time
+    return Outlined(network) if FINISH in read_metadata(path) else network
 
 
 def read_scale(path: Path) -> int:
