@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqclip.common.errors import UsageError
+from vqclip.config.alternatives import expand
 from vqclip.config.loader import (
     ConfigReader,
     _read_yaml,
@@ -237,11 +238,19 @@ def given_text(text: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8")
 
 
+def is_one_picture(prompt: str) -> bool:
+    """Whether a prompt stands for itself: what is loaded is never a list or alternatives any more."""
+    try:
+        return expand([prompt]) == [prompt]
+    except UsageError:
+        return False
+
+
 texts = st.text(min_size=1) | st.sampled_from(DATA) | st.text("\x85\u2028\u2029\n\r\t ${}?:#'\"\\-", min_size=1)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(texts), texts, st.integers(0, 2**63 - 1), st.floats(1e-9, 1e9))
+@given(st.lists(texts.filter(is_one_picture)), texts, st.integers(0, 2**63 - 1), st.floats(1e-9, 1e9))
 def test_written_configs_read_back(prompts: list[str], path: str, seed: int, lr: float) -> None:
     options = {"prompts": prompts, "output.path": path, "seed": seed, "optimise.lr": lr, "losses": {"tv": -lr}}
     config = load_config([], [], options)

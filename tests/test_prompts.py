@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqclip.common.errors import UsageError
-from vqclip.config.prompts import Prompt, foreign_weights, parse_prompts
+from vqclip.config.prompts import Prompt, files_of, foreign_weights, likeness, parse_prompts, with_files
+from vqclip.config.regions import caption
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,24 @@ from vqclip.config.prompts import Prompt, foreign_weights, parse_prompts
         (r"a\\:2", [Prompt("a\\", 2)]),
         (r"C:\dir", [Prompt("C:\\dir")]),
         ("[red] ${oc.env:HOME} ???", [Prompt("[red] ${oc.env:HOME} ???")]),
+        ("@image:a.png", [Prompt("a.png", kind="image")]),
+        ("@image:photo1:2:0.3", [Prompt("photo1", 2, 0.3, "image")]),
+        ("@noise:7", [Prompt("7", kind="noise")]),
+        (
+            "@noise:7:0.5 | @vector:textoff:-.1",
+            [Prompt("7", 0.5, kind="noise"), Prompt("textoff", -0.1, kind="vector")],
+        ),
+        ("@vector:my dir/v.safetensors", [Prompt("my dir/v.safetensors", kind="vector")]),
+        (r"\@image:a.png", [Prompt("@image:a.png")]),
+        ("mail @home", [Prompt("mail @home")]),
+        ("@home", [Prompt("@home")]),
+        ("[left] a cat:2", [Prompt("a cat", 2, region="left")]),
+        (" [Top  LEFT] a cat", [Prompt("a cat", region="top left")]),
+        ("[centre] a cat", [Prompt("a cat", region="middle")]),
+        ("[25%,0,50%,64] a cat", [Prompt("a cat", region="25%,0,50%,64")]),
+        ("[in m.png] @image:a.png:2", [Prompt("a.png", 2, kind="image", region="in m.png")]),
+        (r"[in a\]b.png] a", [Prompt("a", region="in a]b.png")]),
+        (r"\[left] a cat", [Prompt("[left] a cat")]),
         ("nantucket:2", [Prompt("nantucket", 2)]),
         ("日本:2", [Prompt("日本", 2)]),
     ],
@@ -88,6 +107,19 @@ def test_forms(source: str, expected: list[Prompt]) -> None:
         ("a boat:−1", 7),
         ("fog | a boat:1,5", 13),
         ("a boat: infinity", 7),
+        ("a | @imag:b.png", 6),
+        ("a | @image:", 4),
+        ("@image:http://host/a.png", 8),
+        ("@noise:x", 8),
+        ("@noise:1:2:3:4", 9),
+        ("@vector:texof", 9),
+        ("@image:a.png:1,5", 13),
+        ("a | [lefft] b", 6),
+        ("[1,2,3] a", 2),
+        ("[0,0,0,5] a", 2),
+        ("[-1,0,5,5] a", 2),
+        ("[in ] a", 2),
+        ("[left]", 1),
     ],
 )
 def test_errors_give_the_column(source: str, column: int) -> None:
@@ -137,7 +169,14 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
     lambda text: text == text.strip() and text
 )
 numbers = st.decimals(-1000, 1000, places=3).map(float)
-prompts = st.builds(Prompt, texts, numbers, st.one_of(st.just(-math.inf), numbers))
+stops = st.one_of(st.just(-math.inf), numbers)
+regions = st.sampled_from(["", "left", "top half", "1,2,3,4", "in a]b|c.png"])
+prompts = st.one_of(
+    st.builds(Prompt, texts, numbers, stops, region=regions),
+    st.builds(Prompt, texts, numbers, stops, st.just("image"), regions).filter(lambda prompt: "://" not in prompt.text),
+    st.builds(Prompt, st.sampled_from(["textoff", "a b:1.safetensors"]), numbers, stops, st.just("vector"), regions),
+    st.builds(Prompt, st.sampled_from(["0", "12"]), numbers, stops, st.just("noise"), regions),
+)
 
 
 @given(st.lists(prompts, min_size=1, max_size=4))
@@ -159,3 +198,47 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     for source in ("a \udcff cat", "\ud800"):
         with pytest.raises(UsageError, match="no UTF-8 text"):
             parse_prompts(source)
+
+
+def test_files_of_prompts_are_found_and_changed() -> None:
+    source = "[in m.png] a cat:2 | @image:a.png:0.5 | @vector:textoff | @vector:v.safetensors"
+    assert files_of([source, "@image:a.png"]) == ["m.png", "a.png", "v.safetensors"]
+    changed = parse_prompts(with_files(source, lambda file: f"/x:1/{file}"))
+    assert files_of([with_files(source, lambda file: f"/x:1/{file}")]) == [
+        "/x:1/m.png",
+        "/x:1/a.png",
+        "/x:1/v.safetensors",
+    ]
+    assert [each.weight for each in changed] == [2, 0.5, 1, 1] and changed[0].text == "a cat"
+    assert with_files(" a cat :2|fog", str.upper) == " a cat :2|fog"
+
+
+@pytest.mark.parametrize(
+    ("sources", "file"),
+    [
+        (["a cat"], None),
+        ([], None),
+        (["a cat | @image:a.png"], "a.png"),
+        (["@image:a.png | x", "@image:a.png | y"], "a.png"),
+        (["@image:a.png", "@image:b.png"], None),
+        (["@image:a.png:-1"], None),
+        (["[left] @image:a.png"], None),
+        (["@foo:a.png"], None),
+    ],
+)
+def test_a_likeness_is_one_picture_that_all_are_to_resemble(sources: list[str], file: str | None) -> None:
+    assert likeness(sources) == file
+
+
+@pytest.mark.parametrize(
+    ("placed", "expected"),
+    [
+        ([("a cat", "left")], "a cat on the left"),
+        ([("a cat", "left"), ("a dog", "right third")], "a cat to the left of a dog"),
+        ([("a sun", "10%,0,20%,20%"), ("a boat", "bottom half")], "a sun above a boat"),
+        ([("a cat", ""), ("a dog", "bottom")], "a cat, a dog at the bottom"),
+        ([("a cat", "middle"), ("a dog", "20,0,4,4"), ("a sun", "in m.png")], "a cat, a dog, a sun"),
+    ],
+)
+def test_regions_are_said_in_the_prior_s_captions(placed: list[tuple[str, str]], expected: str) -> None:
+    assert caption(placed) == expected

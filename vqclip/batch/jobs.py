@@ -16,10 +16,11 @@ from vqclip.batch.fields import Base, checked, config_of
 from vqclip.common.errors import UsageError, VqclipError
 from vqclip.common.hashes import known_sha256
 from vqclip.common.images import check_side
-from vqclip.common.paths import is_file
+from vqclip.common.paths import at_home, is_file
 from vqclip.common.text import parse_json
+from vqclip.config.alternatives import alternatives, is_list
 from vqclip.config.loader import ConfigReader, to_dict
-from vqclip.config.prompts import Prompt, parse_prompts
+from vqclip.config.prompts import TEXT, Prompt, files_of, parse_prompts, with_files
 from vqclip.config.schema import AUTO_SIZE, DRAWN_SEEDS, SEED_LIMIT, Config, parse_size
 from vqclip.config.yaml_text import parse_structure
 from vqclip.pipeline.plan import parse_image_prompt, reads_captions
@@ -103,7 +104,7 @@ def shard(jobs: Sequence[Job], part: str) -> list[Job]:
 def captions(jobs: Iterable[Job]) -> list[str]:
     """Return the texts of the first jobs that an embedded model will read, at most LOOKED_AT of them."""
     read = (job for job in jobs if job.config is not None and reads_captions(job.config))
-    return [prompt.text for job in islice(read, LOOKED_AT) for prompt in _prompts(job.prompt)]
+    return [prompt.text for job in islice(read, LOOKED_AT) for prompt in _prompts(job.prompt) if prompt.kind == TEXT]
 
 
 def _prompts(source: str) -> list[Prompt]:
@@ -170,6 +171,15 @@ class _Expansion:
 
     def __call__(self, row: object) -> Iterator[Job]:
         try:
+            rows = _alternatives(row)
+        except UsageError as error:
+            yield _failed(row, str(error), int(error.code))
+            return
+        for each in rows:
+            yield from self._jobs(each)
+
+    def _jobs(self, row: object) -> Iterator[Job]:
+        try:
             if isinstance(row, UsageError):
                 raise row
             facts = checked(row)
@@ -208,13 +218,32 @@ class _Expansion:
         start = config.init.image and self._hash(config.init.image)
         masks = [self._hash(file) for file in (config.mask.original, config.mask.image) if file]
         points = [self._hash(point) for point in config.targets.path if is_file(point)]
-        return [start, *((self._hash(like.file), like.weight) for like in likenesses), *masks, *points]
+        named = [self._hash(at_home(file)) for file in _files(config)]
+        return [start, *((self._hash(like.file), like.weight) for like in likenesses), *masks, *points, *named]
 
     def _hash(self, file: str) -> str:
         """A file's SHA-256, read once; a missing one is an error when its job's turn comes."""
         if file not in self.hashes:
             self.hashes[file] = known_sha256(file) if is_file(file) else "missing"
         return self.hashes[file]
+
+
+def _alternatives(row: object) -> list[object]:
+    """A row for each picture that the alternatives in its prompt stand for."""
+    prompt = row.get("prompt") if isinstance(row, dict) else None
+    if not isinstance(prompt, str) or not prompt.strip():
+        return [row]
+    if is_list(prompt):
+        raise UsageError(f"A job file holds prompts, and {prompt!r} is a list; put its lines there.")
+    return [{**row, "prompt": each} for each in alternatives(prompt)]  # type: ignore[dict-item]
+
+
+def _files(config: Config) -> list[str]:
+    """The files that the prompts name; what is wrong with a prompt is said when its job's turn comes."""
+    try:
+        return files_of([*config.prompts, *config.negatives])
+    except UsageError:
+        return []
 
 
 LATER = {
@@ -233,6 +262,9 @@ def _decisive(config: Config) -> dict[str, Any]:
     if not config.filters:  # they came later too
         del content["filters"]
     del content["seeds"], content["runtime"], content["output"], content["image_prompts"], content["init"]["image"]
+    if _files(config):
+        for key in ("prompts", "negatives"):
+            content[key] = [with_files(prompt, lambda file: "") for prompt in content[key]]
     content["mask"] |= {"original": None, "image": None}
     content["targets"]["path"] = ["" if is_file(point) else point for point in config.targets.path]
     moving = {"video": output.video, "save_every": output.save_every, "fps": output.fps}

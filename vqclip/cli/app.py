@@ -16,11 +16,13 @@ from vqclip.cli import (
     config,
     doctor,
     edit,
+    embed,
     evaluate,
     foreign,
     gallery,
     generate,
     models,
+    prompt,
     reconstruct,
     runs,
     score,
@@ -63,12 +65,14 @@ app.command("upscale")(upscale.upscale)
 app.command("score")(score.score)
 app.command("classify")(classify.classify)
 app.command("search")(search.search)
+app.command("embed")(embed.embed)
 app.command("gallery")(gallery.gallery)
 app.command("resume")(runs.resume)
 app.command("rerun")(runs.rerun)
 app.command("info")(runs.info)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
+app.add_typer(prompt.app, name="prompt")
 app.command("import-settings")(foreign.import_foreign)
 app.command("doctor")(doctor.doctor)
 

@@ -45,6 +45,7 @@ from vqclip.cli.options import (
 from vqclip.common.errors import Interrupted, UsageError
 from vqclip.common.quantities import counted, memory
 from vqclip.config.loader import to_dict, to_yaml
+from vqclip.config.prompts import likeness
 from vqclip.config.schema import Config
 from vqclip.config.starts import PRIORS
 from vqclip.hub.access import Access, choose_access
@@ -95,7 +96,7 @@ def generate(
     """Draw one picture per PROMPT: vqclip generate "a red apple"."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     settings = read_settings(context)
-    if strength is not None and not (settings.init.image or settings.image_prompts):
+    if strength is not None and not (settings.init.image or settings.image_prompts or likeness(settings.prompts)):
         raise UsageError("--strength is how far the new picture may go from one that is given: add --init-image FILE.")
     draw_or_show(console, settings, preview=preview is not False, access=choose_access(pull, offline), dry_run=dry_run)
 

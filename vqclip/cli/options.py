@@ -58,7 +58,9 @@ def read_seeds(text: str) -> dict[str, object]:
 
 Prompts = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PROMPT", help="One picture each: text:weight:stop, joined by |; - reads lines."),
+    typer.Argument(
+        metavar="PROMPT", help="One picture each: text:weight:stop, joined by |; @LIST.txt and - hold one a line."
+    ),
     Sets("prompts"),
 ]
 Layers = Annotated[

@@ -10,6 +10,8 @@ from pathlib import Path
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import is_file
 from vqclip.common.text import decode, read_stdin
+from vqclip.config.alternatives import is_list
+from vqclip.config.prompts import KIND
 
 STDIN = "-"
 SOURCE = "standard input"
@@ -18,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def read_prompts(words: Sequence[str]) -> list[str]:
-    """Return the prompts that the words stand for; `-` stands for the lines of standard input.
+    """Return the prompts that the words stand for; `-` stands for the lines of standard input, `@FILE.txt` for itself.
 
     Raises:
         UsageError: a file's name where a prompt belongs, or nothing on standard input.
@@ -51,8 +53,12 @@ def _refuse_file(word: str) -> None:
     """A name of a file with an ending is meant as the file."""
     name = word.removeprefix("@")
     suffix = Path(name).suffix.lower()
+    if is_list(word) or KIND.match(word):
+        return
     if word.startswith("@") and name and " " not in name:
-        raise UsageError(f"{word!r} is no prompt; the prompts of a file: vqclip batch {name} -o pictures/")
+        raise UsageError(
+            f"{word!r} is no prompt; the prompts of a file: @FILE.txt, or vqclip batch {name} -o pictures/"
+        )
     if suffix and is_file(name):
         from vqclip.common.images import SUFFIXES
 

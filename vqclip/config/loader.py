@@ -10,6 +10,8 @@ from vqclip.common.errors import UsageError
 from vqclip.common.paths import configs_dir, is_there
 from vqclip.common.registry import did_you_mean, shown
 from vqclip.common.text import YAML_LIMIT, decode, read_stdin, read_text
+from vqclip.config.alternatives import expand
+from vqclip.config.prompts import likeness
 from vqclip.config.schema import Config, in_pixels
 from vqclip.config.starts import EMBEDDED, SETTINGS, start_of
 from vqclip.config.typed import FilePath, fit, hints, make
@@ -34,10 +36,11 @@ def load_config(
 ) -> Config:
     """Merge default.yaml, each layer (name, file or `-`), each `key=value` override, then named options.
 
-    `options` maps dotted keys to values and skips None, so that an option not given changes nothing.
+    `options` maps dotted keys to values and skips None, so that an option not given changes nothing. The config's
+    prompts are those that lists and alternatives stand for.
 
     Raises:
-        UsageError: a layer that cannot be read, an unknown key, or a value that does not fit.
+        UsageError: a layer or list that cannot be read, an unknown key, or a value that does not fit.
     """
     return ConfigReader().load(layers, overrides, options)
 
@@ -57,7 +60,8 @@ class ConfigReader:
         Raises:
             UsageError: as `load_config`.
         """
-        return _made(lambda starts: _changed(self.merge(starts, tuple(layers)), overrides, options))
+        config = _made(lambda starts: _changed(self.merge(starts, tuple(layers)), overrides, options))
+        return dataclasses.replace(config, prompts=expand(config.prompts)) if config.prompts else config
 
     def merge(self, starts: tuple[str, ...], layers: tuple[str, ...]) -> dict[str, Any]:
         """Merge default.yaml, what kinds of start say, and the layers, from the longest beginning that is known.
@@ -107,7 +111,8 @@ def _made(merge: Callable[[tuple[str, ...]], dict[str, Any]]) -> Config:
     """Merge all layers, and once more over what the kind of start says that they come to."""
     merged = merge(())
     init, vqgan, kept = merged["init"], merged["vqgan"], merged["mask"]["original"] is not None
-    alike = bool(merged["image_prompts"]) and not (kept or init["image"] or merged["targets"]["path"])
+    like = bool(merged["image_prompts"] or likeness(merged["prompts"]))
+    alike = like and not (kept or init["image"] or merged["targets"]["path"])
     embedded = vqgan["name"] == EMBEDDED and vqgan["file"] is None
     start = start_of(init["kind"], prior=embedded, kept=kept, alike=alike)
     config: Config = make(Config, merge((start, init["kind"])))

@@ -1,13 +1,57 @@
-"""Parts of a picture in words: `10,20,64,32` in pixels, `25%,0,50%,100%` of its sides, or a mixture."""
+"""Parts of a picture in words: `10,20,64,32` in pixels, `25%,0,50%,100%` of its sides, or a mixture; `top left`."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from vqclip.common.errors import UsageError
 
 LENGTH = re.compile(r"\s*([0-9]{1,6}(?:\.[0-9]{1,4})?)\s*(%|px)?\s*", re.ASCII)
 
+BOX = re.compile(r"[-+.\d%px\s]+(?:,[-+.\d%px\s]*)+", re.ASCII)
+"""What is meant as a box, right or wrong."""
+
+SHARES = {"": 50, " half": 50, " third": 100 / 3, " quarter": 25}
+SIDES: Mapping[str, tuple[float, float]] = {"left": (0, 0), "right": (1, 0), "top": (0, 0), "bottom": (0, 1)}
+"""Sides, with the corner that they end in."""
+
+MASK = "in "
+"""Stands before a picture whose white is meant."""
+
+NEAR = 0.75
+"""How alike a word is (difflib's ratio) to one of PARTS that it is taken for, mistyped."""
+
+
+def _parts() -> dict[str, str]:
+    found = {"middle": "25%,25%,50%,50%"}
+    found |= {
+        f"{y} {x}": f"{50 * (x == 'right')}%,{50 * (y == 'bottom')}%,50%,50%"
+        for y in ("top", "bottom")
+        for x in ("left", "right")
+    }
+    for side, (across, down) in SIDES.items():
+        for word, share in SHARES.items():
+            wide, high = (share, 100) if side in ("left", "right") else (100, share)
+            box = (across * (100 - wide), down * (100 - high), wide, high)
+            found[side + word] = ",".join(f"{length:.4g}%" for length in box)
+    return found
+
+
+PARTS: Mapping[str, str] = _parts()
+"""Parts of a picture by name, as boxes: a side is its half."""
+
+ASIDE = (("on the left", "on the right"), ("at the top", "at the bottom"))
+BESIDE = (("to the left of", "to the right of"), ("above", "below"))
+"""Where a thing lies, and where from another, across and down, as the captions of the prior's training say it."""
+
+CENTRAL = 0.1
+"""Share of a side by which a middle may be off before it is said."""
+
 RATIO = re.compile(r"\s*([0-9]{1,4}(?:\.[0-9]{1,4})?)\s*:\s*([0-9]{1,4}(?:\.[0-9]{1,4})?)\s*", re.ASCII)
+
+
+Middle = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -34,6 +78,34 @@ def parse_box(text: str) -> tuple[Length, Length, Length, Length]:
     return left, top, width, height
 
 
+def read_region(text: str) -> str | None:
+    """Return what stands in the brackets before a prompt as it is written: a name of PARTS, a box, or `in MASK.png`;
+    None where that is no region, but text.
+
+    Raises:
+        UsageError: a box that is not right, a mask without a name, or a name that is mistyped.
+    """
+    plain = " ".join(text.split())
+    name = plain.lower().replace("centre", "middle").replace("center", "middle")
+    if name in PARTS:
+        return name
+    if name == MASK.strip() or name.startswith(MASK):
+        if not plain[len(MASK) :]:
+            raise UsageError("The region 'in' needs a picture whose white is meant: [in mask.png].")
+        return MASK + plain[len(MASK) :]
+    if BOX.fullmatch(plain):
+        parse_box(plain)
+        return plain
+    if near := get_close_matches(name, PARTS, n=1, cutoff=NEAR):
+        raise UsageError(f"there is no region {plain!r}; write \\[ for a plain bracket; did you mean {near[0]!r}?")
+    return None
+
+
+def mask_of(region: str) -> str | None:
+    """Return the picture whose white a region is, if it is one."""
+    return region.removeprefix(MASK) if region.startswith(MASK) else None
+
+
 def parse_margins(text: str) -> tuple[Length, Length, Length, Length]:
     """Read `LEFT,TOP,RIGHT,BOTTOM`.
 
@@ -58,6 +130,45 @@ def place_box(text: str, width: int, height: int) -> tuple[int, int, int, int]:
     if right <= left or bottom <= top:
         raise UsageError(f"The box {text!r} lies outside the picture, which has {width}x{height} pixels.")
     return left, top, right, bottom
+
+
+def caption(placed: Sequence[tuple[str, str]]) -> str:
+    """Return texts, each with its region, as one caption of the prior's training."""
+    middles = [_middle(region) for _, region in placed]
+    if len(placed) == 2 and all(middles) and (relation := _said(BESIDE, middles[0], middles[1])):
+        return f"{placed[0][0]} {relation} {placed[1][0]}"
+    wheres = (_said(ASIDE, middle, (0.5, 0.5)) for middle in middles)
+    return ", ".join(f"{text} {where}".strip() for (text, _), where in zip(placed, wheres, strict=True))
+
+
+def _said(words: Sequence[tuple[str, str]], place: Middle, other: Middle) -> str:
+    """What is said of a place beside another, of the axis on which they differ more; nothing where they hardly do."""
+    if place is None or other is None:
+        return ""
+    differences = [here - there for here, there in zip(place, other, strict=True)]
+    axis = 0 if abs(differences[0]) >= abs(differences[1]) else 1
+    return words[axis][differences[axis] > 0] if abs(differences[axis]) > CENTRAL else ""
+
+
+def _middle(region: str) -> Middle:
+    """The middle of a region in shares of the sides; None of a mask, and of a box in pixels."""
+    if not region or mask_of(region):
+        return None
+    box = parse_box(PARTS.get(region, region))
+    if not all(length.percent or not length.value for length in box):
+        return None
+    left, top, wide, high = (length.value / 100 for length in box)
+    return left + wide / 2, top + high / 2
+
+
+def place_region(region: str, width: int, height: int) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of a name of PARTS or a box, as shares of a picture's sides.
+
+    Raises:
+        UsageError: as `place_box`.
+    """
+    left, top, right, bottom = place_box(PARTS.get(region, region), width, height)
+    return left / width, top / height, right / width, bottom / height
 
 
 def place_margins(text: str, width: int, height: int) -> tuple[int, int, int, int]:

@@ -132,7 +132,7 @@ def cut(images: Tensor, draws: Draws, size: int) -> Tensor:
     picture reads it from a level of a pyramid where it does so by less than sqrt(2), so that fine
     patterns average out instead of aliasing.
     """
-    x, y, outside = _places(draws, size)
+    x, y, outside = places(draws, size)
     images = images.to(draws.zoom.dtype)
     source = _pool(images, size) if draws.pooled else images
     views = _sample(source, x, y, draws.zoom)
@@ -214,7 +214,7 @@ def _weight(recipe: Recipe, zoom: Tensor) -> Tensor | None:
 # ---- from pictures to cutouts, on the device
 
 
-def _places(draws: Draws, size: int) -> tuple[Tensor, Tensor, Tensor | None]:
+def places(draws: Draws, size: int) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return x and y (N, K, S, S) in the picture's frame, and which pixels are filled (N, K, S, S)."""
     line = (torch.arange(size, device=draws.zoom.device, dtype=draws.zoom.dtype) + 0.5) * (2 / size) - 1
     x, y = line[None, :], line[:, None]

@@ -8,6 +8,7 @@ Shapes: N pictures, K cutouts, T targets, D embedding width, S side of a cutout.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from vqclip.common.errors import UsageError
 from vqclip.guidance.cutouts import Draws, cut, draw, draw_noise
 from vqclip.guidance.losses import Loss, commitment_loss, hold_loss, init_loss, prompt_loss, spherical_distance
+from vqclip.guidance.places import WHOLE, cropped, moved, place_weights, window
 from vqclip.guidance.recipes import Recipe
 from vqclip.guidance.warps import Canvas
 
@@ -25,13 +27,42 @@ class Targets:
     """What one perceptor shall see: T encoded prompts, each of one picture.
 
     `embeddings` (T, D) have unit length, `weights` (T,) scale (negative pushes away), `stops` (T,) are
-    signed distances below which a prompt rests (-inf: never), `picture` (T,) are indices in [0, N).
+    signed distances below which a prompt rests (-inf: never), `picture` (T,) are indices in [0, N). `maps` (T, G, G) in
+    [0, 1] say where in the picture each holds; None: all hold everywhere.
     """
 
     embeddings: Tensor
     weights: Tensor
     stops: Tensor
     picture: Tensor
+    maps: Tensor | None = None
+
+    def placed(self, draws: Draws) -> tuple[Draws, Tensor | None]:
+        """Move some cutouts to where targets hold; return how much each then counts for each target, (T, K), too, or
+        None where all count alike.
+        """
+        if self.maps is None:
+            return draws, None
+        draws = moved(draws, self.squares)
+        return draws, place_weights(draws, self.maps, self.picture)
+
+    @cached_property
+    def regions(self) -> Mapping[int, Tensor]:
+        """The targets that hold in a region, each with what to look at there, as `places.window` has it."""
+        maps = () if self.maps is None else self.maps
+        return {row: window(each) for row, each in enumerate(maps) if each.min() < 1}
+
+    @cached_property
+    def squares(self) -> Tensor:
+        """What to look at in each picture, (N, 1 + R, 3): the whole, and each region; the whole again where a picture
+        has fewer of them.
+        """
+        rows = [[row for row in self.regions if self.picture[row] == n] for n in range(int(self.picture.max()) + 1)]
+        whole = self.embeddings.new_tensor(WHOLE)
+        most = max(map(len, rows))
+        return torch.stack(
+            [torch.stack([whole, *(self.regions[row] for row in own), *[whole] * (most - len(own))]) for own in rows]
+        )
 
 
 @dataclass(frozen=True)
@@ -61,14 +92,23 @@ VISITS: Mapping[str, bool] = {"all": False, "turns": True}
 
 @dataclass(frozen=True)
 class Views:
-    """What was drawn for one guide and one step: its cutouts, and the noise (N, K, 3, S, S) to add, if any."""
+    """What was drawn for one guide and one step: its cutouts, the noise (N, K, 3, S, S) to add, if any, and how much
+    each cutout counts for each target (T, K), where that differs.
+    """
 
     draws: Draws
     noise: Tensor | None
+    places: Tensor | None = None
+
+    def __getitem__(self, part: slice) -> "Views":
+        """Return some of the K cutouts."""
+        noise, places = (None if each is None else each[:, part] for each in (self.noise, self.places))
+        return Views(self.draws[part], noise, places)
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor of it, always in the same order."""
-        return [value for value in (*vars(self.draws).values(), self.noise) if isinstance(value, Tensor)]
+        found = (*vars(self.draws).values(), self.noise, self.places)
+        return [value for value in found if isinstance(value, Tensor)]
 
 
 NO_LOSSES: Mapping[str, tuple[Loss, float]] = {}
@@ -155,9 +195,11 @@ class Objective:
         canvas = Canvas(images.shape[-2], images.shape[-1], max(guide.size for guide in self.guides))
         dtype = torch.promote_types(images.dtype, torch.float32)
         draws = draw(self.recipe, self.seen, self.crop_rngs, canvas, images.device, dtype)
-        seen = [guide.look(draws) for guide in self.looking]
-        noises = [draw_noise(each, guide.size, self.noise_rngs) for guide, each in zip(self.looking, seen, strict=True)]
-        return [Views(each, noise) for each, noise in zip(seen, noises, strict=True)]
+        seen = [guide.targets.placed(guide.look(draws)) for guide in self.looking]
+        return [
+            Views(each, draw_noise(each, guide.size, self.noise_rngs), places)
+            for guide, (each, places) in zip(self.looking, seen, strict=True)
+        ]
 
     def score(self, images: Tensor, latent: Tensor, views: Sequence[Views]) -> dict[str, Tensor]:
         """Score as `__call__` does, through views that were drawn before; nothing here waits for the device."""
@@ -206,9 +248,7 @@ class Objective:
             weight = guide.weight * len(self.guides) / len(self.looking)
             count = seen.draws.zoom.shape[1]
             for start in range(0, count, self.micro_batch):
-                part = slice(start, start + self.micro_batch)
-                noise = None if seen.noise is None else seen.noise[:, part]
-                loss = _sum_over_cutouts(guide, images, seen.draws[part], noise)
+                loss = _sum_over_cutouts(guide, images, seen[start : start + self.micro_batch])
                 total += _pull_back(weight * loss / count, images)
         return total
 
@@ -217,25 +257,44 @@ def similarity(features: Tensor, targets: Targets) -> Tensor:
     """Average cosine similarity of vectors (N, M, D), M views of each picture, to the picture's own prompts of
     positive weight, (N, M).
     """
-    cosine = (features[targets.picture] * targets.embeddings[:, None]).sum(-1)
+    return similarity_of(features[targets.picture], targets, len(features))
+
+
+def similarity_of(features: Tensor, targets: Targets, pictures: int) -> Tensor:
+    """Average as `similarity` does over vectors (T, M, D), those of each prompt's own views, (N, M)."""
+    cosine = (features * targets.embeddings[:, None]).sum(-1)
     wanted = (targets.weights > 0).to(cosine.dtype)
     total, count = (
-        torch.zeros(features.shape[:2], device=cosine.device).index_add_(0, targets.picture, values)
+        torch.zeros(pictures, features.shape[1], device=cosine.device).index_add_(0, targets.picture, values)
         for values in (cosine * wanted[:, None], wanted[:, None].expand_as(cosine).contiguous())
     )
     return total / count.clamp(min=1)
 
 
-def _sum_over_cutouts(guide: Guide, images: Tensor, draws: Draws, noise: Tensor | None) -> Tensor:
+def rank_by_place(pictures: Tensor, targets: Targets, see: Callable[[Tensor], Tensor]) -> Tensor:
+    """Average as `similarity` does over candidates (N, M, 3, H, W), each prompt looking at its own region, (N, M).
+
+    `see` embeds pictures (B, 3, h, w) as (B, D).
+    """
+    count, many = pictures.shape[:2]
+    features = see(pictures.flatten(0, 1)).unflatten(0, (count, many))[targets.picture]
+    for row, square in targets.regions.items():
+        features[row] = see(cropped(pictures[targets.picture[row]], square))
+    return similarity_of(features, targets, count)
+
+
+def _sum_over_cutouts(guide: Guide, images: Tensor, seen: Views) -> Tensor:
     """Score some cutouts of each picture with its prompts; returns the weighted sum over both, (N,)."""
+    draws = seen.draws
     views = cut(images, draws, guide.size)
-    if noise is not None:
-        views = views + noise
+    if seen.noise is not None:
+        views = views + seen.noise
     targets = guide.targets
     embeddings = guide.encode(views.flatten(0, 1)).to(targets.embeddings.dtype).unflatten(0, views.shape[:2])
     distance = spherical_distance(embeddings[targets.picture], targets.embeddings[:, None])
     loss = prompt_loss(distance, targets.weights, targets.stops)
-    loss = (loss if draws.weight is None else loss * draws.weight[targets.picture]).sum(1)
+    loss = loss if draws.weight is None else loss * draws.weight[targets.picture]
+    loss = (loss if seen.places is None else loss * seen.places).sum(1)
     return loss.new_zeros(len(images)).index_add(0, targets.picture, loss)
 
 

@@ -135,7 +135,7 @@ def load_perceptor(files: ClipFiles, device: torch.device, precision: str = "fp3
                 force_preprocess_cfg=dict(files.preprocess),
                 require_pretrained=True,
             )
-            tokenizer = _tokenizer(files)
+            tokenizer = tokeniser_of(files)
         except ImportError as error:
             raise ModelError(f"{files.name!r} needs another package: {error}; pip install transformers.") from error
         except UnpicklingError as error:
@@ -148,7 +148,8 @@ def load_perceptor(files: ClipFiles, device: torch.device, precision: str = "fp3
     return Perceptor(files.name, model.to(device), tokenizer, precision)
 
 
-def _tokenizer(files: ClipFiles) -> Any:
+def tokeniser_of(files: ClipFiles) -> Any:
+    """Return what makes tokens of texts for a model, without its weights."""
     import open_clip
 
     if files.merges is None:

@@ -16,7 +16,7 @@ from vqclip.config.schema import InitConfig
 from vqclip.config.starts import PICTURES
 from vqclip.guidance.filters import Filter, Filtered, find_filter
 from vqclip.guidance.losses import find_loss
-from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, similarity
+from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, rank_by_place
 from vqclip.guidance.paste import Pasted
 from vqclip.guidance.recipes import RECIPES
 from vqclip.models.enlarge import enlarge
@@ -80,7 +80,10 @@ def assemble(plan: Plan, models: Models) -> Parts:
         inputs = read_inputs(plan)
         patch = find_patch(plan.config.mask, inputs, models.perceptors[0])
         plan = _sized(plan, patch, models.vqgan.factor)
-        targets = [make_targets(perceptor, plan, inputs) for perceptor in models.perceptors]
+        targets = [
+            make_targets(perceptor, plan, inputs, weights)
+            for perceptor, weights in zip(models.perceptors, models.hashes.perceptors, strict=True)
+        ]
         references = read_references(plan, models.perceptors, models.clips)
         inputs, aims = (inputs, targets) if references is None else _aims(plan, inputs, targets, references)
         streams = Generators.from_seeds(seeds(plan.pictures), torch.device(plan.config.runtime.device))
@@ -273,6 +276,10 @@ def _journey(
     return make_journey(plan, inputs, models.vqgan, targets, points, draw if models.proposer else None)
 
 
+def _seen_by(perceptor: Perceptor, pictures: Tensor) -> Tensor:
+    return perceptor.encode_image(perceptor.view(pictures))
+
+
 def _propose(
     proposer: Proposer,
     plan: Plan,
@@ -286,9 +293,11 @@ def _propose(
 
     @torch.no_grad()
     def rank(pictures: Tensor) -> Tensor:
-        views, shape = pictures.flatten(0, 1), pictures.shape[:2]
-        seen = [perceptor.encode_image(perceptor.view(views)).unflatten(0, shape) for perceptor in perceptors]
-        return torch.stack([similarity(each, target) for each, target in zip(seen, targets, strict=True)]).sum(0)
+        liked = [
+            rank_by_place(pictures, target, partial(_seen_by, perceptor))
+            for perceptor, target in zip(perceptors, targets, strict=True)
+        ]
+        return torch.stack(liked).sum(0)
 
     def draw(rngs: Sequence[torch.Generator], given: Tensor | None, near: Near | None) -> Tensor:
         def judge(pictures: Tensor) -> Tensor:

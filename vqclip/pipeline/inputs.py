@@ -1,4 +1,4 @@
-"""The user's pictures that a run is made from: each is read once, and hashed as it was read."""
+"""The user's pictures and vectors that a run is made from: each is read once, and hashed as it was read."""
 
 import hashlib
 import io
@@ -9,7 +9,9 @@ from PIL import Image
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import open_image, open_regular
-from vqclip.pipeline.plan import Plan, input_files
+from vqclip.config.prompts import VECTOR_FILE
+from vqclip.pipeline.plan import Plan, input_files, vector_files
+from vqclip.pipeline.vectors import Vectors, read_vectors
 
 LARGEST = 2**30
 """Bytes of a picture file that are read."""
@@ -17,24 +19,29 @@ LARGEST = 2**30
 
 @dataclass(frozen=True)
 class Inputs:
-    """Pictures by their paths, as RGB, and the SHA-256 of the very bytes that were read."""
+    """Pictures by their paths, as RGB, vectors by theirs, and the SHA-256 of the very bytes that were read."""
 
     images: Mapping[str, Image.Image] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
+    vectors: Mapping[str, Vectors] = field(default_factory=dict)
 
 
 def read_inputs(plan: Plan) -> Inputs:
-    """Read every picture that the plan starts from or resembles.
+    """Read every picture that the plan starts from or resembles, and its vectors.
 
     Raises:
-        UsageError: one is missing, unreadable, or no picture.
+        UsageError: one is missing, unreadable, or no picture, or no vectors.
     """
-    images, hashes = {}, {}
+    images, vectors, hashes = {}, {}, {}
     for file in input_files(plan.config, plan.image_prompts):
         data = _read(file)
         images[file] = open_image(io.BytesIO(data), file)
         hashes[file] = hashlib.sha256(data).hexdigest()
-    return Inputs(images, hashes)
+    for file in vector_files(plan.config):
+        data = _read(file)
+        vectors[file] = read_vectors(data, file)
+        hashes[file] = hashlib.sha256(data).hexdigest()
+    return Inputs(images, hashes, vectors)
 
 
 def _read(file: str) -> bytes:
@@ -43,7 +50,8 @@ def _read(file: str) -> bytes:
             data = opened.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "that is no path"
-        raise UsageError(f"Cannot read the image {file!r}: {reason}.") from error
+        what = "vectors" if file.lower().endswith(VECTOR_FILE) else "image"
+        raise UsageError(f"Cannot read the {what} {file!r}: {reason}.") from error
     if len(data) > LARGEST:
-        raise UsageError(f"The image {file!r} is over {LARGEST // 2**20} MiB; give a smaller one.")
+        raise UsageError(f"The file {file!r} is over {LARGEST // 2**20} MiB; give a smaller one.")
     return data

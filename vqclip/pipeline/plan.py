@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,10 +18,22 @@ import torch
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import PIXEL_LIMIT, SUFFIXES, picture_size
-from vqclip.common.paths import is_file, is_folder, is_there
+from vqclip.common.paths import at_home, is_file, is_folder, is_there
 from vqclip.common.registry import pick
 from vqclip.common.runtime import resolve_device, resolve_precision, resolve_threads
-from vqclip.config.prompts import NUMBER, Prompt, foreign_weights, parse_prompts
+from vqclip.config.escapes import mistake
+from vqclip.config.prompts import (
+    NUMBER,
+    TEXT,
+    VECTOR_FILE,
+    Prompt,
+    files_of,
+    foreign_weights,
+    likeness,
+    parse_prompts,
+    with_files,
+)
+from vqclip.config.regions import caption, mask_of, place_region
 from vqclip.config.schema import (
     AUTO_SIZE,
     DRAWN_SEEDS,
@@ -59,7 +72,7 @@ IMAGE_WEIGHT = re.compile(rf"(.+?)\s*:\s*({NUMBER})", re.ASCII | re.DOTALL)
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to make: the prompt as written, the texts it stands for, and its seed."""
+    """One picture to make: the prompt as written, but with whole paths, what it stands for, and its seed."""
 
     prompt: str
     prompts: list[Prompt]
@@ -67,8 +80,9 @@ class Picture:
 
     @property
     def caption(self) -> str:
-        """The wanted texts in one line, as a caption for the prior."""
-        return ", ".join(prompt.text for prompt in self.prompts if prompt.weight > 0)
+        """The wanted texts in one line, with where they are wanted, as a caption for the prior."""
+        wanted = [prompt for prompt in self.prompts if prompt.weight > 0 and prompt.kind == TEXT]
+        return caption([(prompt.text, prompt.region) for prompt in wanted])
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,11 @@ def make_plan(config: Config) -> Plan:
         ModelError: a VQGAN file of the user's is missing or damaged.
     """
     check(config)
-    prompts = [(prompt, parse_prompts(prompt)) for prompt in config.prompts]
+    written, negatives = (
+        [with_files(prompt, partial(_absolute_file, prompt)) for prompt in each]
+        for each in (config.prompts, config.negatives)
+    )
+    prompts = [(prompt, parse_prompts(prompt)) for prompt in written]
     image_prompts = [parse_image_prompt(entry) for entry in config.image_prompts]
     targets = _absolute_targets(config.targets)
     if not prompts and not image_prompts and not targets.path:
@@ -123,11 +141,14 @@ def make_plan(config: Config) -> Plan:
     canvas = _canvas(config)
     width, height, notes = _round_size(config, canvas, image_prompts)
     _check_form(config, width, height)
+    _check_regions(config, width, height)
     settled = settle(config)
     output = _absolute_upscaler(settled.output)
     scale = upscaler_scale(output.upscale)
     resolved = dataclasses.replace(
         settled,
+        prompts=written,
+        negatives=negatives,
         seed=numbers[0],
         count=len(numbers),
         size=f"{width}x{height}",
@@ -147,7 +168,7 @@ def make_plan(config: Config) -> Plan:
             threads=resolve_threads(config.runtime.threads),
         ),
     )
-    pushed = _negatives(config)
+    pushed = _negatives(resolved)
     pictures = [Picture(text, [*parsed, *pushed], seed) for text, parsed in prompts or [("", [])] for seed in numbers]
     notes += foreign_weights(prompt for picture in pictures[:: len(numbers)] for prompt in picture.prompts)
     if canvas is None:
@@ -181,7 +202,8 @@ def _likeness(config: Config) -> str | None:
     """The picture that the whole new one shall be like, if there is one and no other to start from."""
     if config.init.image or config.mask.original or config.targets.path:
         return None
-    return next((each.file for each in map(parse_image_prompt, config.image_prompts) if each.weight > 0), None)
+    files = (each.file for each in map(parse_image_prompt, config.image_prompts) if each.weight > 0)
+    return next(files, None) or likeness(config.prompts)
 
 
 def check(config: Config) -> None:
@@ -216,6 +238,24 @@ def _check_form(config: Config, width: int, height: int) -> None:
     square = next((name for name in config.filters if name in SQUARE), None)
     if square is not None and width != height:
         raise UsageError(f"The filter {square!r} needs a square picture, and this one is {width}x{height}.")
+
+
+def _check_regions(config: Config, width: int, height: int) -> None:
+    """Refuse a region outside of the picture, and any where a part of a picture is painted anew, as that is the region.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for source in config.prompts:
+        for region in filter(None, (prompt.region for prompt in parse_prompts(source))):
+            place = max(0, source.find("["))
+            if config.mask.original:
+                raise mistake(source, place, "the mask says where to paint, so no prompt can have a region")
+            if not mask_of(region):
+                try:
+                    place_region(region, width, height)
+                except UsageError as error:
+                    raise mistake(source, place, str(error).rstrip(".")) from error
 
 
 def _negatives(config: Config) -> list[Prompt]:
@@ -303,7 +343,7 @@ def _check_enlarged(upscale: str, width: int, height: int, scale: int) -> list[s
 
 def _unknown_words(config: Config, pictures: Sequence[Picture]) -> list[str]:
     """A note about words that the embedded models do not know, where one of them reads the prompts."""
-    texts = (prompt.text for picture in pictures for prompt in picture.prompts)
+    texts = (prompt.text for picture in pictures for prompt in picture.prompts if prompt.kind == TEXT)
     said = hint(texts) if reads_captions(config) else None
     return [said] if said else []
 
@@ -353,6 +393,18 @@ def is_picture(point: str) -> bool:
     return is_file(point)
 
 
+def _absolute_file(prompt: str, file: str) -> str:
+    """Make the path of what a prompt names absolute.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    path = Path(at_home(file)).absolute()
+    if not is_file(path):
+        raise mistake(prompt, max(0, prompt.find(file)), f"there is no file {file!r}")
+    return str(path)
+
+
 def _absolute_perceptor(spec: str) -> str:
     """Make the path in a perceptor's spec absolute, so that the run can be repeated from anywhere."""
     name, colon, tag = spec.partition(":")
@@ -383,9 +435,19 @@ def seeds(pictures: Sequence[Picture]) -> list[int]:
     return [picture.seed for picture in pictures]
 
 
+def _prompt_files(config: Config) -> list[str]:
+    return files_of([*config.prompts, *config.negatives])
+
+
+def vector_files(config: Config) -> list[str]:
+    """Return the files of vectors that a config names, each once."""
+    return [file for file in _prompt_files(config) if file.lower().endswith(VECTOR_FILE)]
+
+
 def input_files(config: Config, image_prompts: Sequence[ImagePrompt]) -> list[str]:
     """Return the user's pictures that a config names, each once."""
+    pictured = [file for file in _prompt_files(config) if file not in vector_files(config)]
     points = [point for point in config.targets.path if is_picture(point)]
     prompted = [prompt.file for prompt in image_prompts]
-    named = [config.mask.original, config.mask.image, config.init.image, *prompted, *points]
+    named = [config.mask.original, config.mask.image, config.init.image, *prompted, *pictured, *points]
     return list(dict.fromkeys(name for name in named if name))

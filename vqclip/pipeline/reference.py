@@ -18,7 +18,7 @@ from torch import Tensor
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import is_file
 from vqclip.common.text import read_text
-from vqclip.config.prompts import parse_prompts
+from vqclip.config.prompts import TEXT, parse_prompts
 from vqclip.config.schema import NO_REFERENCE, TargetsConfig
 from vqclip.folders.search_index import Index, update_index
 from vqclip.guidance.objective import Targets
@@ -111,7 +111,7 @@ def aimed(targets: Targets, plan: Plan, around: Callable[[Tensor], Pairs]) -> Ta
     moved = targets.embeddings.clone()
     known: dict[str, Tensor] = {}
     for row, prompt in enumerate(prompts):
-        if prompt.weight > 0:
+        if prompt.weight > 0 and prompt.kind == TEXT:
             if prompt.text not in known:
                 known[prompt.text] = _aim(targets.embeddings[row], plan.config.targets, around)
             moved[row] = known[prompt.text]
@@ -130,7 +130,10 @@ def caption_of(picture: Path) -> str | None:
         beside = picture.with_suffix(".txt")
         return _first_line(beside) if is_file(beside) else None
     try:
-        return ", ".join(prompt.text for prompt in parse_prompts(said) if prompt.weight > 0) or None
+        return (
+            ", ".join(prompt.text for prompt in parse_prompts(said) if prompt.weight > 0 and prompt.kind == TEXT)
+            or None
+        )
     except UsageError:  # of a version with another prompt language
         return said or None
 

@@ -1,15 +1,25 @@
 """What each perceptor shall see: prompts and pictures of a plan as unit vectors with weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
+from vqclip.common.errors import UsageError
 from vqclip.common.images import to_tensor
+from vqclip.config.directions import DIRECTIONS
+from vqclip.config.prompts import IMAGE, NOISE, TEXT, VECTOR, Prompt
+from vqclip.config.regions import mask_of, place_region
 from vqclip.config.schema import TargetsConfig
 from vqclip.guidance.objective import Targets
+from vqclip.guidance.places import GRID, box_map
 from vqclip.guidance.vectors import mean_vector, slerp, text_difference
 from vqclip.models.perceptor import Perceptor
+from vqclip.models.provenance import ModelHash
 from vqclip.pipeline.inputs import Inputs
 from vqclip.pipeline.plan import Plan
 
@@ -21,16 +31,69 @@ ANYTHING = "a photo"
 """What a picture is turned from where nobody says it, which is true of all its places."""
 
 
-def make_targets(perceptor: Perceptor, plan: Plan, inputs: Inputs) -> Targets:
-    """Embed every prompt of every picture, and the image prompts that all pictures share."""
-    texts = _texts(perceptor, [prompt.text for picture in plan.pictures for prompt in picture.prompts])
+class Meanings:
+    """What prompts of every kind mean to one perceptor, whose weights these are: unit vectors (D,), each made once."""
+
+    def __init__(self, perceptor: Perceptor, inputs: Inputs, weights: ModelHash, prompts: Sequence[Prompt]) -> None:
+        self.perceptor, self.inputs, self.weights = perceptor, inputs, weights
+        self.texts = _texts(perceptor, [prompt.text for prompt in prompts if prompt.kind == TEXT])
+        self.known: dict[tuple[str, str], Tensor] = {}
+
+    def __call__(self, prompt: Prompt) -> Tensor:
+        """Return the vector of a prompt.
+
+        Raises:
+            UsageError: a file of vectors of another perceptor.
+        """
+        key = prompt.kind, prompt.text
+        if key not in self.known:
+            self.known[key] = self._of_kind[prompt.kind](prompt.text)
+        return self.known[key]
+
+    @property
+    def _of_kind(self) -> Mapping[str, Callable[[str], Tensor]]:
+        return {TEXT: self.texts.__getitem__, IMAGE: self._image, VECTOR: self._vector, NOISE: self._noise}
+
+    @cached_property
+    def _width(self) -> int:
+        with torch.no_grad():
+            side = self.perceptor.size
+            return self.perceptor.encode_image(torch.zeros(1, 3, side, side, device=self.perceptor.device)).shape[1]
+
+    def _image(self, file: str) -> Tensor:
+        return picture_vector(self.perceptor, to_tensor(self.inputs.images[file]))
+
+    def _vector(self, name: str) -> Tensor:
+        if name in DIRECTIONS:
+            direction = DIRECTIONS[name]
+            away, towards = (
+                mean_vector(self.perceptor.encode_text(each)) for each in (direction.away, direction.towards)
+            )
+            return text_difference(away, towards)
+        return self.inputs.vectors[name].of_guide(self.weights, self._width, name).to(self.perceptor.device)
+
+    def _noise(self, seed: str) -> Tensor:
+        """A random direction of a seed (nerdyrodent's noise prompts: normal numbers of a generator of their own)."""
+        numbers = torch.randn(self._width, generator=torch.Generator().manual_seed(int(seed)))
+        return F.normalize(numbers, dim=0).to(self.perceptor.device)
+
+
+def make_targets(perceptor: Perceptor, plan: Plan, inputs: Inputs, weights: ModelHash) -> Targets:
+    """Embed every prompt of every picture, and the image prompts that all pictures share; `weights` are the
+    perceptor's.
+
+    Raises:
+        UsageError: a file of vectors of another perceptor, or a region's mask without white.
+    """
+    prompts = [prompt for picture in plan.pictures for prompt in picture.prompts]
+    meaning = Meanings(perceptor, inputs, weights, prompts)
     turned = [
         _turned(perceptor, picture_vector(perceptor, to_tensor(inputs.images[prompt.file])), plan.config.targets)
         for prompt in plan.image_prompts
     ]
     rows = (
         [
-            (number, texts[prompt.text], prompt.weight, prompt.stop)
+            (number, meaning(prompt), prompt.weight, prompt.stop)
             for number, picture in enumerate(plan.pictures)
             for prompt in picture.prompts
         ]
@@ -45,14 +108,37 @@ def make_targets(perceptor: Perceptor, plan: Plan, inputs: Inputs) -> Targets:
             for vector in point_vectors(perceptor, plan, inputs)[:1]
         ]
     )
-    pictures, vectors, weights, stops = zip(*rows, strict=True)
+    pictures, vectors, scales, stops = zip(*rows, strict=True)
     device = perceptor.device
     return Targets(
         embeddings=torch.stack(vectors),
-        weights=torch.tensor(weights, device=device),
+        weights=torch.tensor(scales, device=device),
         stops=torch.tensor(stops, device=device),
         picture=torch.tensor(pictures, device=device),
+        maps=_maps([prompt.region for prompt in prompts], len(rows), plan, inputs, device),
     )
+
+
+def _maps(regions: Sequence[str], rows: int, plan: Plan, inputs: Inputs, device: torch.device) -> Tensor | None:
+    """Where each target holds, (T, G, G), of which the prompts come first; None where all hold everywhere."""
+    if not any(regions):
+        return None
+    maps = torch.ones(rows, GRID, GRID)
+    for row, region in enumerate(regions):
+        mask = mask_of(region)
+        if mask is not None:
+            maps[row] = _mask_map(inputs.images[mask], mask)
+        elif region:
+            maps[row] = box_map(*place_region(region, plan.width, plan.height))
+    return maps.to(device)
+
+
+def _mask_map(mask: Image.Image, file: str) -> Tensor:
+    small = mask.convert("L").resize((GRID, GRID), Image.Resampling.BOX)
+    shares = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
+    if not shares.any():
+        raise UsageError(f"The mask {file!r} of a region is all black; what is meant is white.")
+    return shares
 
 
 def point_vectors(perceptor: Perceptor, plan: Plan, inputs: Inputs) -> list[Tensor]:

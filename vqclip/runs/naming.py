@@ -11,9 +11,12 @@ WORDS = 40
 """Characters of a prompt that a name takes."""
 
 
+PATH = re.compile(r"(@[a-z]+:|\[in )\S*/")
+
+
 def words(prompt: str) -> str:
-    """The letters and digits of a prompt, joined by dashes, which any file may be called."""
-    return re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:WORDS].strip("-") or "image"
+    """The letters and digits of a prompt, joined by dashes, which any file may be called; of a file's path its name."""
+    return re.sub(r"[\W_]+", "-", PATH.sub(r"\1", prompt.lower())).strip("-")[:WORDS].strip("-") or "image"
 
 
 def slug(prompt: str, seed: int) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vqclip.common.errors import UsageError
 from vqclip.common.hashes import known_sha256
 from vqclip.common.paths import is_file
 from vqclip.config.loader import config_from_dict
+from vqclip.config.prompts import with_files
 from vqclip.config.schema import Config, parse_size
 from vqclip.hub.upscaler_files import NONE
 from vqclip.models.provenance import ModelHash, ModelHashes
@@ -98,7 +100,7 @@ def _with_inputs(config: Config, inputs: Mapping[str, str], files: Mapping[str, 
         matched = None if entry in inputs else IMAGE_WEIGHT.fullmatch(entry)
         file, weight = (matched[1], f":{matched[2]}") if matched else (entry, "")
         prompts.append(_found(file, inputs, files) + weight)
-    init, mask = config.init, config.mask
+    init, mask, found = config.init, config.mask, partial(_found, inputs=inputs, files=files)
     return dataclasses.replace(
         config,
         init=dataclasses.replace(init, image=init.image and _found(init.image, inputs, files)),
@@ -113,6 +115,8 @@ def _with_inputs(config: Config, inputs: Mapping[str, str], files: Mapping[str, 
             reference=_agreed(config.targets.reference, inputs, files),
         ),
         image_prompts=prompts,
+        prompts=[with_files(prompt, found) for prompt in config.prompts],
+        negatives=[with_files(prompt, found) for prompt in config.negatives],
     )
 
 

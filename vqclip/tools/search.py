@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import check_local, is_file
-from vqclip.config.prompts import Prompt, parse_prompts
+from vqclip.config.prompts import IMAGE, TEXT, Prompt, parse_prompts
 from vqclip.folders.embedding import embed_files
 from vqclip.folders.inputs import is_excluded
 from vqclip.folders.search_index import Index
@@ -46,6 +46,8 @@ def read_query(query: str) -> list[Prompt]:
         raise UsageError("The query is empty; say what to look for, or name a picture.")
     parts = parse_prompts(query)
     for part in parts:
+        if part.kind not in (TEXT, IMAGE) or part.region:
+            raise UsageError(f"A query is of texts and pictures; {str(part)!r} is something else.")
         check_local(part.text)
         if Path(part.text).suffix.lower() in PICTURE_SUFFIXES and not is_file(part.text):
             raise UsageError(f"There is no file {part.text!r} to search with; a query is a picture or a text.")
