@@ -14,6 +14,7 @@ from torch import Tensor
 from vqclip.common.errors import UsageError
 from vqclip.guidance.colours import PALETTES, parse_colours
 from vqclip.guidance.filters import PLAIN, TOLD, find_filter
+from vqclip.guidance.wallpaper import GROUPS
 
 CPU = torch.device("cpu")
 ALL = [*PLAIN, *(f"{name}:{example}" for name, (example, _) in TOLD.items())]
@@ -43,7 +44,7 @@ def test_filters_keep_shape_and_range_and_pictures_apart(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", [spec for spec in ALL if not spec.startswith("palette")])
 def test_filters_pass_gradcheck(spec: str) -> None:
-    assert torch.autograd.gradcheck(find_filter(spec, CPU), pictures(1, 6, 6).requires_grad_())
+    assert torch.autograd.gradcheck(find_filter(spec, CPU), pictures(1, 4, 4).requires_grad_())
 
 
 @pytest.mark.parametrize("spec", [spec for spec in ALL if not spec.startswith(("tile", "kaleidoscope"))])
@@ -72,6 +73,41 @@ def test_what_meets_at_the_seam_of_a_tile_were_neighbours_in_its_middle() -> Non
     torch.testing.assert_close(made[..., 0, 0], middle[..., 0, 0])
     torch.testing.assert_close(made[..., -1, -1], middle[..., -1, -1])
     torch.testing.assert_close(made[..., 5:7, 5:7], images[..., 5:7, 5:7])
+
+
+SYMMETRIES = {
+    "p2": [lambda i: i.rot90(2, (-2, -1))],
+    "pm": [lambda i: i.flip(-1), lambda i: i.roll(6, -2)],
+    "pg": [lambda i: i.flip(-1).roll(6, -2)],
+    "cm": [lambda i: i.flip(-1), lambda i: i.roll((6, 6), (-2, -1))],
+    "pmg": [lambda i: i.rot90(2, (-2, -1)), lambda i: i.flip(-1).roll(6, -1), lambda i: i.flip(-2).roll(6, -1)],
+    "pgg": [lambda i: i.rot90(2, (-2, -1)), lambda i: i.flip(-1).roll((6, 6), (-2, -1))],
+    "cmm": [lambda i: i.flip(-1), lambda i: i.flip(-2), lambda i: i.roll((6, 6), (-2, -1))],
+    "p4": [lambda i: i.rot90(1, (-2, -1))],
+    "p4g": [lambda i: i.rot90(1, (-2, -1)), lambda i: i.flip(-1).roll((6, 6), (-2, -1))],
+}
+"""What leaves a picture of 12 x 12 pixels of a group as it is, once the group's origin is its corner."""
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_wallpaper_has_the_symmetries_of_its_group_and_no_more(group: str) -> None:
+    made = filtered(group, pictures())
+    x, y = GROUPS[group].origin
+    at_corner = made.roll((-round(12 * y), -round(12 * x)), (-2, -1))
+    for same in SYMMETRIES[group]:
+        torch.testing.assert_close(same(at_corner), at_corner)
+    others = [same for name, each in SYMMETRIES.items() for same in each if name != group]
+    assert sum(not torch.allclose(same(at_corner), at_corner) for same in others) >= 3
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_wallpaper_goes_on_where_it_meets_itself(group: str) -> None:
+    """Of a smooth picture with unlike edges: no step at the seam is larger than those inside."""
+    across = torch.linspace(0, 1, 96, dtype=torch.float64)
+    made = filtered(group, ((across + across[:, None]) / 2).expand(1, 3, -1, -1))
+    for dim in (-1, -2):
+        seam = (made.select(dim, 0) - made.select(dim, -1)).abs().max()
+        assert seam <= made.diff(dim=dim).abs().max() + 1e-9 and made.diff(dim=dim).abs().max() < 0.12
 
 
 def test_mirrors_are_mirrors() -> None:

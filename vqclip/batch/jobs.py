@@ -23,7 +23,8 @@ from vqclip.config.loader import ConfigReader, to_dict
 from vqclip.config.prompts import TEXT, Prompt, files_of, parse_prompts, with_files
 from vqclip.config.schema import AUTO_SIZE, DRAWN_SEEDS, SEED_LIMIT, Config, parse_size
 from vqclip.config.yaml_text import parse_structure
-from vqclip.pipeline.plan import parse_image_prompt, reads_captions
+from vqclip.guidance.likeness import file_of
+from vqclip.pipeline.plan import parse_image_prompt, reads_captions, with_loss_files
 from vqclip.runs.naming import fill, slug
 
 MOST = 1_000_000
@@ -239,9 +240,9 @@ def _alternatives(row: object) -> list[object]:
 
 
 def _files(config: Config) -> list[str]:
-    """The files that the prompts name; what is wrong with a prompt is said when its job's turn comes."""
+    """The files that prompts and losses name; what is wrong with one is said when its job's turn comes."""
     try:
-        return files_of([*config.prompts, *config.negatives])
+        return [*files_of([*config.prompts, *config.negatives]), *filter(None, map(file_of, config.losses))]
     except UsageError:
         return []
 
@@ -265,6 +266,7 @@ def _decisive(config: Config) -> dict[str, Any]:
     if _files(config):
         for key in ("prompts", "negatives"):
             content[key] = [with_files(prompt, lambda file: "") for prompt in content[key]]
+        content["losses"] = with_loss_files(config.losses, lambda file: "")
     content["mask"] |= {"original": None, "image": None}
     content["targets"]["path"] = ["" if is_file(point) else point for point in config.targets.path]
     moving = {"video": output.video, "save_every": output.save_every, "fps": output.fps}

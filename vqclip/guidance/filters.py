@@ -16,6 +16,7 @@ from vqclip.common.errors import UsageError
 from vqclip.common.registry import pick_told
 from vqclip.guidance.colours import parse_colour, parse_colours
 from vqclip.guidance.losses import luma, replace_grad
+from vqclip.guidance.wallpaper import SQUARE_GROUPS, WALLPAPERS
 
 Filter = Callable[[Tensor], Tensor]
 """From pictures (N, 3, H, W) in [0, 1] to such pictures, each on its own."""
@@ -136,6 +137,7 @@ PLAIN: Mapping[str, Filter] = {
     "mirror": mirror,
     "pmm": mirrors,
     "p4m": diagonals,
+    **WALLPAPERS,
     "grey": grey,
 }
 """Filters that need nothing to be said."""
@@ -147,7 +149,7 @@ TOLD: Mapping[str, tuple[str, Callable[[torch.device, str], Filter]]] = {
 }
 """Filters that are told something behind a colon, each with an example of it."""
 
-SQUARE = frozenset({"p4m"})
+SQUARE = frozenset({"p4m"}) | SQUARE_GROUPS
 """Filters of square pictures only."""
 
 

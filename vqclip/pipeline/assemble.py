@@ -15,7 +15,6 @@ from vqclip.common.runtime import Generators
 from vqclip.config.schema import InitConfig
 from vqclip.config.starts import PICTURES
 from vqclip.guidance.filters import Filter, Filtered, find_filter
-from vqclip.guidance.losses import find_loss
 from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, rank_by_place
 from vqclip.guidance.paste import Pasted
 from vqclip.guidance.recipes import RECIPES
@@ -40,6 +39,7 @@ from vqclip.pipeline.machine import computing
 from vqclip.pipeline.mask import find_patch, places_of
 from vqclip.pipeline.patch import Patch
 from vqclip.pipeline.plan import Plan, seeds, work_size
+from vqclip.pipeline.properties import find_losses
 from vqclip.pipeline.reference import Reference, aimed, read_references
 from vqclip.pipeline.targets import make_targets, point_vectors, turned_from
 from vqclip.pipeline.travel import make_journey
@@ -94,7 +94,7 @@ def assemble(plan: Plan, models: Models) -> Parts:
             start = _start(plan, models, inputs, patch, targets, streams)
         return Parts(
             plan=plan,
-            descent=_descent(plan, models, start, patch, journey, aims, streams, filters),
+            descent=_descent(plan, models, inputs, start, patch, journey, aims, streams, filters),
             present=Filtered(partial(enlarge, models.upscaler), filters) if models.upscaler else lambda images: images,
             perceptors=models.perceptors,
             targets=targets,
@@ -199,6 +199,7 @@ def _disturbed(
 def _descent(
     plan: Plan,
     models: Models,
+    inputs: Inputs,
     start: Tensor,
     patch: Patch | None,
     journey: Journey | None,
@@ -220,7 +221,7 @@ def _descent(
         micro_batch=config.cutouts.micro_batch,
         crop_rngs=streams.cutouts,
         noise_rngs=streams.noise,
-        losses={name: (find_loss(name, device), weight) for name, weight in config.losses.items()},
+        losses=find_losses(config.losses, models.perceptors, inputs, device),
         init=(numbers.clone(), config.init.weight) if config.init.weight else None,
         commitment=(vqgan.quantise, settings.commitment) if settings.commitment else None,
         hold=settings.hold,

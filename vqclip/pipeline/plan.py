@@ -7,7 +7,7 @@ import dataclasses
 import math
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -48,6 +48,7 @@ from vqclip.config.schema import (
 from vqclip.config.starts import AUTO, PRIORS, REDRAW, start_of
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.filters import SQUARE, find_filter
+from vqclip.guidance.likeness import OF_PICTURES, file_of
 from vqclip.guidance.losses import find_loss
 from vqclip.guidance.objective import VISITS
 from vqclip.guidance.recipes import RECIPES
@@ -148,6 +149,7 @@ def make_plan(config: Config) -> Plan:
     resolved = dataclasses.replace(
         settled,
         prompts=written,
+        losses=with_loss_files(config.losses, _absolute_told),
         negatives=negatives,
         seed=numbers[0],
         count=len(numbers),
@@ -221,7 +223,8 @@ def check(config: Config) -> None:
     pick(AIMS, config.targets.aim, "targets.aim")
     pick({AUTO: None, **INITS}, config.init.kind, "init.kind")
     for name in config.losses:
-        find_loss(name, torch.device("cpu"))
+        if file_of(name) is None:
+            find_loss(name, torch.device("cpu"))
     for name in config.filters:
         find_filter(name, torch.device("cpu"))
     for prompt in config.prompts:
@@ -405,6 +408,31 @@ def _absolute_file(prompt: str, file: str) -> str:
     return str(path)
 
 
+def _absolute_told(file: str) -> str:
+    """Make the path of what a loss is told absolute.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    path = Path(at_home(file)).absolute()
+    if not is_file(path):
+        raise UsageError(f"losses: there is no file {file!r}.")
+    return str(path)
+
+
+def with_loss_files(losses: Mapping[str, float], change: Callable[[str], str]) -> dict[str, float]:
+    """Return losses with the files that they are told changed."""
+    told = {name: file_of(name) for name in losses}
+    names = {name: f"{name.partition(':')[0]}:{change(file)}" if file else name for name, file in told.items()}
+    return {names[name]: weight for name, weight in losses.items()}
+
+
+def loss_files(config: Config) -> list[str]:
+    """Return the pictures that losses are told."""
+    told = [(name.partition(":")[0], file_of(name)) for name in config.losses]
+    return [file for name, file in told if file and name in OF_PICTURES]
+
+
 def _absolute_perceptor(spec: str) -> str:
     """Make the path in a perceptor's spec absolute, so that the run can be repeated from anywhere."""
     name, colon, tag = spec.partition(":")
@@ -449,5 +477,13 @@ def input_files(config: Config, image_prompts: Sequence[ImagePrompt]) -> list[st
     pictured = [file for file in _prompt_files(config) if file not in vector_files(config)]
     points = [point for point in config.targets.path if is_picture(point)]
     prompted = [prompt.file for prompt in image_prompts]
-    named = [config.mask.original, config.mask.image, config.init.image, *prompted, *pictured, *points]
+    named = [
+        config.mask.original,
+        config.mask.image,
+        config.init.image,
+        *prompted,
+        *pictured,
+        *points,
+        *loss_files(config),
+    ]
     return list(dict.fromkeys(name for name in named if name))

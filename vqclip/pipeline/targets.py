@@ -18,6 +18,7 @@ from vqclip.config.schema import TargetsConfig
 from vqclip.guidance.objective import Targets
 from vqclip.guidance.places import GRID, box_map
 from vqclip.guidance.vectors import mean_vector, slerp, text_difference
+from vqclip.models.features import width_of
 from vqclip.models.perceptor import Perceptor
 from vqclip.models.provenance import ModelHash
 from vqclip.pipeline.inputs import Inputs
@@ -56,9 +57,7 @@ class Meanings:
 
     @cached_property
     def _width(self) -> int:
-        with torch.no_grad():
-            side = self.perceptor.size
-            return self.perceptor.encode_image(torch.zeros(1, 3, side, side, device=self.perceptor.device)).shape[1]
+        return width_of(self.perceptor)
 
     def _image(self, file: str) -> Tensor:
         return picture_vector(self.perceptor, to_tensor(self.inputs.images[file]))

@@ -18,7 +18,7 @@ from vqclip.hub.upscaler_files import NONE
 from vqclip.models.provenance import ModelHash, ModelHashes
 from vqclip.outputs.metadata import Metadata
 from vqclip.outputs.picture import read_metadata
-from vqclip.pipeline.plan import IMAGE_WEIGHT
+from vqclip.pipeline.plan import IMAGE_WEIGHT, with_loss_files
 
 LARGEST = 4096 * 4096
 """Pixels that a picture's metadata may ask for; a config of one's own may ask for more."""
@@ -115,6 +115,7 @@ def _with_inputs(config: Config, inputs: Mapping[str, str], files: Mapping[str, 
             reference=_agreed(config.targets.reference, inputs, files),
         ),
         image_prompts=prompts,
+        losses=with_loss_files(config.losses, found),
         prompts=[with_files(prompt, found) for prompt in config.prompts],
         negatives=[with_files(prompt, found) for prompt in config.negatives],
     )
