@@ -61,6 +61,16 @@ def test_a_picture_is_enlarged_beside_the_others(run: Command, upscaler: str) ->
     assert open_image("one.webp").size == (40, 24)
 
 
+def test_photographs_are_told_of_a_better_upscaler(run: Command, tiny: TinyModels) -> None:
+    noise("photo.png")
+    done = run("upscale", "photo.png", "missing.png", "-o", "large/")
+    assert done.code == 5
+    assert "Note: 'photo.png' was not made by vqclip, and the embedded upscaler draws outlines" in done.stderr
+    assert done.stderr.count("Note:") == 1
+    assert run("generate", "-c", str(tiny.config), "a cat", "-o", "cat.png").code == 0
+    assert "Note:" not in run("upscale", "cat.png", "-o", "larger.png").stderr
+
+
 def test_a_large_picture_is_drawn_in_tiles(run: Command, upscaler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     noise("a.png", 100, 70)
     assert run("upscale", "a.png", "-m", upscaler, "-o", "whole.png").code == 0

@@ -11,6 +11,9 @@ from vqclip.models.files import EMBEDDED
 PUBLISHED = "ViT-B-32-256:datacomp_s34b_b86k"
 """The published CLIP model that we recommend for photographs."""
 
+PUBLISHED_UPSCALER = "realesrgan-x2plus"
+"""The published upscaler that we recommend for photographs."""
+
 
 def note_unknown_words(console: Console, texts: Iterable[str], model: str = EMBEDDED) -> None:
     """Say which words of the texts are unknown, if the model that reads them is one of those that come with vqclip."""
@@ -20,16 +23,29 @@ def note_unknown_words(console: Console, texts: Iterable[str], model: str = EMBE
 
 def note_foreign_pictures(console: Console, pictures: Iterable[Path], model: str) -> None:
     """Say once that a model that comes with vqclip knows drawn scenes only, where one of the pictures is no such."""
+    if model.startswith(EMBEDDED) and (picture := _foreign(pictures)):
+        console.say(
+            f"Note: {str(picture)!r} was not made by vqclip, and the embedded CLIP takes all for drawn scenes. "
+            f"For photographs: vqclip models pull {PUBLISHED}, then -m {PUBLISHED}."
+        )
+
+
+def note_painted_photographs(console: Console, pictures: Iterable[Path], model: str) -> None:
+    """Say once that the embedded upscaler draws outlines, where one of the pictures may be a photograph."""
+    if model == EMBEDDED and (picture := _foreign(pictures)):
+        console.say(
+            f"Note: {str(picture)!r} was not made by vqclip, and the embedded upscaler draws outlines into it. "
+            f"For photographs: vqclip models pull {PUBLISHED_UPSCALER}, then -m {PUBLISHED_UPSCALER}."
+        )
+
+
+def _foreign(pictures: Iterable[Path]) -> Path | None:
+    """The first of the pictures that vqclip did not make."""
     from vqclip.outputs.picture import read_metadata
 
-    if not model.startswith(EMBEDDED):
-        return
     for picture in pictures:
         try:
             read_metadata(picture)
         except UsageError:
-            console.say(
-                f"Note: {str(picture)!r} was not made by vqclip, and the embedded CLIP takes all for drawn scenes. "
-                f"For photographs: vqclip models pull {PUBLISHED}, then -m {PUBLISHED}."
-            )
-            return
+            return picture
+    return None

@@ -1,11 +1,13 @@
 """vqclip upscale: any picture with twice or more the sides."""
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vqclip.cli.console import Console
+from vqclip.cli.hints import note_painted_photographs
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import counting
 from vqclip.cli.options import Device, Json, Offline, Output, Overwrite, Pull, Quiet, Threads, Verbose
@@ -48,6 +50,7 @@ def upscale(
         set_threads(threads)
         where = resolve_device(device or "auto")
         network = load_network(files.path, where)
+        finished: list[Path] = []
         failures: list[VqclipError] = []
         for source, target in zip(images, targets, strict=True):
             began = time.monotonic()
@@ -73,4 +76,6 @@ def upscale(
             }
             console.result(str(target), event)
             console.say(f"{source}: {image.width}x{image.height} to {large.width}x{large.height}")
+            finished.append(Path(source))
+        note_painted_photographs(console, finished, model)
         end_with(failures, len(images))
