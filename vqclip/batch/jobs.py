@@ -240,9 +240,10 @@ def _alternatives(row: object) -> list[object]:
 
 
 def _files(config: Config) -> list[str]:
-    """The files that prompts and losses name; what is wrong with one is said when its job's turn comes."""
+    """The files that prompts, losses and the overlay name; what is wrong with one is said when its job's turn comes."""
     try:
-        return [*files_of([*config.prompts, *config.negatives]), *filter(None, map(file_of, config.losses))]
+        told = [config.overlay.image, *map(file_of, config.losses)]
+        return [*files_of([*config.prompts, *config.negatives]), *filter(None, told)]
     except UsageError:
         return []
 
@@ -262,7 +263,12 @@ def _decisive(config: Config) -> dict[str, Any]:
         content[section] = {k: v for k, v in content[section].items() if k not in settings or v != settings[k]}
     if not config.filters:  # they came later too
         del content["filters"]
+    del content["quality"]  # made of the settings
     del content["seeds"], content["runtime"], content["output"], content["image_prompts"], content["init"]["image"]
+    if config.overlay.image:
+        content["overlay"]["image"] = ""
+    else:
+        del content["overlay"]
     if _files(config):
         for key in ("prompts", "negatives"):
             content[key] = [with_files(prompt, lambda file: "") for prompt in content[key]]

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from vqclip.config.loader import available_configs, load_config, to_dict
+from vqclip.config.schema import ASPECTS, AUTO_SIZE
+from vqclip.config.starts import QUALITIES
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 
@@ -48,6 +50,16 @@ def settings(incomplete: str) -> list[str]:
     return _beginning(incomplete, [*(f"{name}=" for name in _keys(to_dict(load_config()))), *losses])
 
 
+def qualities(incomplete: str) -> list[str]:
+    """Names for `--quality`."""
+    return _beginning(incomplete, QUALITIES)
+
+
+def sizes(incomplete: str) -> list[str]:
+    """Names of shapes for `--size`."""
+    return _beginning(incomplete, [*ASPECTS, AUTO_SIZE])
+
+
 def _keys(section: Mapping[str, object], above: str = "") -> list[str]:
     """The dotted keys of a config."""
     found: list[str] = []
@@ -72,9 +84,11 @@ def _named(key: str) -> Iterable[str]:
 
 
 def _losses() -> Iterable[str]:
+    from vqclip.guidance.likeness import OF_FILES
     from vqclip.guidance.losses import LOSSES, TOLD
 
-    return [*LOSSES, *(f"{name}:{example}" for name, (example, _) in TOLD.items())]
+    told = {**{name: example for name, (example, _) in TOLD.items()}, **OF_FILES}
+    return [*LOSSES, *(f"{name}:{example}" for name, example in told.items())]
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:

@@ -94,8 +94,26 @@ Output = Annotated[
 ]
 Size = Annotated[
     str | None,
-    typer.Option(metavar="WxH|N|W:H", help="Size in pixels; a shape such as 16:9 keeps the area."),
+    typer.Option(
+        autocompletion=completion.sizes,
+        metavar="WxH|N|W:H|NAME",
+        help="Size in pixels; a shape such as 16:9 or widescreen keeps the area.",
+    ),
     Sets("size"),
+]
+Quality = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=completion.qualities,
+        metavar="draft|normal|better|best|supreme",
+        help="More or less steps, cutouts and size than the configs say.",
+    ),
+    Sets("quality"),
+]
+Pixels = Annotated[
+    str | None,
+    typer.Option(metavar="N|64k|1M", help="How many pixels; --size says the shape."),
+    Sets("pixels", varies=True),
 ]
 Steps = Annotated[int | None, typer.Option(help="Updates of the latent."), Sets("optimise.steps")]
 Seed = Annotated[
@@ -130,7 +148,9 @@ Upscale = Annotated[
     Sets("output.upscale"),
 ]
 SaveEvery = Annotated[
-    int | None, typer.Option(metavar="N", help="Write a frame every N steps."), Sets("output.save_every")
+    str | None,
+    typer.Option(metavar="N|N%", help="Write a frame every N steps, or every N % of them."),
+    Sets("output.save_every"),
 ]
 Video = Annotated[
     str | None,
@@ -172,7 +192,8 @@ def given_options(context: typer.Context) -> dict[str, object]:
         for sets in (each for each in get_args(hint) if isinstance(each, Sets)):
             if value is not None and value is not False and value not in ([], ()):
                 found |= sets.settings(value)
-    return found
+    pixels = found.pop("pixels", None)
+    return found if pixels is None else {**found, "size": f"{found.get('size', '')}@{pixels}"}
 
 
 def defaults(command: Any) -> dict[str, str]:

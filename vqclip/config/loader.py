@@ -8,14 +8,17 @@ from typing import Any
 
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import configs_dir, is_there
-from vqclip.common.registry import did_you_mean, shown
+from vqclip.common.registry import did_you_mean, pick, shown
 from vqclip.common.text import YAML_LIMIT, decode, read_stdin, read_text
 from vqclip.config.alternatives import expand
 from vqclip.config.prompts import likeness
-from vqclip.config.schema import Config, in_pixels
-from vqclip.config.starts import EMBEDDED, SETTINGS, start_of
-from vqclip.config.typed import FilePath, fit, hints, make
+from vqclip.config.schema import AUTO_SIZE, Config, in_pixels, parse_size
+from vqclip.config.starts import EMBEDDED, QUALITIES, SETTINGS, start_of
+from vqclip.config.typed import FilePath, Interval, fit, hints, in_steps, make
 from vqclip.config.yaml_text import NULLS, dump_yaml, parse_structure
+
+NORMAL = "normal"
+"""The quality that changes nothing, which all have once it was made of the settings."""
 
 DEFAULT = "default"
 """The layer that holds every setting."""
@@ -115,16 +118,53 @@ def _made(merge: Callable[[tuple[str, ...]], dict[str, Any]]) -> Config:
     alike = like and not (kept or init["image"] or merged["targets"]["path"])
     embedded = vqgan["name"] == EMBEDDED and vqgan["file"] is None
     start = start_of(init["kind"], prior=embedded, kept=kept, alike=alike)
-    config: Config = make(Config, merge((start, init["kind"])))
+    settled = merge((start, init["kind"]))
+    config: Config = make(Config, _in_steps(settled, settled["optimise"]["steps"]))
     return config
 
 
+def _in_steps(data: Mapping[str, Any], steps: int, kind: Any = Config) -> dict[str, Any]:
+    """Turn what is said in shares of the run into numbers of steps."""
+    declared = {name: hints(kind)[name] for name in data}
+    sections = {name for name, each in declared.items() if dataclasses.is_dataclass(each)}
+    return {
+        name: _in_steps(value, steps, declared[name])
+        if name in sections
+        else in_steps(value, steps)
+        if declared[name] in (Interval, Interval | None)
+        else value
+        for name, value in data.items()
+    }
+
+
 def _changed(merged: dict[str, Any], overrides: Sequence[str], options: Mapping[str, object] | None) -> dict[str, Any]:
-    """Put what the command line says over the layers: first `key=value`, then the options that were given."""
-    for override in overrides:
-        merged = _laid(merged, _fit(_read_override(override), f"--set {shown(override)}"))
+    """Put what the command line says over the layers: first `key=value`, then the options that were given. Before that
+    the quality makes more or less of what the layers say."""
     given = {key: value for key, value in (options or {}).items() if value is not None}
-    return _laid(merged, _fit(nested(given), "command line"))
+    said = [_fit(_read_override(override), f"--set {shown(override)}") for override in overrides]
+    said.append(_fit(nested(given), "command line"))
+    quality = next((each["quality"] for each in reversed(said) if "quality" in each), merged["quality"])
+    changed = _in_quality(merged, quality)
+    for each in said:
+        changed = _laid(changed, each)
+    return {**changed, "quality": NORMAL}
+
+
+def _in_quality(merged: dict[str, Any], name: str) -> dict[str, Any]:
+    """Make more or less of steps, cutouts and size, as a quality says.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    quality = pick(QUALITIES, name, "quality")
+    optimise, cutouts, size = merged["optimise"], merged["cutouts"], merged["size"]
+    larger = size if size == AUTO_SIZE else "x".join(str(round(quality.sides * side)) for side in parse_size(size))
+    return {
+        **merged,
+        "optimise": {**optimise, "steps": round(quality.steps * optimise["steps"])},
+        "cutouts": {**cutouts, "count": max(1, round(quality.cutouts * cutouts["count"]))},
+        "size": size if quality.sides == 1 else larger,
+    }
 
 
 def _read_layer(layer: str) -> object:

@@ -11,7 +11,7 @@ from vqclip.common.errors import UsageError
 from vqclip.common.registry import shown
 from vqclip.config.regions import parse_box, parse_margins
 from vqclip.config.starts import AUTO, PICTURES, PRIORS
-from vqclip.config.typed import FilePath
+from vqclip.config.typed import FilePath, Interval
 
 SEED_LIMIT = 2**63
 AUTO_SIZE = "auto"
@@ -24,7 +24,13 @@ DRAWN_SEEDS = 2**32
 
 GUIDE_KEYS = ("weight", "share")
 SIZE = re.compile(r"\s*([0-9]{1,5})\s*(?:[xX×]\s*([0-9]{1,5})\s*)?")
-SHAPE = re.compile(r"\s*([0-9]{1,3})\s*:\s*([0-9]{1,3})\s*")
+SHAPE = re.compile(r"\s*([0-9]{1,5})\s*[:xX×]\s*([0-9]{1,5})\s*")
+PIXELS = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([kKmM]?)\s*", re.ASCII)
+FACTORS = {"": 1, "k": 1024, "m": 1024**2}
+"""What stands behind a number of pixels: 64k are 256 x 256."""
+
+ASPECTS = {"square": "1:1", "portrait": "4:5", "landscape": "5:4", "widescreen": "16:9"}
+"""Shapes by name; the numbers are pixray's."""
 VIDEO_FORMATS = ("mp4", "gif", "webp")
 
 
@@ -190,12 +196,29 @@ class OptimiseConfig:
 
 
 @dataclass(frozen=True)
+class OverlayConfig:
+    """A picture that is laid over the one that is drawn, `alpha` of it, every few steps from one to another."""
+
+    image: FilePath | None
+    alpha: float
+    every: Interval
+    begin: Interval
+    end: Interval | None
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.alpha <= 1, "overlay.alpha", self.alpha, "between 0 and 1")
+        _require(self.every >= 1, "overlay.every", self.every, "at least 1")
+        _require(self.begin >= 0, "overlay.begin", self.begin, "0 or more")
+        _require(self.end is None or self.end >= self.begin, "overlay.end", self.end, "overlay.begin or more, or null")
+
+
+@dataclass(frozen=True)
 class OutputConfig:
     """Where results go, how they are enlarged, and what is kept on the way."""
 
     path: FilePath | None
     upscale: FilePath
-    save_every: int
+    save_every: Interval
     video: str | None
     fps: int
     metadata: bool
@@ -224,7 +247,7 @@ class RuntimeConfig:
     precision: str
     threads: int | None
     accelerate: bool
-    state_every: int
+    state_every: Interval
     state_seconds: float
     low_memory: bool
 
@@ -260,6 +283,7 @@ class Config:
     seed: int | None
     seeds: list[int]
     count: int
+    quality: str
     size: str
     vqgan: VqganConfig
     perceptors: list[str]
@@ -273,6 +297,7 @@ class Config:
     losses: dict[str, float]
     filters: list[str]
     optimise: OptimiseConfig
+    overlay: OverlayConfig
     output: OutputConfig
     runtime: RuntimeConfig
 
@@ -321,6 +346,9 @@ class Config:
             self.targets.path,
             "empty unless it is one picture's, without optimise.pyramid and mask",
         )
+        _require(
+            not (self.overlay.image and self.mask.original), "overlay.image", self.overlay.image, "null beside a mask"
+        )
         _require(len(self.perceptors) > 0, "perceptors", self.perceptors, "a list with at least one model")
         if self.size != AUTO_SIZE:
             parse_size(self.size)
@@ -359,22 +387,34 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     found = SIZE.fullmatch(text)
     width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    rule = "WIDTHxHEIGHT in pixels, one number for both, a shape such as 16:9, or auto, e.g. 256x256"
+    rule = "WIDTHxHEIGHT in pixels, one number for both, a shape such as 16:9 or square, or auto, e.g. 256x256"
     _require(1 <= width <= 16384 and 1 <= height <= 16384, "size", text, rule)
     return width, height
 
 
 def in_pixels(size: str, before: str) -> str:
-    """Turn a shape such as `16:9` into pixels: of about the area of `before`; another size stays as it is.
+    """Turn a shape such as `16:9`, or a name of ASPECTS, into pixels: of about the area of `before`, or of as many as
+    stand behind an `@` (`16:9@64k`; `@64k` alone keeps the shape); another size stays as it is.
 
     Raises:
-        UsageError: a side of no length.
+        UsageError: a side of no length, or no number of pixels.
     """
-    found = SHAPE.fullmatch(size)
-    if found is None:
+    shape, at, pixels = size.partition("@")
+    shape = ASPECTS.get(shape.strip(), shape.strip()) or ("1:1" if before == AUTO_SIZE else before)
+    found = SHAPE.fullmatch(shape)
+    if found is None or not (at or ":" in shape):
+        _require(not at, "size", size, "a shape and a number of pixels, e.g. 16:9@64k")
         return size
     across, down = int(found[1]), int(found[2])
     _require(across > 0 and down > 0, "size", size, "a shape with two sides, e.g. 16:9")
-    area = SHAPED if before == AUTO_SIZE else math.prod(parse_size(before))
+    area = _count(pixels) if at else SHAPED if before == AUTO_SIZE else math.prod(parse_size(before))
     width = math.sqrt(area * across / down)
     return f"{max(1, round(width))}x{max(1, round(width * down / across))}"
+
+
+def _count(pixels: str) -> float:
+    """Read a number of pixels: `65536`, `64k` or `1.5M`."""
+    found = PIXELS.fullmatch(pixels)
+    _require(found is not None and float(found[1]) > 0, "pixels", pixels, "a number such as 65536, 64k or 1.5M")
+    assert found is not None
+    return float(found[1]) * FACTORS[found[2].lower()]

@@ -1,6 +1,7 @@
 """Kinds of start: who makes it, and the settings that follow from it, which lie right above default.yaml."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 EMBEDDED = "embedded"
 """The models that come with vqclip."""
@@ -34,6 +35,25 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "gradient": FAR,
 }
 """What default.yaml says otherwise where a run starts so; the numbers were chosen by looking at the pictures."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Factors of what a run would take: steps, cutouts, and sides of the picture."""
+
+    steps: float = 1.0
+    cutouts: float = 1.0
+    sides: float = 1.0
+
+
+QUALITIES: Mapping[str, Quality] = {
+    "draft": Quality(0.5, 0.5),
+    "normal": Quality(),
+    "better": Quality(1.5, 1.5),
+    "best": Quality(2.5, 2.0),
+    "supreme": Quality(4.0, 3.0, 1.5),
+}
+"""Of what the start and the configs say; what is said on the command line stays. The words are pixray's."""
 
 
 def start_of(kind: str, *, prior: bool, kept: bool, alike: bool) -> str:

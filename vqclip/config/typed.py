@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -12,6 +13,11 @@ from vqclip.common.registry import LONGEST, did_you_mean, shown
 
 FilePath = Annotated[str, "path"]
 """A file on this machine; `~/` opens."""
+
+Interval = Annotated[int, "interval"]
+"""A number of steps; as text also a share of the run's, `50%`, of which the loader makes a number."""
+
+PERCENT = re.compile(r"\s*([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*%\s*", re.ASCII)
 
 SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -64,6 +70,19 @@ def _whole(value: object) -> int:
     raise ValueError
 
 
+def _interval(value: object) -> object:
+    """A whole number, or a share as it is written; see `in_steps`."""
+    return value if isinstance(value, str) and PERCENT.fullmatch(value) else _whole(value)
+
+
+def in_steps(interval: object, steps: int) -> object:
+    """Turn a share such as `50%` into a number of steps, at least 1 where it is no share of nothing; a number stays."""
+    found = PERCENT.fullmatch(interval) if isinstance(interval, str) else None
+    if found is None:
+        return interval
+    return max(1, round(float(found[1]) / 100 * steps)) if float(found[1]) else 0
+
+
 def _number(value: object) -> float:
     if isinstance(value, str) and value.isascii():
         return float(value.replace(".inf", "inf").replace(".nan", "nan"))  # YAML's own names of these two
@@ -98,6 +117,7 @@ SCALARS: Mapping[object, tuple[Callable[[object], object], str]] = {
     float: (_number, "a number"),
     bool: (_switch, "true or false"),
     str: (_text, "text; quote one that holds `: `"),
+    Interval: (_interval, "a whole number of steps, or a share of them such as 50%"),
     FilePath: (_path, "a file on this machine; fetch what has a URL first, e.g. with curl -LO"),
 }
 

@@ -30,6 +30,7 @@ from vqclip.optimisation.descent import Descent, differentiate
 from vqclip.optimisation.journey import Journey
 from vqclip.optimisation.latent_noise import LatentNoise
 from vqclip.optimisation.optimisers import GRADIENTS, SCHEDULES, Ema, make_optimiser
+from vqclip.optimisation.overlay import Overlay
 from vqclip.optimisation.pyramid import grids, growths, in_size, resized, view_shares
 from vqclip.optimisation.space import SPACES
 from vqclip.optimisation.start import Propose, Start, bent, first_latent, grains, lowest
@@ -244,7 +245,7 @@ def _descent(
         growth=growths(settings.pyramid, _grid(plan, vqgan)),
         enlarge=partial(resized, vqgan),
         disturb=LatentNoise(settings.noise * space.spread, streams.noise) if settings.noise else None,
-        travel=journey or _stay,
+        travel=_travel(plan, vqgan, inputs, journey, renderer, space.enter),
         shape_gradient=GRADIENTS[settings.gradient],
         reduce_render_memory=renderer.reduce_memory,
         differentiate=ReplayedGradient() if device.type == "cuda" and config.runtime.accelerate else differentiate,
@@ -256,8 +257,32 @@ def _pasted(render: Callable[[Tensor], Tensor], plan: Plan, patch: Patch, device
     return Pasted(render, patch.under(size).to(device), patch.cover(size).to(device))
 
 
-def _stay(latent: Tensor, number: int, total: int) -> None:
-    """Travel nowhere."""
+def _travel(
+    plan: Plan,
+    vqgan: VQGAN,
+    inputs: Inputs,
+    journey: Journey | None,
+    render: Renderer,
+    enter: Callable[[Tensor], Tensor],
+) -> Callable[[Tensor, int, int], None]:
+    """What moves the latent between the updates: a journey, then an overlay, or nothing."""
+    config = plan.config.overlay
+    movers: list[Callable[[Tensor, int, int], None]] = [journey] if journey else []
+    if config.image is not None:
+        picture = fit(inputs.images[config.image], (plan.width, plan.height)).to(vqgan.codebook.device)
+        end = plan.config.optimise.steps if config.end is None else config.end
+        take = partial(_taken, vqgan, enter)
+        movers.append(Overlay(picture, config.alpha, config.every, config.begin, end, render, take))
+
+    def travel(latent: Tensor, number: int, total: int) -> None:
+        for move in movers:
+            move(latent, number, total)
+
+    return travel
+
+
+def _taken(vqgan: VQGAN, enter: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
+    return enter(vqgan.quantise(vqgan.encode(pictures)))
 
 
 def _journey(

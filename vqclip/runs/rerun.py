@@ -100,7 +100,7 @@ def _with_inputs(config: Config, inputs: Mapping[str, str], files: Mapping[str, 
         matched = None if entry in inputs else IMAGE_WEIGHT.fullmatch(entry)
         file, weight = (matched[1], f":{matched[2]}") if matched else (entry, "")
         prompts.append(_found(file, inputs, files) + weight)
-    init, mask, found = config.init, config.mask, partial(_found, inputs=inputs, files=files)
+    init, mask, overlay, found = config.init, config.mask, config.overlay, partial(_found, inputs=inputs, files=files)
     return dataclasses.replace(
         config,
         init=dataclasses.replace(init, image=init.image and _found(init.image, inputs, files)),
@@ -115,6 +115,7 @@ def _with_inputs(config: Config, inputs: Mapping[str, str], files: Mapping[str, 
             reference=_agreed(config.targets.reference, inputs, files),
         ),
         image_prompts=prompts,
+        overlay=dataclasses.replace(overlay, image=overlay.image and _found(overlay.image, inputs, files)),
         losses=with_loss_files(config.losses, found),
         prompts=[with_files(prompt, found) for prompt in config.prompts],
         negatives=[with_files(prompt, found) for prompt in config.negatives],
