@@ -235,6 +235,9 @@ def test_a_template_names_each_picture_by_its_prompt_and_seed(vqclip: Command, t
         "a-dog-2-2.png",
         "a-dog-2-3.png",
     ]
+    for place in ("{prompt}/a.png", "{seed}/{prompt}.png", "{prompt}/"):
+        refused = vqclip(*words, "--count", "2", "-o", place)
+        assert refused.code == 2 and "names several folders, and a run has one" in refused.stderr
     assert vqclip(*words, "-o", "runs/{seed}/{prompt}{x}.webp", "-q").code == 0
     assert {Path("runs/3/a-cat{x}.webp"), Path("runs/3/a-dog-2{x}.webp")} <= {*Path("runs/3").iterdir()}
     assert vqclip(*words, "-o", "runs/{seed}/{prompt}{x}.webp").code == 6  # nothing is replaced

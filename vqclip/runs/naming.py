@@ -38,6 +38,22 @@ def fill(template: str, prompt: str, seed: int) -> str:
     return FIELD.sub(lambda found: FIELDS[found.group()](prompt, seed), template)
 
 
+def check_one_folder(template: str, pictures: Sequence[tuple[str, int]], *, is_file: bool) -> None:
+    """Check that the pictures (prompt, seed) of one run come into one folder: the template itself, whose seed is the
+    first picture's, or the one that its file is in.
+
+    Raises:
+        UsageError: they do not.
+    """
+    first = pictures[0][1]
+    folder = str(PurePath(template).parent) if is_file else template
+    if len({fill(folder, prompt, seed if is_file else first) for prompt, seed in pictures}) > 1:
+        raise UsageError(
+            f"--output {template!r} names several folders, and a run has one: write {{prompt}} and {{seed}} into the "
+            "file's name only, or give the prompts to vqclip batch."
+        )
+
+
 def fill_each(template: str, pictures: Sequence[tuple[str, int]]) -> list[str]:
     """Fill a template of a file's name for every picture (prompt, seed); where two would be called the same, all get
     their number as well.

@@ -44,7 +44,7 @@ from vqclip.runs.folder import (
     point_latest,
     set_aside,
 )
-from vqclip.runs.naming import fill, fill_each, slug
+from vqclip.runs.naming import check_one_folder, fill, fill_each, slug
 
 VIDEO_FRAMES = 150  # frames of a video whose interval nobody chose
 
@@ -59,9 +59,11 @@ def folder_for(plan: Plan) -> RunFolder:
     output, first = plan.config.output, plan.pictures[0]
     place = output.path and fill(output.path, first.prompt, first.seed)
     folder = locate_run(place, len(plan.pictures), slug(first.prompt, first.seed))
-    if output.path and place != output.path and folder.is_file and folder.count > 1:
-        each = fill_each(Path(output.path).name, [(picture.prompt, picture.seed) for picture in plan.pictures])
-        folder = dataclasses.replace(folder, named=tuple(each))
+    if output.path and place != output.path and folder.count > 1:
+        pictures = [(picture.prompt, picture.seed) for picture in plan.pictures]
+        check_one_folder(output.path, pictures, is_file=folder.is_file)
+        if folder.is_file:
+            folder = dataclasses.replace(folder, named=tuple(fill_each(Path(output.path).name, pictures)))
     if output.video:
         check_video(output.video)
         if set(folder.videos(output.video)) & set(folder.images):
