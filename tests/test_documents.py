@@ -36,7 +36,7 @@ def typed(text: str) -> Iterator[str]:
     for language, block in FENCE.findall(text):
         if language in ("sh", "ini", ""):
             yield from block.replace("\\\n", " ").splitlines()
-    for span in re.findall(r"`([^`]*\bvqclip [^`]+)`", FENCE.sub("", text)):
+    for span in re.findall(r"`([^`]+)`", FENCE.sub("", text)):
         yield span.replace("\\|", "|").replace("\n", " ")
 
 

@@ -1,6 +1,5 @@
 """vqclip models: what the person sees, against a store in a folder of its own and servers on this machine."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -8,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +14,15 @@ import huggingface_hub
 import pytest
 from command import Command
 from conftest import TINY_SIZES, TinyModels
-from faulty_server import Behaviour, Server, serving
+from faulty_server import Behaviour, serving
+from published import SPEC, WEIGHTS, publish, published_on_hub, serving_hub
 from tiny_vqgan import weights, write_lightning
 
 from vqclip.common.errors import ModelError
 from vqclip.config.loader import load_config
-from vqclip.hub import clip_files, store, vqgan_catalogue
+from vqclip.hub import clip_files
 from vqclip.hub.clip_catalogue import CLIPS
 from vqclip.hub.clip_store import verify_clip
-from vqclip.hub.sources import WebFile
 from vqclip.hub.store import convert_vqgan
 from vqclip.hub.store_index import store_dir
 from vqclip.hub.upscaler_catalogue import UPSCALERS
@@ -45,16 +42,6 @@ def lightning(tmp_path: Path) -> Path:
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-
-
-def publish(monkeypatch: pytest.MonkeyPatch, content: bytes, **places: str) -> None:
-    """Let the catalogue's models of these names (with _ for -) be this file, behind these links."""
-    for name, url in places.items():
-        name = name.replace("_", "-")
-        digest = hashlib.sha256(content).hexdigest()
-        entry = replace(VQGANS[name], places=(WebFile(url),), size=len(content), sha256=digest, architecture=TINY_SIZES)
-        for module in (store, vqgan_catalogue):
-            monkeypatch.setattr(module, "VQGANS", {**module.VQGANS, name: entry})
 
 
 def test_list_names_every_published_model_and_the_users_own(run: Command, tiny: TinyModels) -> None:
@@ -212,9 +199,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", os.environ["HF_HUB_CACHE"])
 
 
-SPEC = "ViT-B-32:laion2b_s34b_b79k"
-
-
 @pytest.mark.usefixtures("hub")
 def test_a_clip_model_in_the_cache_is_found_verified_and_removed(run: Command) -> None:
     link = in_hub_cache(b"weights", CLIPS[SPEC].repository)
@@ -225,32 +209,6 @@ def test_a_clip_model_in_the_cache_is_found_verified_and_removed(run: Command) -
     assert done.code == 3 and f"vqclip models pull {SPEC} --force" in done.stderr
     assert run("models", "remove", SPEC).code == 0
     assert not link.exists() and run("models", "path", SPEC).code == 3
-
-
-COMMIT = "c" * 40
-WEIGHTS = b"PK\x03\x04" + os.urandom(300_000)
-
-
-def published_on_hub(content: bytes, *faults: str, file: str = clip_files.HUB_NAMES[0]) -> dict[str, Behaviour]:
-    """The paths of a hub that has SPEC's weights: facts at the file's address, the bytes elsewhere."""
-    facts = {
-        "X-Repo-Commit": COMMIT,
-        "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
-        "X-Linked-Size": str(len(content)),
-    }
-    place = f"/{CLIPS[SPEC].repository}/resolve"
-    paths = [f"{place}/{revision}/{file}" for revision in ("main", COMMIT)]
-    return {path: Behaviour(b"", redirect="/cdn", heads=facts) for path in paths} | {
-        "/cdn": Behaviour(content, list(faults))
-    }
-
-
-@contextlib.contextmanager
-def serving_hub(monkeypatch: pytest.MonkeyPatch, paths: dict[str, Behaviour]) -> Iterator[Server]:
-    with serving(paths) as server, monkeypatch.context() as patch:
-        patch.setenv("HF_ENDPOINT", server.url)
-        patch.delenv("HF_HUB_OFFLINE", raising=False)
-        yield server
 
 
 @pytest.mark.usefixtures("hub")

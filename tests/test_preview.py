@@ -8,16 +8,20 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from vqclip.outputs.preview import Preview
+from vqclip.common.images import to_image
+from vqclip.outputs.preview import BELOW, Preview
 
 CELL = re.compile(r"\x1b\[38;2;(\d+);(\d+);(\d+);48;2;(\d+);(\d+);(\d+)m(▀+)\x1b\[0m")
 
 
-def drawn(pixels: Tensor, columns: int, width: int = 80, **settings: object) -> str:
+def drawn(pixels: Tensor, columns: int, width: int = 80, height: int = 100, **settings: object) -> str:
     console = Console(
-        file=io.StringIO(), width=width, **{"force_terminal": True, "color_system": "truecolor", **settings}
+        file=io.StringIO(),
+        width=width,
+        height=height,
+        **{"force_terminal": True, "color_system": "truecolor", **settings},
     )
-    console.print(Preview(pixels, columns))
+    console.print(Preview(to_image(pixels), columns))
     return console.file.getvalue()
 
 
@@ -60,3 +64,11 @@ def test_shrinking_averages() -> None:
 def test_no_colour_where_there_is_none() -> None:
     text = drawn(torch.rand(3, 4, 4), 4, force_terminal=False, color_system=None)
     assert text == "▀▀▀▀\n▀▀▀▀\n"
+
+
+@pytest.mark.parametrize(("lines", "shape"), [(24, (64, 64)), (24, (64, 16)), (10, (64, 64)), (3, (64, 64))])
+def test_it_is_no_higher_than_the_terminal(lines: int, shape: tuple[int, int]) -> None:
+    """48 columns of a square are 24 lines: with a bar under it, the picture was torn on a terminal of 24."""
+    found = rows(drawn(torch.rand(3, *shape), 48, height=lines))
+    assert 1 <= len(found) <= lines - BELOW
+    assert len(found[0]) == pytest.approx(2 * len(found) * shape[1] / shape[0], abs=2)

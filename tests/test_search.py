@@ -28,7 +28,8 @@ from vqclip.folders.embedding import embed_files
 from vqclip.folders.search_index import Index, index_file, read_index, search_dir, update_index, write_index
 from vqclip.hub.clip_files import find_clip
 from vqclip.models.perceptor import Perceptor, load_perceptor
-from vqclip.tools.search import find, query_vector, read_query
+from vqclip.tools.queries import query_vectors, read_query
+from vqclip.tools.search import find
 
 
 def picture(path: Path, seed: int) -> Path:
@@ -344,7 +345,7 @@ def test_a_query_is_pictures_and_texts_by_their_weights(perceptor: Perceptor, fo
     file = str(folder / "0.png")
 
     def vector(query: str) -> torch.Tensor:
-        return query_vector(perceptor, read_query(query))
+        return query_vectors(perceptor, [read_query(query)])[0]
 
     cat, dog = perceptor.encode_text(["a cat", "a dog"])
     torch.testing.assert_close(vector("a cat"), cat)
@@ -369,7 +370,7 @@ def test_a_query_is_pictures_and_texts_by_their_weights(perceptor: Perceptor, fo
 def test_what_is_no_query(perceptor: Perceptor, query: str, says: str) -> None:
     Path("notes.txt").write_text("hello")
     with pytest.raises(UsageError, match=says):
-        query_vector(perceptor, read_query(query))
+        query_vectors(perceptor, [read_query(query)])[0]
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,16 @@ from vqclip.folders.embedding import embed_files
 from vqclip.hub.clip_files import find_clip
 from vqclip.models.files import ClipFiles
 from vqclip.models.perceptor import Perceptor, load_perceptor
-from vqclip.tools.zeroshot import TEMPLATES, fill, label_vectors, parse_labels, probabilities
+from vqclip.tools.zeroshot import (
+    TEMPLATES,
+    Calibration,
+    chances,
+    fill,
+    label_vectors,
+    others,
+    parse_labels,
+    probabilities,
+)
 
 
 @pytest.fixture
@@ -198,3 +209,80 @@ def test_bad_usage_is_a_sentence(
     picture(Path("here.png"))
     done = run(*words)
     assert done.code == code and says in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_none_of_the_labels_is_a_share_of_the_softmax(perceptor: Perceptor) -> None:
+    """With one text of the background at the labels' level and no offset, three equal answers; e^-1 of it with -1."""
+    labels, sure = torch.tensor([0.2, 0.2]), Calibration(10.0)
+    torch.testing.assert_close(chances(perceptor, labels, None, sure), torch.full((2,), 1 / 2))
+    torch.testing.assert_close(chances(perceptor, labels, torch.tensor([0.2]), sure), torch.full((3,), 1 / 3))
+    two = chances(perceptor, labels, torch.tensor([0.2, 0.2]), Calibration(10.0, -1.0))
+    share = 2 * np.exp(-1) / (2 + 2 * np.exp(-1))
+    torch.testing.assert_close(two, torch.tensor([(1 - share) / 2, (1 - share) / 2, share]).float())
+    perceptor.model.logit_bias = torch.tensor(-3.0)
+    own = chances(perceptor, labels, torch.tensor([-0.5, 0.9]), sure)
+    torch.testing.assert_close(own, probabilities(perceptor, torch.tensor([[0.2, 0.2, 0.9]]))[0])
+
+
+def test_words_that_mean_a_label_are_no_background() -> None:
+    near, far = torch.tensor([1.0, 0.0]), torch.tensor([0.6, 0.8])
+    assert others(torch.stack([near, far]), torch.tensor([[1.0, 0.0]])).tolist() == [False, True]
+
+
+def answers(run: Command, *words: str) -> dict[str | None, float]:
+    done = run("classify", *words, "--json")
+    assert done.code == 0, done.stderr
+    return {each["label"]: each["probability"] for each in json.loads(done.stdout)["labels"]}
+
+
+def test_a_published_model_says_none_of_these_with_a_background(run: Command, tiny: TinyModels) -> None:
+    picture(Path("a.png"))
+    words = ("a.png", "-l", "cat,dog", "-m", str(tiny.clip), "-k", "2")
+    own = answers(run, *words)
+    beside = answers(run, *words, "--background", "a beach,a street")
+    assert set(own) == {"cat", "dog"} and set(beside) <= {"cat", "dog", None}
+    assert own["cat"] / own["dog"] == pytest.approx(beside["cat"] / beside["dog"], rel=1e-2)
+    refused = run("classify", *words, "--background", "a beach", "--closed")
+    assert refused.code == 2 and "leave one out" in refused.stderr
+
+
+@pytest.mark.slow
+def test_the_embedded_model_knows_when_it_is_none(run: Command) -> None:
+    """The drawn cat is a cat; the same picture is neither lighthouse nor umbrella, nor is noise, if it may be."""
+    cat = str(Path(__file__).parents[1] / "docs" / "pictures" / "cat.webp")
+    noise = str(picture(Path("noise.png"), (128, 128)))
+    assert max(found := answers(run, cat, "-l", "cat,umbrella", "-k", "2"), key=lambda name: found[name]) == "cat"
+    for other in (cat, noise):
+        found = answers(run, other, "-l", "lighthouse,umbrella")
+        assert found[None] > 0.5 and len(found) == 2  # none, and the best of the labels all the same
+    assert None not in answers(run, noise, "-l", "lighthouse,umbrella", "--closed")
+    assert "none of these" in run("classify", noise, "-l", "lighthouse,umbrella").stdout
+
+
+def test_one_grammar_for_all_commands(run: Command, tiny: TinyModels) -> None:
+    """Weights, minus and pictures in the prompts of score and the labels of classify, as in a query of search."""
+    one, two = picture(Path("1.png")), picture(Path("2.png"), seed=1)
+    query, model = f"a cat | a dog:0.5 | {two}:-1", ("-m", str(tiny.clip), "--json")
+    (hit,) = [json.loads(line) for line in run("search", ".", query, *model).stdout.splitlines()]
+    score = json.loads(run("score", str(one), "-p", query, *model).stdout)
+    assert score["cosine"] == pytest.approx(hit["score"], abs=1e-4) and score["prompt"] == query
+    plain = ("--template", "{}", "-k", "2")
+    found = answers(run, str(one), "-l", f"{query},a tree", *plain, "-m", str(tiny.clip))
+    scored = run("score", str(one), "-p", query, "-p", "a tree", *model).stdout.splitlines()
+    chance = [json.loads(line)["probability"] for line in scored]
+    assert [found[query], found["a tree"]] == pytest.approx(chance, abs=2e-4)
+    mistakes = {"cat:1:0.2": "nothing stops it", "gone.png": "There is no file", "cat | cat:-1": "cancel"}
+    for words in (("score", str(one), "-p"), ("classify", str(one), "-l", "tree", "-l"), ("search", ".")):
+        for bad, said in mistakes.items():
+            done = run(*words, bad, "-m", str(tiny.clip))
+            assert done.code == 2 and said in done.stderr, (words, bad)
+
+
+def test_zero_bytes_end_the_lines_that_are_written(run: Command, tiny: TinyModels) -> None:
+    name = os.fsdecode(b"two\nlines \xe9.png")
+    picture(Path("plain.png")).rename(name)
+    for words in (("score", ".", "-p", "a cat"), ("classify", ".", "-l", "cat,dog")):
+        done = subprocess.run(
+            [sys.executable, "-m", "vqclip", *words, "-m", str(tiny.clip), "-0"], capture_output=True, check=True
+        )
+        assert done.stdout.endswith(b"\0") and os.fsencode(name) in done.stdout and done.stdout.count(b"\0") == 1

@@ -102,6 +102,7 @@ def batch(
             began, record = time.monotonic(), ResultsFile(output)
             doing = _engine(engine, workers, address, device, threads, access, output / STATES)
             with counting(console, "drawing") as moved:
+                moved(0, len(record.left(wanted, retry_failed)))
                 summary = run_batch(
                     wanted,
                     record,

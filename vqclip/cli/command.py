@@ -17,7 +17,7 @@ EXAMPLE = ": vqclip "
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Results": ("output", "save_every", "video", "fps", "no_metadata", "tag", "overwrite", "as_json"),
     "Models and machine": ("perceptor", "device", "threads", "offline", "pull"),
-    "Messages": ("preview", "quiet", "verbose", "dry_run", "help"),
+    "Messages": ("preview", "opens", "quiet", "verbose", "dry_run", "help"),
 }
 """Headings of the help, with the options under them; the others come first."""
 

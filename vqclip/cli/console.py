@@ -29,35 +29,40 @@ class ReaderGone(Exception):
 
 class Console:
     """How a command talks: `as_json` makes every result one JSON object a line, `quiet` mutes stderr
-    except for errors.
+    except for errors, and `opens` asks for the finished picture in the desktop's viewer too.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False, opens: bool = False
+    ) -> None:
         self.as_json = as_json
         self.quiet = quiet
         self.verbose = verbose
+        self.opens = opens
         self.screen = RichConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         _show_log(self, logging.INFO if verbose else logging.WARNING)
 
     @property
     def interactive(self) -> bool:
-        """Whether a person watches: stderr is a terminal and nobody asked for quiet."""
-        return self.screen.is_terminal and not self.quiet
+        """Whether a bar can move before a person: stderr is a terminal that can, and nobody asked for quiet."""
+        return self.screen.is_terminal and not self.screen.is_dumb_terminal and not self.quiet
 
     @property
     def draws(self) -> bool:
         """Whether pictures can be shown: a terminal that has colours, where nobody asked for none."""
         screen = self.screen
-        plain = screen.is_dumb_terminal or screen.no_color or screen.color_system is None
-        return self.interactive and not plain
+        return self.interactive and not screen.no_color and screen.color_system is not None
 
     @property
     def shared(self) -> bool:
         """Whether results show on the screen too, so that a bar must make room for them; else it leaves them alone."""
         return sys.stdout.isatty()
 
-    def result(self, line: str, event: Mapping[str, Any]) -> None:
-        """Write one result: the line, or with --json the event."""
+    def result(self, line: str, event: Mapping[str, Any], *, null: bool = False) -> None:
+        """Write one result: the line, or with --json the event; `null` ends a line by a zero byte instead, and leaves
+        the names in it as they are."""
+        if null and not self.as_json:
+            return self.data(os.fsencode(line) + b"\0")
         text = _json(event, sys.stdout) if self.as_json else visible(line).replace("\n", "\\n")
         self.text(text + "\n")
 

@@ -15,6 +15,7 @@ from vqclip.cli.options import (
     Layers,
     NoMetadata,
     Offline,
+    Open,
     Output,
     Overrides,
     Overwrite,
@@ -107,6 +108,7 @@ def edit(
     device: Device = None,
     threads: Threads = None,
     preview: Preview = None,
+    opens: Open = False,
     no_metadata: NoMetadata = False,
     overwrite: Overwrite = False,
     offline: Offline = False,
@@ -119,7 +121,7 @@ def edit(
     """Repaint a part of a picture, or change what it shows: vqclip edit photo.jpg "a red hat" --where "the head"."""
     from vqclip.pipeline import edits
 
-    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     made = edits.edit(image, given_options(context))
     if show_mask and "mask.original" not in made.fixed:
         raise UsageError("--show-mask needs a mask: give --mask, --box or --where.")
@@ -158,6 +160,7 @@ def outpaint(
     device: Device = None,
     threads: Threads = None,
     preview: Preview = None,
+    opens: Open = False,
     no_metadata: NoMetadata = False,
     overwrite: Overwrite = False,
     offline: Offline = False,
@@ -170,7 +173,7 @@ def outpaint(
     """Paint a rim around a picture: vqclip outpaint photo.jpg "a green field" --ratio 16:9."""
     from vqclip.pipeline import edits
 
-    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     sides = zip(edits.SIDES, (left, top, right, bottom), strict=True)
     rims = {name: side for name, side in sides if side is not None}
     made = edits.outpaint(image, given_options(context), rims, ratio)
@@ -206,6 +209,7 @@ def vary(
     device: Device = None,
     threads: Threads = None,
     preview: Preview = None,
+    opens: Open = False,
     no_metadata: NoMetadata = False,
     overwrite: Overwrite = False,
     offline: Offline = False,
@@ -218,7 +222,7 @@ def vary(
     """Draw pictures of the same content: vqclip vary photo.jpg -n 4."""
     from vqclip.pipeline import edits
 
-    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     made = edits.vary(image)
     draw_or_show(
         console,
@@ -248,6 +252,7 @@ def interpolate(
     device: Device = None,
     threads: Threads = None,
     preview: Preview = None,
+    opens: Open = False,
     no_metadata: NoMetadata = False,
     overwrite: Overwrite = False,
     offline: Offline = False,
@@ -260,7 +265,7 @@ def interpolate(
     """Draw the way from one text or picture to another, as a strip: vqclip interpolate "a cat" dog.png --video mp4."""
     from vqclip.pipeline import edits
 
-    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     made = edits.interpolate(points, frames, steps)
     draw_or_show(
         console,

@@ -23,6 +23,7 @@ from vqclip.cli.options import (
     Layers,
     NoMetadata,
     Offline,
+    Open,
     Output,
     Overrides,
     Overwrite,
@@ -44,6 +45,7 @@ from vqclip.cli.options import (
     Video,
     read_settings,
 )
+from vqclip.cli.viewer import open_file
 from vqclip.common.errors import Interrupted, UsageError
 from vqclip.common.quantities import counted, memory
 from vqclip.config.loader import to_dict, to_yaml
@@ -87,6 +89,7 @@ def generate(
     device: Device = None,
     threads: Threads = None,
     preview: Preview = None,
+    opens: Open = False,
     no_metadata: NoMetadata = False,
     tag: Tags = None,
     overwrite: Overwrite = False,
@@ -98,7 +101,7 @@ def generate(
     dry_run: DryRun = False,
 ) -> None:
     """Draw one picture per PROMPT: vqclip generate "a red apple"."""
-    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     settings = read_settings(context)
     if strength is not None and not (settings.init.image or settings.image_prompts or likeness(settings.prompts)):
         raise UsageError("--strength is how far the new picture may go from one that is given: add --init-image FILE.")
@@ -118,6 +121,7 @@ def sample(
     count: Count = None,
     device: Device = None,
     threads: Threads = None,
+    opens: Open = False,
     no_metadata: NoMetadata = False,
     tag: Tags = None,
     overwrite: Overwrite = False,
@@ -127,7 +131,7 @@ def sample(
     dry_run: DryRun = False,
 ) -> None:
     """Draw with the prior alone, without optimising: vqclip sample "a red apple"."""
-    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     settings = read_settings(context, {"init.kind": "prior", "optimise.steps": 0})
     draw_or_show(console, settings, preview=False, access=choose_access(pull=False), dry_run=dry_run)
 
@@ -155,8 +159,8 @@ def _draw_to_stdout(
 ) -> None:
     """Make one picture in a folder of its own that is gone afterwards, and write it to standard output."""
     output, pictures = settings.output, max(1, len(settings.prompts)) * (len(settings.seeds) or settings.count)
-    if pictures > 1 or output.video or output.save_every or console.as_json:
-        raise UsageError("-o - writes one picture and nothing else: no second one, frames, video or --json.")
+    if pictures > 1 or output.video or output.save_every or console.as_json or console.opens:
+        raise UsageError("-o - writes one picture and nothing else: no second one, frames, video, --json or --open.")
     if sys.stdout.isatty():
         raise UsageError("-o - writes a PNG, which no terminal shows; send it on, e.g. -o - > picture.png")
     with TemporaryDirectory() as folder:
@@ -231,6 +235,8 @@ def show_pictures(console: Console, plan: "Plan", folder: "RunFolder", finished:
     made = [("video", path) for path in folder.videos(output.video)] if output.video else []
     for kind, path in [*made, *([("frames", folder.frames)] if output.save_every else [])]:
         console.result(str(path), {"event": kind, "path": str(path)})
+    if console.opens:
+        open_file(console, folder.images[0])
 
 
 def _tell_chosen(console: Console, plan: "Plan", finished: "Finished", seconds: float) -> None:

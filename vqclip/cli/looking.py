@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vqclip.cli import completion
+from vqclip.cli import bars, completion
 from vqclip.cli.console import Console
 from vqclip.common.errors import UsageError
 from vqclip.common.text import read_stdin
@@ -37,7 +36,9 @@ Model = Annotated[
     ),
 ]
 
-Null = Annotated[bool, typer.Option("-0", "--null", help="The list on standard input ends names by zero bytes.")]
+Null = Annotated[
+    bool, typer.Option("-0", "--null", help="Names on standard input, and lines written, end by a zero byte.")
+]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(metavar="PATTERN", help="Leave out of folders what has such a name or path; repeat it."),
@@ -100,14 +101,7 @@ def tell_skipped(console: Console, reasons: Sequence[str]) -> None:
 @contextmanager
 def counting(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on a terminal while the block runs; gives what is told (done, of how many)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns,
-        console=console.screen,
-        disable=not console.interactive,
-        transient=True,
-        redirect_stdout=console.shared,
-    ) as progress:
+    with bars.bar(console, len(what), [bars.counted(), bars.time_left()], transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

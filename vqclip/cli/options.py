@@ -167,6 +167,9 @@ Device = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads."), Sets("runtime.threads")]
 Preview = Annotated[bool | None, typer.Option("--preview/--no-preview", help="Show the picture in the terminal.")]
+Open = Annotated[
+    bool, typer.Option("--open", help="Show what is made in the desktop's viewer; of several pictures the first.")
+]
 NoMetadata = Annotated[
     bool, typer.Option("--no-metadata", help="Store nothing in the picture."), Sets(None, {"output.metadata": False})
 ]

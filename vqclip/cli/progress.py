@@ -4,13 +4,17 @@ import time
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 from torch import Tensor
 
+from vqclip.cli import bars
 from vqclip.cli.console import Console
+from vqclip.cli.graphics import show_picture
+from vqclip.common.images import to_image
 from vqclip.optimisation.step import Finished, Sink, Step
 from vqclip.outputs.preview import Preview
 
+DRAWING = "drawing"
 PREVIEW_COLUMNS = 48
 REFRESHES_A_SECOND = 4
 SECONDS_BETWEEN_LINES = 10.0
@@ -26,16 +30,11 @@ class Bar:
 
     def __init__(self, console: Console, start: int, total: int, preview: bool) -> None:
         self.preview = preview and console.draws
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-            console=console.screen,
-        )
-        self.task = self.progress.add_task("drawing", total=total, completed=start, loss="–", speed="")
+        self.console = console
+        loss = bars.Part(TextColumn("loss {task.fields[loss]}"), 11, least=60)
+        speed = bars.Part(TextColumn("{task.fields[speed]}"), 13, least=72)
+        self.progress = bars.bar(console, len(DRAWING), [bars.counted(), loss, speed, bars.time_left()])
+        self.task = self.progress.add_task(DRAWING, total=total, completed=start, loss="–", speed="")
         self.rate = Rate(start)
         self.shown = 0.0
         self.live = Live(
@@ -58,9 +57,11 @@ class Bar:
         self.live.update(self._view(step.images[0]))
 
     def finish(self, finished: Finished) -> None:
-        """Leave the final picture on the screen."""
-        self.live.update(self._view(finished.images[0]))
+        """Leave the final picture on the screen, as sharp as it can be shown."""
+        self.live.update(self._view(None))
         self.live.stop()
+        if self.preview:
+            show_picture(self.console, to_image(finished.images[0]), PREVIEW_COLUMNS)
 
     def stop(self, last: Step | None) -> None:
         """Leave the screen as it is."""
@@ -69,7 +70,7 @@ class Bar:
     def _view(self, pixels: Tensor | None) -> RenderableType:
         if pixels is None or not self.preview:
             return self.progress
-        return Group(Preview(pixels, PREVIEW_COLUMNS), self.progress)
+        return Group(Preview(to_image(pixels), PREVIEW_COLUMNS), self.progress)
 
 
 class Lines:

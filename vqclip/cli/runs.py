@@ -16,6 +16,7 @@ from vqclip.cli.options import (
     Device,
     Json,
     Offline,
+    Open,
     Output,
     Overrides,
     Overwrite,
@@ -40,12 +41,13 @@ def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its picture file.")],
     steps: Annotated[int | None, typer.Option(help="Go on to this step instead.")] = None,
     preview: Preview = None,
+    opens: Open = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Go on with a run that was stopped: vqclip resume outputs/latest."""
-    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     choose_access(pull=False)
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink
@@ -94,6 +96,7 @@ def rerun(
     device: Device = None,
     threads: Threads = None,
     preview: Preview = None,
+    opens: Open = False,
     overwrite: Overwrite = False,
     offline: Offline = False,
     pull: Pull = False,
@@ -102,7 +105,7 @@ def rerun(
     verbose: Verbose = False,
 ) -> None:
     """Make a picture again from what it carries: vqclip rerun picture.png --set optimise.steps=20"""
-    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     access = choose_access(pull, offline)
     with Interrupts() as interrupts:
         from vqclip.cli.progress import progress_sink

@@ -14,7 +14,9 @@ from vqclip.hub.access import choose_access
 
 def score(
     images: Images,
-    prompt: Annotated[list[str], typer.Option("-p", "--prompt", help="A text; repeat it to compare several.")],
+    prompt: Annotated[
+        list[str], typer.Option("-p", "--prompt", help="A text, or a query as for search; repeat it to compare.")
+    ],
     exclude: Exclude = None,
     null: Null = False,
     perceptor: Model = "embedded",
@@ -33,13 +35,15 @@ def score(
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     access = choose_access(pull, offline)
     with Interrupts("Stopped."):
+        from vqclip.tools.queries import query_vectors, read_query, texts_of
         from vqclip.tools.zeroshot import probabilities
 
+        asked = [read_query(text) for text in prompt]
         given = given_images(console, images, null, exclude)
         model, _ = load_clip(perceptor, device, threads, access)
-        note_unknown_words(console, prompt, perceptor)
+        note_unknown_words(console, texts_of(asked), perceptor)
         note_foreign_pictures(console, (each.path for each in given), perceptor)
-        texts = model.encode_text(prompt).cpu()
+        texts = query_vectors(model, asked)
         alone = len(prompt) == 1 and model.bias is None  # a softmax over one text says nothing
         for path, vector in vectors_of(console, model, given):
             cosines = (texts @ vector)[None]
@@ -48,4 +52,4 @@ def score(
                 shown = None if alone else round(chance, 4)
                 event = {"event": "score", "path": str(path), "prompt": text, "cosine": round(cosine, 4)}
                 percent = "" if alone else f"{chance:7.1%}  "
-                console.result(f"{cosine:7.4f}  {percent}{path}  {text}", {**event, "probability": shown})
+                console.result(f"{cosine:7.4f}  {percent}{path}  {text}", {**event, "probability": shown}, null=null)

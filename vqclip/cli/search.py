@@ -1,6 +1,5 @@
 """vqclip search: find pictures in a folder by a text or by another picture."""
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import Exclude, Model, counting, load_clip, tell_skipped, telling_left_out
 from vqclip.cli.options import Device, Json, Offline, Overwrite, Preview, Pull, Quiet, Threads, Verbose
 from vqclip.common.errors import OutputError, UsageError
-from vqclip.common.paths import check_local, is_file, is_folder, is_there
+from vqclip.common.paths import check_local, is_folder, is_there
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -86,25 +85,23 @@ def search(
     _check(folder, grid, overwrite)
     with Interrupts("Stopped; what was indexed is kept."):
         from vqclip.folders.search_index import update_index
-        from vqclip.tools.search import find, query_vector, read_query
+        from vqclip.tools.queries import pictures_of, query_vectors, read_query, texts_of
+        from vqclip.tools.search import find
 
-        parts = read_query(query)
-        given = [Path(part.text) for part in parts if is_file(part.text)]
+        asked = [read_query(query)]
         model, files = load_clip(perceptor, device, threads, access)
-        vector = query_vector(model, parts)
-        note_unknown_words(console, [part.text for part in parts if not is_file(part.text)], perceptor)
+        vector = query_vectors(model, asked)[0]
+        note_unknown_words(console, texts_of(asked), perceptor)
         with telling_left_out(console) as skip, counting(console, "indexing") as count:
             index = update_index(folder, model, files, count, exclude or (), skip)
         tell_skipped(console, [why for _, why in index.refused.values()])
         began = time.monotonic()
-        hits = find(index, folder, vector, top, exclude or (), given, min_score)
+        hits = find(index, folder, vector, top, exclude or (), pictures_of(asked), min_score)
         spent = time.monotonic() - began
         for hit in hits:
             event = {"event": "hit", "path": str(hit.path), "score": round(hit.score, 4)}
-            if null:
-                console.data(os.fsencode(hit.path) + b"\0")
-            else:
-                console.result(str(hit.path) if bare else f"{hit.score:7.4f}  {hit.path}", event)
+            line = str(hit.path) if bare or null else f"{hit.score:7.4f}  {hit.path}"
+            console.result(line, event, null=null)
         note_foreign_pictures(console, (hit.path for hit in hits), perceptor)
         console.say(f"{len(hits)} of {len(index.names)} pictures, searched in {1000 * spent:.1f} ms")
         if grid and hits:
@@ -151,9 +148,9 @@ def _write_grid(path: Path, hits: "list[Hit]") -> None:
 
 def _show(console: Console, hits: "list[Hit]") -> None:
     """Draw the best pictures in the terminal."""
-    from vqclip.common.images import open_image, to_tensor
-    from vqclip.outputs.preview import Preview as Picture
+    from vqclip.cli.graphics import show_picture
+    from vqclip.common.images import open_image
 
     for hit in hits[:3]:
-        console.screen.print(Picture(to_tensor(open_image(hit.path))[0], COLUMNS))
+        show_picture(console, open_image(hit.path), COLUMNS)
         console.say(f"{hit.score:.4f} {hit.path}")

@@ -4,11 +4,15 @@ import threading
 import time
 from types import TracebackType
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import DownloadColumn, TransferSpeedColumn
 
+from vqclip.cli import bars
 from vqclip.cli.console import Console
 
 SECONDS_BETWEEN_LINES = 10.0
+
+LONGEST_NAME = 32
+"""Cells of a file's name; a longer one is cut."""
 
 
 class Stopped(Exception):
@@ -21,15 +25,10 @@ class Transfers:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.stopping = threading.Event()
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console.screen,
-            disable=not console.interactive,
-            redirect_stdout=console.shared,
+        self.progress = bars.bar(
+            console,
+            LONGEST_NAME,
+            [bars.Part(DownloadColumn(), 15), bars.Part(TransferSpeedColumn(), 10, least=80), bars.time_left()],
         )
 
     def __enter__(self) -> "Transfers":

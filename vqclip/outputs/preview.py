@@ -4,29 +4,37 @@ from collections.abc import Iterator
 
 from PIL import Image
 from rich.color import Color
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
-from torch import Tensor
-
-from vqclip.common.images import to_image
 
 UPPER_HALF_BLOCK = "▀"
 
+BELOW = 2
+"""Lines of the terminal that a picture leaves to what stands under it."""
+
+
+def cells(image: Image.Image, columns: int, room: ConsoleDimensions) -> tuple[int, int]:
+    """How many cells (across, down) a picture takes, twice as high as wide each: at most `columns`, and no more than
+    the terminal has."""
+    highest = max(1, room.height - BELOW)
+    width = max(1, min(columns, room.width, 2 * highest * image.width // image.height))
+    return width, max(1, round(width * image.height / image.width / 2))
+
 
 class Preview:
-    """Draws pixels (3, H, W) in [0, 1] with half blocks, at most `columns` wide (a rich renderable)."""
+    """Draws an RGB picture with half blocks, at most `columns` wide and as high as the terminal (a rich renderable)."""
 
-    def __init__(self, pixels: Tensor, columns: int) -> None:
-        self.image = to_image(pixels)
+    def __init__(self, image: Image.Image, columns: int) -> None:
+        self.image = image
         self.columns = columns
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the rows of cells."""
-        width = min(self.columns, options.max_width, self.image.width)
-        height = max(2, round(width * self.image.height / self.image.width / 2) * 2)
-        small = self.image.resize((width, height), Image.Resampling.BOX)
-        for row in range(0, height, 2):
+        room = ConsoleDimensions(options.max_width, options.size.height)
+        width, lines = cells(self.image, min(self.columns, self.image.width), room)
+        small = self.image.resize((width, 2 * lines), Image.Resampling.BOX)
+        for row in range(0, 2 * lines, 2):
             yield from _row(small, row)
             yield Segment.line()
 

@@ -1,4 +1,8 @@
-"""What photo tools show of a picture: description and keywords as an XMP packet (ISO 16684-1)."""
+"""What photo tools show of a picture: description and keywords as an XMP packet (ISO 16684-1).
+
+The IPTC's photo metadata standard keeps its Description and Keywords in these two properties. Its older binary block
+is not written beside them: PNG and WebP have no place for it, and it cuts keywords at 64 bytes.
+"""
 
 import re
 from collections.abc import Sequence

@@ -5,7 +5,8 @@ is the mean of its captions' over several templates.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,7 +20,27 @@ from vqclip.models.perceptor import Perceptor
 TEMPLATES = ("a {}", "a picture of a {}", "an illustration of a {}", "a photo of a {}")
 """What a label is put into where the user gives no template."""
 
+ONE = ("a {}",)
+"""What a text of the background is put into: there are many, and each counts for little."""
+
 HOLE = "{}"
+
+SAME = 0.8
+"""Cosine similarity of two texts from which a word of the background means what a label means, and is left out."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How sure a model is: the `scale` of its cosines in a softmax, and what is added to each text of the background
+    there, in logits: by less than 0, many texts together weigh no more than a few labels."""
+
+    scale: float
+    offset: float = 0.0
+
+
+CALIBRATED: Mapping[str, Calibration] = {"embedded": Calibration(scale=31.9, offset=-5.8)}
+"""How a model that comes with vqclip answers beside all words that it knows; fitted to held-out scenes, where half of
+the sets of labels hold what is shown, by `python scripts/measure/looking.py --calibrate`."""
 
 
 def probabilities(perceptor: Perceptor, cosines: Tensor) -> Tensor:
@@ -30,6 +51,27 @@ def probabilities(perceptor: Perceptor, cosines: Tensor) -> Tensor:
     """
     logits = perceptor.scale * cosines
     return logits.softmax(1) if perceptor.bias is None else (logits + perceptor.bias).sigmoid()
+
+
+def chances(perceptor: Perceptor, labels: Tensor, background: Tensor | None, sure: Calibration) -> Tensor:
+    """Turn cosine similarities to labels (L,) into their probabilities (L,), and with those to a `background` (B,) of
+    other texts into (L + 1,): the last is that of none of the labels.
+
+    A softmax over labels and background, whose share is the sum over its texts; for the models of the SigLIP kind each
+    pair's own sigmoid, and the largest of the background's.
+    """
+    if perceptor.bias is not None:
+        each = probabilities(perceptor, torch.cat([labels, *([background] if background is not None else [])])[None])[0]
+        return each if background is None else torch.cat([each[: len(labels)], each[len(labels) :].amax(0, True)])
+    if background is None:
+        return (sure.scale * labels).softmax(0)
+    none = (sure.scale * background + sure.offset).logsumexp(0, True)
+    return torch.cat([sure.scale * labels, none]).softmax(0)
+
+
+def others(background: Tensor, labels: Tensor) -> Tensor:
+    """Return which of the texts (B, D) mean something else than every label (L, D), as True (B,)."""
+    return (background @ labels.t()).amax(1) < SAME
 
 
 def label_vectors(perceptor: Perceptor, labels: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Tensor:
@@ -61,13 +103,22 @@ def parse_labels(given: Sequence[str]) -> list[str]:
     Raises:
         UsageError: fewer than two different labels, or a file that cannot be read.
     """
-    labels: list[str] = []
-    for word in given:
-        labels += _read_labels(Path(word[1:])) if word.startswith("@") else word.split(",")
-    found = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
+    found = parse_list(given)
     if len(found) < 2:
         raise UsageError(f"Give at least two different labels to choose from, not {len(found)}: -l cat,dog,person")
     return found
+
+
+def parse_list(given: Sequence[str]) -> list[str]:
+    """Turn `cat,dog` and `@texts.txt` (one a line, `#` for comments) into texts, each once.
+
+    Raises:
+        UsageError: a file that cannot be read.
+    """
+    texts: list[str] = []
+    for word in given:
+        texts += _read_labels(Path(word[1:])) if word.startswith("@") else word.split(",")
+    return list(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 
 def _read_labels(path: Path) -> list[str]:
