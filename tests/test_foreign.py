@@ -8,6 +8,7 @@ from command import Command
 from vqclip.common.errors import UsageError
 from vqclip.config.foreign.reading import import_settings
 from vqclip.config.loader import load_config
+from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.config.schema import Config
 from vqclip.pipeline.plan import check
 
@@ -71,7 +72,7 @@ def test_pixray_s_plain_settings() -> None:
     )
     assert (config.size, config.optimise.steps, config.cutouts.count) == ("384x216", 250, 30)
     assert config.perceptors == ["ViT-B-32-quickgelu:openai", "ViT-B-16-quickgelu:openai"]
-    assert config.cutouts.recipe == "pixray" and "-c clean" in notes
+    assert config.cutouts.recipe == "pixray" and config.prompts == ["@vector:textoff:0.1"] and notes == ""
 
 
 def test_pixray_s_tiles() -> None:
@@ -96,6 +97,34 @@ def test_pixray_s_batches_are_views_in_parts() -> None:
     config, _ = imported("prompts: a|b:0.5\nquality: best\naspect: square\npalette: 'red;white'\ncustom_loss: edge")
     assert (config.cutouts.count, config.cutouts.micro_batch, config.size) == (24, 12, "576x576")
     assert config.losses == {"palette:red,white": 1.0, "edge:white": 1.0} and config.prompts == ["a | b:0.5"]
+
+
+def test_nerdyrodent_s_noise_prompts() -> None:
+    config, notes = imported('python generate.py -p "a cat ^ a dog" -nps 7 8 -npw -1 0.5')
+    assert (
+        config.prompts == ["a cat | @noise:7:-1 | @noise:8:0.5", "a dog | @noise:7:-1 | @noise:8:0.5"] and notes == ""
+    )
+    assert imported("python generate.py -nps 3")[0].prompts == ["@noise:3:1"]
+
+
+def test_pixray_s_overlay_and_spot() -> None:
+    config, notes = imported(
+        "prompts: a city\noverlay_image: a.png\noverlay_every: 20\noverlay_offset: 5\noverlay_until: 200\n"
+        "overlay_alpha: 51\nspot_prompts: a red hat\nspot_file: m.png\ntarget_images: b.png:0.5\n"
+    )
+    overlay = config.overlay
+    assert (overlay.image, overlay.every, overlay.begin, overlay.end, overlay.alpha) == ("a.png", 20, 5, 200, 0.2)
+    assert config.prompts == ["a city | [in m.png] a red hat"] and config.image_prompts == ["b.png:0.5"] and notes == ""
+
+
+def test_pytti_s_regions_and_pictures() -> None:
+    config, _ = imported("scenes: 'a cat:2_l | [dog.png]:0.5 | a sun:1_[m_1.png] | snake_case:1'\n")
+    assert config.prompts == ["[left] a cat:2 | @image:dog.png:0.5 | [in m_1.png] a sun:1 | snake_case:1"]
+
+
+def test_what_means_more_here_than_there_is_made_plain() -> None:
+    config, _ = imported("prompts: '{a|b} | [left] c | @image:d'\n")
+    assert parse_prompts(config.prompts[0]) == [Prompt(text) for text in ("{a", "b}", "[left] c", "@image:d")]
 
 
 def test_pytti_s_scenes() -> None:
@@ -131,9 +160,9 @@ def test_what_cannot_be_read_is_one_sentence(text: str, says: str) -> None:
 
 
 def test_what_is_imported_runs(run: Command, tmp_path: Path) -> None:
-    Path("old.yaml").write_text("prompts: a cat\nquality: draft\nseed: 3\nspot_prompts: a hat\n")
+    Path("old.yaml").write_text("prompts: a cat\nquality: draft\nseed: 3\nspot_prompts_off: a hat\n")
     done = run("import-settings", "old.yaml", "-o", "mine.yaml")
-    assert done.code == 0 and done.stdout == "mine.yaml\n" and "vqclip edit" in done.stderr
+    assert done.code == 0 and done.stdout == "mine.yaml\n" and "the other way round" in done.stderr
     text = Path("mine.yaml").read_text()
     assert text.startswith("# vqclip generate -c mine.yaml") and "pixray" in text
     dry = run(

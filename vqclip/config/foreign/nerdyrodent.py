@@ -1,12 +1,17 @@
 """nerdyrodent/VQGAN-CLIP: its command line, and its defaults (generate.py, 2022)."""
 
 import shlex
+from collections.abc import Mapping
+from itertools import zip_longest
 
 from vqclip.common.errors import UsageError
 from vqclip.config.foreign.rules import (
+    BESIDE,
+    Keys,
     Tool,
     clips,
     image_prompts,
+    listed,
     noise,
     number,
     optimiser,
@@ -59,9 +64,17 @@ SHORT = {
 }
 """Short options of generate.py ─▶ the long ones."""
 
+
+def _noise_prompts(theirs: Mapping[str, Structure]) -> Keys:
+    """Seeds of noise prompts with their weights, which each picture gets."""
+    seeds, weights = (listed(theirs.get(key) or "") for key in ("noise_prompt_seeds", "noise_prompt_weights"))
+    weighed = zip_longest(seeds, (float(weight) for weight in weights[: len(seeds)]), fillvalue=1.0)
+    return {BESIDE: [f"@noise:{int(str(seed))}:{weight:g}" for seed, weight in weighed]}
+
+
 IGNORED = (
-    "noise_prompt_weights cut_power deterministic input_video_fps zoom_start zoom_save_every zoom_scale "
-    "zoom_shift_x zoom_shift_y"
+    "noise_prompt_seeds noise_prompt_weights cut_power deterministic input_video_fps zoom_start zoom_save_every "
+    "zoom_scale zoom_shift_x zoom_shift_y"
 )
 """What says nothing about a picture here, or is read together."""
 
@@ -102,7 +115,6 @@ NERDYRODENT = Tool(
         "video": lambda value: {"output.video": "mp4"},
         "video_length": "frames are 15 a second here: say output.save_every and output.fps",
         "output_video_fps": "say output.fps",
-        "noise_prompt_seeds": "prompts of noise are not there",
         "zoom_video": "zooming is not there",
         "change_prompt_every": "each story is a picture of its own here; vqclip interpolate goes from one to the next",
         "video_style_dir": "a folder of pictures is a batch: one line a picture, with init_image",
@@ -110,6 +122,7 @@ NERDYRODENT = Tool(
         "cuda_device": "say --device cuda:N",
     },
     ignored=frozenset(IGNORED.split()),
+    together=_noise_prompts,
 )
 
 

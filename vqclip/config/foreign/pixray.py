@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from vqclip.config.foreign.rules import (
+    BESIDE,
     Keys,
     NoEqualError,
     Tool,
@@ -15,6 +16,7 @@ from vqclip.config.foreign.rules import (
     noise,
     number,
     optimiser,
+    plain,
     seed,
     size,
     start,
@@ -72,7 +74,39 @@ def _of_quality(theirs: Mapping[str, Structure]) -> Keys:
         "cutouts.count": cutouts * times,
         "cutouts.micro_batch": cutouts if times > 1 else None,
         **clips(guides),
+        **_overlay(theirs),
+        BESIDE: _spots(theirs),
     }
+
+
+def _overlay(theirs: Mapping[str, Structure]) -> Keys:
+    """A picture laid over; pixray's alpha goes to 255, and is that where it is not said."""
+    if not theirs.get("overlay_image"):
+        return {}
+    every, begin, end, alpha = (theirs.get(f"overlay_{key}") for key in ("every", "offset", "until", "alpha"))
+    return {
+        "overlay.image": text_of(theirs["overlay_image"]),
+        "overlay.every": text_of(every or "10"),
+        "overlay.begin": text_of(begin or "0"),
+        "overlay.end": text_of(end) if end else None,
+        "overlay.alpha": round(float(text_of(alpha or "255")) / 255, 3),
+    }
+
+
+def _spots(theirs: Mapping[str, Structure]) -> list[str]:
+    """Prompts for a part of the picture: what is white in its mask, or the middle."""
+    mask = theirs.get("spot_file")
+    region = f"in {text_of(mask)}" if mask else "middle"
+    texts = text_of(theirs.get("spot_prompts") or "").split("|")
+    return [f"[{region}] {plain(text)}" for text in texts if text.strip()]
+
+
+def _vectors(value: Structure) -> Keys:
+    """Directions by name, at a tenth as there; files of theirs are of OpenAI's models alone."""
+    names = [name.strip() for name in text_of(value).replace("|", ",").split(",") if name.strip()]
+    if "textoff" not in names or len(set(names)) > 1:
+        raise NoEqualError("of the vectors only textoff is there; make others with vqclip embed")
+    return {BESIDE: ["@vector:textoff:0.1"]}
 
 
 def _losses(value: Structure) -> Keys:
@@ -112,7 +146,8 @@ def _drops(value: Structure) -> Keys:
 
 IGNORED = (
     "display_every output quality ezsize aspect scale pixel_size pixel_type wallpaper_edge_match smoothness_type "
-    "outdir display_clear cudnn_determinism perceptors animation_dir"
+    "outdir display_clear cudnn_determinism perceptors animation_dir overlay_image overlay_every overlay_offset "
+    "overlay_until overlay_alpha spot_prompts spot_file"
 )
 """What says nothing about a picture here, or is read together."""
 
@@ -149,9 +184,9 @@ PIXRAY = Tool(
         "make_video": lambda value: {"output.video": "mp4"} if is_on(value) else {},
         "drawer": drawer,
         "use_pixeldraw": "the drawers other than vqgan are not there yet; drawn with the VQGAN",
-        "vector_prompts": "stay away from text with the layer -c clean",
-        "overlay_image": "overlays are not there",
-        "spot_prompts": "a part of a picture: vqclip edit --mask or --box",
+        "vector_prompts": _vectors,
+        "target_images": image_prompts,
+        "spot_prompts_off": "say what is outside with the mask the other way round: [in MASK.png] TEXT",
     },
     ignored=frozenset(IGNORED.split()),
     together=_of_quality,

@@ -1,5 +1,6 @@
 """pytti-tools/pytti-core: its config, and its defaults (assets/default.yaml, 2022)."""
 
+import re
 from collections.abc import Mapping
 
 from vqclip.config.foreign.pixray import drawer, model
@@ -9,6 +10,7 @@ from vqclip.config.foreign.rules import (
     clips,
     is_on,
     number,
+    plain,
     seed,
     start,
     text_of,
@@ -28,9 +30,26 @@ def _scenes(theirs: Mapping[str, Structure]) -> Keys:
     scenes = (before + scene + behind for scene in text_of(theirs.get("scenes") or "").split("||") if scene.strip())
     guides = ",".join(name for key, name in CLIPS.items() if is_on(theirs.get(key, "true" if key == "ViTB32" else "")))
     width, height = (int(text_of(theirs.get(key) or default)) for key, default in (("width", "180"), ("height", "112")))
-    prompts = (" | ".join(part.strip() for part in scene.split("|") if part.strip()) for scene in scenes)
+    prompts = (" | ".join(_part(part) for part in scene.split("|") if part.strip()) for scene in scenes)
     return {"prompts": list(prompts), **clips(guides), "size": f"{width}x{height}"}
 
+
+def _part(part: str) -> str:
+    """A prompt of a scene: a text or `[FILE]`, its weight, and behind `_` where it holds, of which sides and pictures
+    are regions here.
+    """
+    placed = PLACED.fullmatch(part)
+    part, mask = (placed[1], placed[2]) if placed else (part, "")
+    region = SIDES.get(mask) or (f"in {mask[1:-1]}" if mask else "")
+    picture = PICTURE.fullmatch(part.strip())
+    return (f"[{region}] " if region else "") + (f"@image:{picture[1]}{picture[2]}" if picture else plain(part))
+
+
+SIDES = {"l": "left", "r": "right", "u": "top", "d": "bottom"}
+"""pytti's sides ─▶ ours."""
+
+PLACED = re.compile(r"(.*:\s*[-+.\d]+)_([lrud]|\[[^\]]+\])\s*", re.DOTALL)
+PICTURE = re.compile(r"\[([^\]]+)\]((?::[-+.\d]+)*)")
 
 IGNORED = (
     "scenes scene_prefix scene_suffix width height steps_per_frame interpolation_steps reset_lr_each_frame "

@@ -14,7 +14,7 @@ from vqclip.common.registry import shown
 from vqclip.config.foreign.nerdyrodent import NERDYRODENT, flags
 from vqclip.config.foreign.pixray import PIXRAY
 from vqclip.config.foreign.pytti import PYTTI
-from vqclip.config.foreign.rules import Keys, NoEqualError, Tool, is_on
+from vqclip.config.foreign.rules import BESIDE, Keys, NoEqualError, Tool, is_on
 from vqclip.config.yaml_text import Structure, parse_structure
 
 T = TypeVar("T")
@@ -48,16 +48,27 @@ def import_settings(text: str, source: str) -> Imported:
                 settings = _joined(settings, _told(rule, key, value))
         except NoEqualError as error:
             notes.append(f"{key}: {error}.")
+    beside = settings.get(BESIDE)
+    if isinstance(beside, list) and beside:
+        prompts = settings.get("prompts")
+        own = prompts if isinstance(prompts, list) and prompts else [""]
+        settings = {**settings, "prompts": [" | ".join(filter(None, [each, *beside])) for each in own]}
+    settings = {key: value for key, value in settings.items() if key != BESIDE}
     return Imported(tool.name, {key: value for key, value in settings.items() if value is not None}, notes)
 
 
 def _joined(settings: Keys, further: Keys) -> dict[str, object]:
-    """Put further settings over others; of losses, all stay."""
+    """Put further settings over others; of losses, filters and prompts beside the pictures' own, all stay."""
     losses: dict[str, object] = {}
+    lists: dict[str, list[object]] = {}
     for each in (settings, further):
         named = each.get("losses")
         losses |= named if isinstance(named, dict) else {}
-    return {**settings, **further, **({"losses": losses} if losses else {})}
+        for key in ("filters", BESIDE):
+            more = each.get(key)
+            lists[key] = [*lists.get(key, []), *(more if isinstance(more, list) else [])]
+    kept = {key: value for key, value in (("losses", losses), *lists.items()) if value}
+    return {**settings, **further, **kept}
 
 
 def _told(rule: "Callable[[T], Keys]", key: str, value: "T") -> Keys:

@@ -1,5 +1,6 @@
 """What a tool's settings are read with: rules from a value of theirs to our keys."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -63,11 +64,26 @@ def seed(value: Structure) -> Keys:
     return {"seed": int(seed)} if seed.isascii() and seed.isdigit() else {}
 
 
+BESIDE = "prompts beside"
+"""Stands in what rules return for prompts that every picture gets beside its own."""
+
+
 def stories(value: Structure) -> Keys:
     """Prompts of one picture are joined by `|`, those of one after another by `^`."""
     stories = " ".join(map(text_of, value)) if isinstance(value, list) else text_of(value)
-    parts = (" | ".join(part.strip() for part in story.split("|")) for story in stories.split("^"))
+    parts = (" | ".join(plain(part) for part in story.split("|")) for story in stories.split("^"))
     return {"prompts": [story for story in parts if story]}
+
+
+def plain(part: str) -> str:
+    """Write one of their texts so that nothing in it means more here: braces, and brackets or @ at the beginning."""
+    escaped = re.sub(r"[{}]", r"\\\g<0>", part.strip())
+    return f"\\{escaped}" if escaped.startswith(("[", "@")) else escaped
+
+
+def listed(value: Structure) -> list[str]:
+    """One value, or a list of them, as texts."""
+    return [*map(text_of, value)] if isinstance(value, list) else text_of(value).split()
 
 
 def size(value: Structure) -> Keys:
