@@ -1,7 +1,8 @@
 """Make what the documents take from the program: python scripts/documents.py [--pictures]
 
 Writes docs/commands.md from the help texts; tests/test_documents.py compares the two. With --pictures it also runs the
-commands of README's first table, one after the other in a folder of its own, and keeps each picture small beside it.
+commands of README's first table, one after the other in a folder of its own, and keeps each picture small beside it;
+with --drawers it makes the sheet of docs/drawers.md, a row for each of DRAWERS.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -24,6 +25,15 @@ REFERENCE = ROOT / "docs" / "commands.md"
 PICTURES = ROOT / "docs" / "pictures"
 COLUMNS = 100
 HEIGHT = 160
+DRAWERS = (
+    "--drawer pixels",
+    "--drawer fourier",
+    "--drawer pixelart",
+    "--drawer palette --set pixelart.shape=hexagon",
+    "--drawer strokes",
+    "--drawer strokes --set strokes.ink=black --set strokes.width=0.03",
+)
+SHOWN = ("a red apple on a white background", "a sailboat by the sea", "a cat in a green field")
 ROW = re.compile(r"^\|.*\(docs/pictures/([a-z]+)\.webp\)[^|]*\| `(vqclip [^`]+)` \|$", re.MULTILINE)
 
 
@@ -54,6 +64,19 @@ def draw_pictures(readme: str) -> None:
             keep(Path(folder) / f"{name}.png", PICTURES / f"{name}.webp")
 
 
+def draw_drawers(rows: Sequence[str]) -> None:
+    """Draw what SHOWN says with each of the rows' options, and keep a sheet of it."""
+    sheet = Image.new("RGB", (HEIGHT * len(SHOWN), HEIGHT * len(rows)))
+    with tempfile.TemporaryDirectory() as folder:
+        for row, options in enumerate(rows):
+            words = ["generate", *SHOWN, *options.split(), "--seed", "1", "-o", f"{row}.png"]
+            subprocess.run([sys.executable, "-m", "vqclip", *words], cwd=folder, check=True)
+            for column in range(len(SHOWN)):
+                with Image.open(Path(folder) / f"{row}-{column}.png") as image:
+                    sheet.paste(image.resize((HEIGHT, HEIGHT)), (HEIGHT * column, HEIGHT * row))
+    sheet.save(PICTURES / "drawers.webp", quality=80)
+
+
 def keep(picture: Path, place: Path) -> None:
     """Write a picture in the height of a line of README."""
     with Image.open(picture) as image:
@@ -64,7 +87,11 @@ def main() -> None:
     """Write what is asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", action="store_true", help="draw README's pictures anew as well")
-    if parser.parse_args().pictures:
+    parser.add_argument("--drawers", action="store_true", help="draw the sheet of docs/drawers.md anew as well")
+    asked = parser.parse_args()
+    if asked.drawers:
+        draw_drawers(DRAWERS)
+    if asked.pictures:
         draw_pictures((ROOT / "README.md").read_text("utf-8"))
     REFERENCE.write_text(reference(), "utf-8")
 

@@ -90,7 +90,15 @@ def test_pixray_s_pixels() -> None:
         "num_cuts: 96\niterations: 120\nlearning_rate_drops: [80]\nsave_every: 10"
     )
     assert (config.size, config.optimise.steps, config.cutouts.count) == ("320x320", 120, 96)
-    assert (config.optimise.schedule, config.init.kind) == ("drop", "noise") and "not there yet" in notes
+    assert (config.optimise.schedule, config.init.kind) == ("drop", "noise") and notes == ""
+    assert (config.drawer, config.pixelart.shape) == ("pixelart", "square")
+
+
+def test_pixray_s_drawers() -> None:
+    config, notes = imported("prompts: a cat\ndrawer: line_sketch\npixel_type: hex\n")
+    assert (config.drawer, config.strokes.ink, config.pixelart.shape, notes) == ("strokes", "black", "hexagon", "")
+    config, notes = imported("prompts: a cat\ndrawer: super_resolution\n")
+    assert config.drawer == "vqgan" and "'super_resolution' is not there" in notes
 
 
 def test_pixray_s_batches_are_views_in_parts() -> None:

@@ -10,10 +10,14 @@ from conftest import TINY_SIZES, TinyModels
 from vqclip.common.errors import UsageError
 from vqclip.common.runtime import Generators
 from vqclip.config.starts import PICTURES, PRIORS
+from vqclip.models.drawers.vqgan import VqganDrawer
 from vqclip.models.prior import FREE, Near
+from vqclip.models.renderer import Renderer
 from vqclip.models.vqgan import VQGAN, load_vqgan
+from vqclip.optimisation.space import SPACES
 from vqclip.optimisation.start import INITS, PULL, Start, first_latent
 
+CPU = torch.device("cpu")
 RANDOM = [kind for kind in INITS if kind not in (*PICTURES, *PRIORS)]
 
 
@@ -22,9 +26,10 @@ def vqgan(tiny: TinyModels) -> VQGAN:
     return load_vqgan(tiny.vqgan)
 
 
-def start(vqgan: VQGAN, seeds: list[int], image: torch.Tensor | None = None) -> Start:
-    rngs = Generators.from_seeds(seeds, torch.device("cpu")).start
-    return Start(vqgan, width=12, height=8, rngs=rngs, image=image)
+def start(vqgan: VQGAN, seeds: list[int], image: torch.Tensor | None = None, width: int = 12, height: int = 8) -> Start:
+    space, quantise = SPACES["latent"](vqgan)
+    drawer = VqganDrawer(vqgan, Renderer(vqgan, CPU, "fp32", quantise=quantise), space, (height, width))
+    return Start(drawer, rngs=Generators.from_seeds(seeds, CPU).start, image=image)
 
 
 @pytest.mark.parametrize("kind", RANDOM)
@@ -87,7 +92,7 @@ def test_a_square_proposal_keeps_its_shape_in_a_picture_that_is_not_square(
     seen: list[torch.Tensor] = []
     encode = vqgan.encode
     monkeypatch.setattr(vqgan, "encode", lambda images: seen.append(images) or encode(images))
-    wide = replace(start(vqgan, [1]), width=width, height=height, propose=lambda rngs, given, near: codes)
+    wide = replace(start(vqgan, [1], width=width, height=height), propose=lambda rngs, given, near: codes)
     latent = first_latent("prior", wide)
     assert latent.shape[-2:] == (height // 2, width // 2)
     (image,) = seen
@@ -114,7 +119,7 @@ def test_a_picture_is_drawn_anew_near_to_what_the_encoder_makes_of_it(
         return torch.zeros_like(given)
 
     for strength in (1.0, 0.5, 0.1):
-        base = replace(start(vqgan, [1, 2], image), width=width, height=height)
+        base = start(vqgan, [1, 2], image, width, height)
         latent = first_latent("redraw", replace(base, strength=strength, propose=propose, side=4))
         assert latent.shape[-2:] == (height // 2, width // 2)
     small = torch.nn.functional.interpolate(image, (2 * grid[0], 2 * grid[1]), mode="bicubic", antialias=True)

@@ -30,6 +30,7 @@ EDITS: Mapping[str, Sequence[str]] = {
 
 KEYS: Mapping[str, str] = {
     "size": "size",
+    "drawer": "drawer",
     "video": "output.video",
     "save_every": "output.save_every",
     "mask": "mask.image",
@@ -48,12 +49,12 @@ OF_EDITS = tuple(dict.fromkeys(own for fields in EDITS.values() for own in field
 
 FIELDS = (
     *("prompt", "seed", "size", "steps", "config", "count", "init_image", "image_prompts", "output", "set"),
-    *("video", "save_every", *EDITS),
+    *("video", "save_every", "drawer", *EDITS),
     *OF_EDITS,
 )
 """What a job may say; everything else in it is an error of that job."""
 
-TEXTS = ("prompt", "size", "config", "init_image", "output", "edit", "outpaint", "vary", *RIMS)
+TEXTS = ("prompt", "size", "drawer", "config", "init_image", "output", "edit", "outpaint", "vary", *RIMS)
 NUMBERS = ("seed", "steps", "count", "frames")
 
 DEEPEST = 16

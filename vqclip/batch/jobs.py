@@ -22,6 +22,7 @@ from vqclip.config.alternatives import alternatives, is_list
 from vqclip.config.loader import ConfigReader, to_dict
 from vqclip.config.prompts import TEXT, Prompt, files_of, parse_prompts, with_files
 from vqclip.config.schema import AUTO_SIZE, DRAWN_SEEDS, SEED_LIMIT, Config, parse_size
+from vqclip.config.starts import SECTIONS, VQGAN
 from vqclip.config.yaml_text import parse_structure
 from vqclip.guidance.likeness import file_of
 from vqclip.pipeline.plan import parse_image_prompt, reads_captions, with_loss_files
@@ -264,6 +265,10 @@ def _decisive(config: Config) -> dict[str, Any]:
     if not config.filters:  # they came later too
         del content["filters"]
     del content["quality"]  # made of the settings
+    for section in {*SECTIONS.values()} - {SECTIONS.get(config.drawer)}:
+        del content[section]
+    if config.drawer == VQGAN:
+        del content["drawer"]
     del content["seeds"], content["runtime"], content["output"], content["image_prompts"], content["init"]["image"]
     if config.overlay.image:
         content["overlay"]["image"] = ""
@@ -277,7 +282,7 @@ def _decisive(config: Config) -> dict[str, Any]:
     content["targets"]["path"] = ["" if is_file(point) else point for point in config.targets.path]
     moving = {"video": output.video, "save_every": output.save_every, "fps": output.fps}
     filmed = moving if output.video or output.save_every else {}
-    tagged = {"tags": output.tags} if output.tags else {}
+    tagged = {**({"tags": output.tags} if output.tags else {}), **({"svg": True} if output.svg else {})}
     return {**content, "metadata": output.metadata, "upscale": output.upscale, **filmed, **tagged}
 
 

@@ -47,7 +47,7 @@ TOGETHER = {"cpu": 4, "cuda": 16, "mps": 4}
 class JobResult:
     """What came of one job: the picture file's bytes, or an error with its exit code.
 
-    `beside` are further files by their names in the batch's folder: a video, frames.
+    `beside` are further files by their names in the batch's folder: an SVG, a video, frames.
     """
 
     id: str
@@ -88,7 +88,7 @@ def _alike(config: Config) -> str:
 
 def _models_key(config: Config) -> str:
     content = to_dict(config)
-    kept = {key: content[key] for key in ("vqgan", "perceptors")}
+    kept = {key: content[key] for key in ("drawer", "vqgan", "perceptors")}
     prior = [content["prior"]["name"], content["init"]["kind"]]
     runtime = [content["runtime"][key] for key in ("device", "precision", "accelerate")]
     return json.dumps([kept, prior, content["output"]["upscale"], runtime], sort_keys=True)
@@ -151,6 +151,8 @@ class Worker:
                 file = Path(folder) / f"picture{Path(job.output).suffix}"
                 facts = describe(parts, finished, number) if plan.config.output.metadata else None
                 save_picture(file, finished.images[number], facts, composing(parts, frames))
+                drawing = parts.svg(finished.latent[number]) if parts.svg else None
+                beside = _beside(job, plan.config.output, frame_files(frames, number), Path(folder), drawing)
                 made.append(
                     JobResult(
                         id=job.id,
@@ -159,7 +161,7 @@ class Worker:
                         scores=finished.scores[number],
                         losses=curve.of(number),
                         together=len(jobs),
-                        beside=tuple(_beside(job, plan.config.output, frame_files(frames, number), Path(folder))),
+                        beside=tuple(beside),
                     )
                 )
         if state is not None:
@@ -203,8 +205,13 @@ def _check_video(job: Job) -> None:
             raise UsageError(f"output {job.output!r} is the name of its video too; choose another video, or .png.")
 
 
-def _beside(job: Job, output: OutputConfig, frames: Sequence[Path], folder: Path) -> Iterator[tuple[str, bytes]]:
-    """What a job's settings ask for beside its picture: the frames, and a video of them, which is made in `folder`."""
+def _beside(
+    job: Job, output: OutputConfig, frames: Sequence[Path], folder: Path, drawing: str | None
+) -> Iterator[tuple[str, bytes]]:
+    """What a job's settings ask for beside its picture: an SVG document, the frames, and a video of them, which is made
+    in `folder`."""
+    if drawing is not None:
+        yield str(PurePosixPath(job.output).with_suffix(".svg")), drawing.encode()
     if output.save_every:
         yield from ((f"{job.output}.frames/{_step_name(frame)}", frame.read_bytes()) for frame in frames)
     if output.video:

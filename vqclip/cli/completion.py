@@ -14,6 +14,11 @@ def configs(incomplete: str) -> list[str]:
     return _beginning(incomplete, available_configs())
 
 
+def drawers(incomplete: str) -> list[str]:
+    """Names for `--drawer`."""
+    return _beginning(incomplete, _named("drawer"))
+
+
 def devices(incomplete: str) -> list[str]:
     """Names for `--device`."""
     return _beginning(incomplete, DEVICES)
@@ -73,8 +78,10 @@ def _named(key: str) -> Iterable[str]:
     from vqclip.guidance.recipes import RECIPES
     from vqclip.optimisation.optimisers import OPTIMISERS, SCHEDULES
     from vqclip.optimisation.start import INITS
+    from vqclip.pipeline.drawing import DRAWERS
 
     tables: Mapping[str, Iterable[str]] = {
+        "drawer": DRAWERS,
         "cutouts.recipe": RECIPES,
         "optimise.name": OPTIMISERS,
         "optimise.schedule": SCHEDULES,

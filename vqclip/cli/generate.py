@@ -15,6 +15,7 @@ from vqclip.cli.options import (
     Candidates,
     Count,
     Device,
+    Drawer,
     DryRun,
     Fps,
     ImagePrompts,
@@ -76,6 +77,7 @@ def generate(
     size: Size = None,
     pixels: Pixels = None,
     quality: Quality = None,
+    drawer: Drawer = None,
     upscale: Upscale = None,
     steps: Steps = None,
     seed: Seed = None,
@@ -159,8 +161,11 @@ def _draw_to_stdout(
 ) -> None:
     """Make one picture in a folder of its own that is gone afterwards, and write it to standard output."""
     output, pictures = settings.output, max(1, len(settings.prompts)) * (len(settings.seeds) or settings.count)
-    if pictures > 1 or output.video or output.save_every or console.as_json or console.opens:
-        raise UsageError("-o - writes one picture and nothing else: no second one, frames, video, --json or --open.")
+    beside = output.video or output.save_every or output.svg
+    if pictures > 1 or beside or console.as_json or console.opens:
+        raise UsageError(
+            "-o - writes one picture and nothing else: no second one, SVG, frames, video, --json or --open."
+        )
     if sys.stdout.isatty():
         raise UsageError("-o - writes a PNG, which no terminal shows; send it on, e.g. -o - > picture.png")
     with TemporaryDirectory() as folder:
@@ -232,7 +237,8 @@ def show_pictures(console: Console, plan: "Plan", folder: "RunFolder", finished:
         }
         console.result(str(path), event)
     output = plan.config.output
-    made = [("video", path) for path in folder.videos(output.video)] if output.video else []
+    made = [("svg", path) for path in folder.drawings] if output.svg else []
+    made += [("video", path) for path in folder.videos(output.video)] if output.video else []
     for kind, path in [*made, *([("frames", folder.frames)] if output.save_every else [])]:
         console.result(str(path), {"event": kind, "path": str(path)})
     if console.opens:

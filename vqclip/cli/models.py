@@ -142,7 +142,7 @@ def _needed(names: list[str], no_clip: bool) -> list[str]:
         if name in configs:
             config = load_config([name])
             clips = [] if no_clip else [guide.name for guide in config.guides if ":" in guide.name]
-            vqgans = [] if config.vqgan.name == "embedded" else [str(config.vqgan.name)]
+            vqgans = [] if config.vqgan.name == "embedded" or config.drawer != "vqgan" else [str(config.vqgan.name)]
             upscalers = [config.output.upscale] if config.output.upscale in UPSCALERS else []
             wanted += [*vqgans, *clips, *upscalers]
         else:

@@ -142,6 +142,15 @@ ImagePrompts = Annotated[
     typer.Option("--image-prompt", metavar="FILE[:weight]", help="A picture to resemble; repeat it."),
     Sets("image_prompts"),
 ]
+Drawer = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=completion.drawers,
+        metavar="vqgan|pixels|fourier|pixelart|palette|strokes",
+        help="What draws; all but the first need no VQGAN.",
+    ),
+    Sets("drawer"),
+]
 Upscale = Annotated[
     str | None,
     typer.Option(metavar="auto|none|embedded|NAME|FILE", help="What enlarges the pictures at the end."),

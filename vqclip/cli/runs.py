@@ -30,6 +30,7 @@ from vqclip.cli.options import (
 )
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import is_file, is_folder, is_there
+from vqclip.config.starts import SECTIONS, VQGAN
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -167,11 +168,20 @@ def _main_facts(facts: dict[str, Any], path: str) -> dict[str, str]:
         "seed": facts["seed"],
         "size": config.get("size"),
         "steps": facts["step"],
+        "drawer": _drawer(config),
         "score": ", ".join(f"{score:.3f} ({name})" for name, score in facts["scores"].items()),
         "models": ", ".join(dict.fromkeys(str(model["name"]) for model in named if model)),
         "again": f"vqclip rerun {shlex.quote(path)}",
     }
     return {name: str(value) for name, value in found.items() if value not in (None, "")}
+
+
+def _drawer(config: dict[str, Any]) -> str | None:
+    """What drew and with which settings, where that was no VQGAN."""
+    name = str(config.get("drawer", VQGAN))
+    section = config.get(SECTIONS.get(name, ""))
+    said = section.items() if isinstance(section, dict) else ()
+    return None if name == VQGAN else " ".join([name, *(f"{key}={value}" for key, value in said if value is not None)])
 
 
 def _picture_facts(path: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class ConfigReader:
         return dataclasses.replace(config, prompts=expand(config.prompts)) if config.prompts else config
 
     def merge(self, starts: tuple[str, ...], layers: tuple[str, ...]) -> dict[str, Any]:
-        """Merge default.yaml, what kinds of start say, and the layers, from the longest beginning that is known.
+        """Merge default.yaml, what starts and drawers say, and the layers, from the longest beginning that is known.
 
         Raises:
             UsageError: as `load_config`.
@@ -111,14 +111,14 @@ def to_yaml(config: Config) -> str:
 
 
 def _made(merge: Callable[[tuple[str, ...]], dict[str, Any]]) -> Config:
-    """Merge all layers, and once more over what the kind of start says that they come to."""
+    """Merge all layers, and once more over what the kind of start and the drawer say that they come to."""
     merged = merge(())
     init, vqgan, kept = merged["init"], merged["vqgan"], merged["mask"]["original"] is not None
     like = bool(merged["image_prompts"] or likeness(merged["prompts"]))
     alike = like and not (kept or init["image"] or merged["targets"]["path"])
     embedded = vqgan["name"] == EMBEDDED and vqgan["file"] is None
-    start = start_of(init["kind"], prior=embedded, kept=kept, alike=alike)
-    settled = merge((start, init["kind"]))
+    start = start_of(init["kind"], merged["drawer"], prior=embedded, kept=kept, alike=alike)
+    settled = merge((start, init["kind"], merged["drawer"]))
     config: Config = make(Config, _in_steps(settled, settled["optimise"]["steps"]))
     return config
 

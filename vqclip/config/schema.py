@@ -52,6 +52,43 @@ class VqganConfig:
 
 
 @dataclass(frozen=True)
+class FourierConfig:
+    """How much more slow waves count than quick ones."""
+
+    decay: float
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.decay <= 4, "fourier.decay", self.decay, "between 0 and 4")
+
+
+@dataclass(frozen=True)
+class PixelartConfig:
+    """How many cells there are along the short side, their shape, and what colours they may have."""
+
+    cells: int | None
+    shape: str
+    colours: str | None
+
+    def __post_init__(self) -> None:
+        rule = "at least 1, or null for about 32"
+        _require(self.cells is None or self.cells >= 1, "pixelart.cells", self.cells, rule)
+
+
+@dataclass(frozen=True)
+class StrokesConfig:
+    """How many strokes there are and how broad they may be, their one ink, if any, and what lies under them."""
+
+    count: int
+    width: float
+    ink: str | None
+    paper: str
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.count <= 4096, "strokes.count", self.count, "between 1 and 4096")
+        _require(0 < self.width <= 1, "strokes.width", self.width, "above 0 and at most 1, a share of the short side")
+
+
+@dataclass(frozen=True)
 class PriorConfig:
     """Which prior, how many pictures it draws to choose from, and how it draws them."""
 
@@ -218,6 +255,7 @@ class OutputConfig:
 
     path: FilePath | None
     upscale: FilePath
+    svg: bool
     save_every: Interval
     video: str | None
     fps: int
@@ -285,7 +323,11 @@ class Config:
     count: int
     quality: str
     size: str
+    drawer: str
     vqgan: VqganConfig
+    fourier: FourierConfig
+    pixelart: PixelartConfig
+    strokes: StrokesConfig
     perceptors: list[str]
     prior: PriorConfig
     init: InitConfig

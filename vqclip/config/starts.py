@@ -2,9 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 EMBEDDED = "embedded"
 """The models that come with vqclip."""
+
+VQGAN = "vqgan"
+"""The drawer that is a network."""
+
+BEGINNINGS: Mapping[str, str] = {VQGAN: "codes", "pixelart": "grey"}
+"""What drawers begin with that do not begin with noise, which cells of free colours never lose."""
+
+SECTIONS: Mapping[str, str] = {
+    "fourier": "fourier",
+    "pixelart": "pixelart",
+    "palette": "pixelart",
+    "strokes": "strokes",
+}
+"""The sections of settings that drawers have for themselves."""
 
 AUTO = "auto"
 
@@ -12,6 +27,9 @@ REDRAW = "redraw"
 
 PRIORS = frozenset({"prior", REDRAW})
 """The kinds whose start the prior draws."""
+
+CODED = frozenset({"prior", "codes"})
+"""The kinds that only a VQGAN has."""
 
 PICTURES = frozenset({"image", REDRAW})
 """The kinds that begin with a picture of the user's as a whole."""
@@ -22,7 +40,10 @@ FAR = {
 }
 """There is a long way to go from a start that shows nothing; measured in docs/measured.md."""
 
-SETTINGS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+DRAWN: Mapping[str, Any] = {"size": "256x256", "losses": {"smoothness": 1.0}}
+"""What the drawers but the VQGAN begin with; without a network that knows pictures they draw the guide's noise, too."""
+
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "prior": {},
     REDRAW: {"init": {"strength": 0.6}},
     "image": {
@@ -33,6 +54,11 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "noise": FAR,
     "grey": FAR,
     "gradient": FAR,
+    "pixels": {**DRAWN, "optimise": {**FAR["optimise"], "lr": 0.03}},
+    "fourier": {**DRAWN, "optimise": {**FAR["optimise"], "lr": 0.05}},
+    "pixelart": {**DRAWN, "optimise": {**FAR["optimise"], "lr": 0.05}},
+    "palette": {**DRAWN, "pixelart": {"colours": "pico8"}, "losses": {"smoothness": 2.0}},
+    "strokes": {**DRAWN, "losses": {}, "optimise": {**FAR["optimise"], "lr": 0.03}},
 }
 """What default.yaml says otherwise where a run starts so; the numbers were chosen by looking at the pictures."""
 
@@ -56,12 +82,13 @@ QUALITIES: Mapping[str, Quality] = {
 """Of what the start and the configs say; what is said on the command line stays. The words are pixray's."""
 
 
-def start_of(kind: str, *, prior: bool, kept: bool, alike: bool) -> str:
-    """Return the kind of start that `kind` comes to: where there is a prior for the VQGAN, where a part of a picture is
-    kept, and where the whole shall be like one.
+def start_of(kind: str, drawer: str = VQGAN, *, prior: bool, kept: bool, alike: bool) -> str:
+    """Return the kind of start that `kind` comes to: with this drawer, where there is a prior for its VQGAN, where a
+    part of a picture is kept, and where the whole shall be like one.
     """
+    prior = prior and drawer == VQGAN
     if kind == AUTO and prior:
         return REDRAW if alike else "prior"
     if kind == AUTO:
-        return "image" if kept else "codes"
+        return "image" if kept else BEGINNINGS.get(drawer, "noise")
     return "image" if kind == REDRAW and not prior else kind

@@ -7,7 +7,7 @@ from functools import partial
 from vqclip.common.errors import ModelError, UsageError
 from vqclip.common.paths import is_file
 from vqclip.config.schema import Config
-from vqclip.config.starts import PRIORS
+from vqclip.config.starts import PRIORS, VQGAN
 from vqclip.hub.access import Access
 from vqclip.hub.clip_files import find_clip
 from vqclip.hub.prior_files import find_prior
@@ -22,10 +22,11 @@ def check_models(config: Config) -> None:
     Raises:
         UsageError: an unknown name, or a file that is not there.
     """
-    if config.vqgan.file and not is_file(config.vqgan.file):
+    draws = config.drawer == VQGAN
+    if draws and config.vqgan.file and not is_file(config.vqgan.file):
         raise UsageError(f"vqgan.file {config.vqgan.file!r} is not a file.")
     finders: list[Callable[[], object]] = [
-        partial(find_vqgan, config.vqgan),
+        *([partial(find_vqgan, config.vqgan)] if draws else []),
         *(partial(find_clip, guide.name) for guide in config.guides),
         partial(find_prior, config.prior.name),
     ]
@@ -41,7 +42,9 @@ def find_models(config: Config, access: Access = Access.HERE) -> ModelFiles:
         ModelError: one is missing, refused or cannot be fetched.
         UsageError: a name that is not known.
     """
-    vqgan = find_vqgan(config.vqgan, access)  # first, as its name is often that of a config to pull
+    vqgan = (
+        find_vqgan(config.vqgan, access) if config.drawer == VQGAN else None
+    )  # first, as its name is often that of a config to pull
     return ModelFiles(
         vqgan=vqgan,
         perceptors=tuple(find_clip(guide.name, access) for guide in config.guides),

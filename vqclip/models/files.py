@@ -59,11 +59,11 @@ class UpscalerFiles:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of everything that one run uses; `prior` only where it makes the start, `upscaler` only where one
-    enlarges the pictures.
+    """The files of everything that one run uses; `vqgan` only where it draws, `prior` only where it makes the start,
+    `upscaler` only where one enlarges the pictures.
     """
 
-    vqgan: VqganFiles
+    vqgan: VqganFiles | None
     perceptors: tuple[ClipFiles, ...]
     prior: PriorFiles | None
     upscaler: UpscalerFiles | None = None

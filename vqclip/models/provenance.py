@@ -28,19 +28,21 @@ class ModelHash:
 
 @dataclass(frozen=True)
 class ModelHashes:
-    """All models of a run; `prior` only where it made the start, `upscaler` only where one enlarged the pictures."""
+    """All models of a run; `vqgan` only where it drew, `prior` only where it made the start, `upscaler` only where one
+    enlarged the pictures.
+    """
 
-    vqgan: ModelHash
+    vqgan: ModelHash | None
     perceptors: tuple[ModelHash, ...]
     prior: ModelHash | None = None
     upscaler: ModelHash | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain dictionaries, without the prior and the upscaler where there is none."""
+        """Return plain dictionaries, without the models that there are none of."""
         return {
             **({"prior": vars(self.prior)} if self.prior else {}),
             **({"upscaler": vars(self.upscaler)} if self.upscaler else {}),
-            "vqgan": vars(self.vqgan),
+            **({"vqgan": vars(self.vqgan)} if self.vqgan else {}),
             "perceptors": [vars(perceptor) for perceptor in self.perceptors],
         }
 
@@ -52,10 +54,10 @@ class ModelHashes:
             ValueError: it is something else.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("perceptors"), list):
-            raise ValueError("the models must be a vqgan and perceptors")
-        prior, upscaler = data.get("prior"), data.get("upscaler")
+            raise ValueError("the models must hold perceptors")
+        vqgan, prior, upscaler = (data.get(kind) for kind in ("vqgan", "prior", "upscaler"))
         return cls(
-            vqgan=ModelHash.from_json(data.get("vqgan")),
+            vqgan=None if vqgan is None else ModelHash.from_json(vqgan),
             perceptors=tuple(ModelHash.from_json(each) for each in data["perceptors"]),
             prior=None if prior is None else ModelHash.from_json(prior),
             upscaler=None if upscaler is None else ModelHash.from_json(upscaler),

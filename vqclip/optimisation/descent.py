@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
+from vqclip.models.drawers.drawer import Space
+
 
 class Objective(Protocol):
     """Scores pictures and latent, and adds the gradient of the summed losses to both."""
@@ -106,19 +108,6 @@ class Growth:
     grid: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Space:
-    """What is optimised for a latent (N, C, h, w): the latent itself, or numbers that it follows from.
-
-    `bounds` are the lowest and highest value, `spread` the deviation that noise is measured in; all broadcast.
-    """
-
-    bounds: tuple[Tensor, Tensor]
-    spread: Tensor
-    enter: Callable[[Tensor], Tensor] = lambda latent: latent
-    leave: Callable[[Tensor], Tensor] = lambda numbers: numbers
-
-
 def repeated(latent: Tensor, grid: tuple[int, int]) -> Tensor:
     """Return latents (N, C, *grid) whose cells are those of (N, C, h, w), each repeated."""
     return F.interpolate(latent, grid)
@@ -129,8 +118,9 @@ class Descent:
     """All that one optimisation of N latents needs, and all that changes while it runs.
 
     `latent` is the leaf that the optimiser updates, (N, C, h, w) or what `space` has instead; it is clamped to the
-    space's bounds after every update. `render` decodes it to (N, 3, H, W) in [0, 1], and `show` brings that to the size
-    that is looked at. `schedule` maps progress in [0, 1] to a factor of `lr`.
+    space's bounds after every update. `render` decodes it to (N, 3, H, W) in [0, 1]; `draw`, where there is one, does
+    so for those who look, and `show` brings that to the size that is looked at. `schedule` maps progress in [0, 1] to a
+    factor of `lr`.
 
     Coarse to fine: the latent starts with few cells, and at each of `growth` `enlarge` makes it larger, for a new
     optimiser and a new average; the objective is told which pictures the stage before `reached`. `disturb` gives what
@@ -150,6 +140,7 @@ class Descent:
     average: Average
     space: Space
     streams: Streams
+    draw: Callable[[Tensor], Tensor] | None = None
     show: Callable[[Tensor], Tensor] = lambda images: images
     growth: Sequence[Growth] = ()
     enlarge: Callable[[Tensor, tuple[int, int]], Tensor] = repeated
@@ -223,7 +214,7 @@ class Descent:
     @torch.no_grad()
     def pictures(self) -> Tensor:
         """Return the pictures of the result, (N, 3, H, W) in [0, 1]."""
-        return self.show(self.render(self.average.value(self.latent.detach())))
+        return self.show((self.draw or self.render)(self.average.value(self.latent.detach())))
 
     def _go_to(self, stage: int) -> None:
         """Enlarge the latent, and what the objective holds it near, to a later stage's size."""

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from vqclip.models.drawers.drawer import Space
 from vqclip.models.vqgan import VQGAN
-from vqclip.optimisation.descent import Space
 
 SOFTNESS = 0.1
 """Softmax temperature of the logits, in mean squared distances of an entry to all entries' mean."""

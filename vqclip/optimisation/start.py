@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from vqclip.common.registry import pick
+from vqclip.models.drawers.drawer import Drawer
+from vqclip.models.drawers.vqgan import VqganDrawer, stays
 from vqclip.models.prior import FREE, Near
 from vqclip.models.vqgan import VQGAN
 from vqclip.optimisation.pyramid import resized
@@ -25,10 +27,6 @@ ZOOM, TURN, SHIFT, WARP = 0.25, 0.4, 0.2, 0.06
 WAVES = 3
 """Random places along a side that a bent picture is pulled at."""
 
-STAYS = 0.9
-"""The part of a cell that must be kept for its code to stay."""
-
-
 Propose = Callable[[Sequence[Generator], Tensor | None, Near | None], Tensor]
 """Draws codes (N, h, w) for the prompts; some may be given, the others FREE, and all near to vectors (N, h, w, C):
 see `Prior.sample`."""
@@ -39,17 +37,15 @@ PULL = 6.0
 
 @dataclass(frozen=True)
 class Start:
-    """What an init may use: the VQGAN, the size in pixels (multiples of its factor), one CPU generator
-    per picture, the user's picture (1, 3, H, W) in [0, 1] or one for each of the run, if any, and what draws codes for
-    the prompts in a grid whose short side is `side`, if anything does.
+    """What an init may use: the drawer, one CPU generator per picture, the user's picture (1, 3, H, W) in [0, 1] or one
+    for each of the run, if any, and what draws codes for the prompts in a grid whose short side is `side`, if anything
+    does.
 
     `strength` in [0, 1] is how far from the user's picture one that is drawn anew may go. `kept` (N, 1, H, W) in [0, 1]
     is how much of the user's picture stays at each place; None: nothing, or all if the init is the picture.
     """
 
-    vqgan: VQGAN
-    width: int
-    height: int
+    drawer: Drawer
     rngs: Sequence[Generator]
     image: Tensor | None = None
     strength: float = 1.0
@@ -57,9 +53,20 @@ class Start:
     propose: Propose | None = None
     side: int = 0
 
+    @property
+    def coded(self) -> VqganDrawer:
+        """The drawer of a start that is made of codes."""
+        assert isinstance(self.drawer, VqganDrawer), "the plan refuses codes for other drawers"
+        return self.drawer
+
+    @property
+    def vqgan(self) -> VQGAN:
+        """The VQGAN whose codes those are."""
+        return self.coded.vqgan
+
 
 def first_latent(kind: str, start: Start) -> Tensor:
-    """Return the first latent (N, C, h, w), every vector of it an entry of the codebook.
+    """Return the first latent (N, …); of a VQGAN every vector of it is an entry of the codebook.
 
     Raises:
         UsageError: an unknown kind.
@@ -67,8 +74,7 @@ def first_latent(kind: str, start: Start) -> Tensor:
     latent = pick(INITS, kind, "init.kind")(start)
     if start.kept is None or start.image is None:
         return latent
-    stays = _stays(start.kept, (latent.shape[-2], latent.shape[-1])).to(latent.device)
-    return torch.where(stays, _encode(start.vqgan, start.image), latent)
+    return start.drawer.blend(latent, start.image, start.kept)
 
 
 def grains(shape: tuple[int, int], rngs: Sequence[Generator]) -> Tensor:
@@ -112,17 +118,9 @@ def _bent_grid(shape: torch.Size, amount: float, rng: Generator) -> Tensor:
     return places + warp.permute(0, 2, 3, 1)
 
 
-def _stays(kept: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Which cells of a grid stay: those of which more than STAYS is kept."""
-    return F.adaptive_avg_pool2d(kept, grid) > STAYS
-
-
 def _from_codes(start: Start) -> Tensor:
-    """Uniformly random codes (Crowson's notebooks, `one_hot @ codebook`)."""
-    shape = (start.height // start.vqgan.factor, start.width // start.vqgan.factor)
-    entries = start.vqgan.codebook.shape[0]
-    codes = torch.stack([torch.randint(entries, shape, generator=rng) for rng in start.rngs])
-    return start.vqgan.lookup(codes.to(start.vqgan.codebook.device))
+    """Random codes."""
+    return start.coded.codes(start.rngs)
 
 
 def _from_prior(start: Start) -> Tensor:
@@ -150,8 +148,8 @@ def _proposed(start: Start, given: Tensor | None, near: Near | None) -> Tensor:
     latent = start.vqgan.lookup(start.propose(start.rngs, given, near))
     formed = _grid(start, min(latent.shape[-2:]))
     if latent.shape[-2:] != formed:
-        latent = _edges_extended(start.vqgan, latent, formed)
-    grid = (start.height // start.vqgan.factor, start.width // start.vqgan.factor)
+        latent = _edges_extended(start.coded, latent, formed)
+    grid = start.coded.grid
     return latent if latent.shape[-2:] == grid else resized(start.vqgan, latent, grid)
 
 
@@ -162,7 +160,7 @@ def _given(start: Start) -> Tensor | None:
     grid, device = _grid(start, start.side), start.vqgan.codebook.device
     with torch.no_grad():
         codes = start.vqgan.codes(start.vqgan.encode(_small(start, grid)))
-    return torch.where(_stays(start.kept, grid)[:, 0].to(device), codes, FREE)
+    return torch.where(stays(start.kept, grid)[:, 0].to(device), codes, FREE)
 
 
 def _small(start: Start, grid: tuple[int, int]) -> Tensor:
@@ -175,46 +173,41 @@ def _small(start: Start, grid: tuple[int, int]) -> Tensor:
 
 def _grid(start: Start, side: int) -> tuple[int, int]:
     """The cells (h, w) of a picture of this form whose short side has `side` of them."""
-    short = min(start.width, start.height)
-    return round(start.height * side / short), round(start.width * side / short)
+    height, width = start.drawer.size
+    short = min(width, height)
+    return round(height * side / short), round(width * side / short)
 
 
 @torch.no_grad()
-def _edges_extended(vqgan: VQGAN, latent: Tensor, grid: tuple[int, int]) -> Tensor:
+def _edges_extended(drawer: VqganDrawer, latent: Tensor, grid: tuple[int, int]) -> Tensor:
     """Return latents (N, C, *grid) of the same pictures in the middle of larger ones, their edges going on around."""
     before = [(outer - inner) // 2 for outer, inner in zip(grid, latent.shape[-2:], strict=True)]
     after = [outer - inner - pad for outer, inner, pad in zip(grid, latent.shape[-2:], before, strict=True)]
-    pads = [vqgan.factor * pad for pad in (before[1], after[1], before[0], after[0])]
-    return _encode(vqgan, F.pad(vqgan.render(latent), pads, mode="replicate"))
+    pads = [drawer.vqgan.factor * pad for pad in (before[1], after[1], before[0], after[0])]
+    return drawer.encode(F.pad(drawer.vqgan.render(latent), pads, mode="replicate"))
 
 
 def _from_image(start: Start) -> Tensor:
     """The user's picture, the same for every picture of the run."""
     assert start.image is not None, "Config requires init.image for init.kind=image"
-    return _encode(start.vqgan, start.image).expand(len(start.rngs), -1, -1, -1).clone()
+    latent = start.drawer.encode(start.image)
+    return latent.expand(len(start.rngs), *latent.shape[1:]).clone()
 
 
 def _from_noise(start: Start) -> Tensor:
-    """Uniform noise, each pixel on its own (nerdyrodent's `pixels`)."""
-    images = [torch.rand(3, start.height, start.width, generator=rng) for rng in start.rngs]
-    return _encode(start.vqgan, torch.stack(images))
+    """What shows nothing."""
+    return start.drawer.noise(start.rngs)
 
 
 def _from_grey(start: Start) -> Tensor:
     """Mid-grey all over."""
-    return _encode(start.vqgan, torch.full((len(start.rngs), 3, start.height, start.width), 0.5))
+    return start.drawer.encode(torch.full((len(start.rngs), 3, *start.drawer.size), 0.5))
 
 
 def _from_gradient(start: Start) -> Tensor:
     """Four random corner colours, blended bilinearly."""
     corners = torch.stack([torch.rand(3, 2, 2, generator=rng) for rng in start.rngs])
-    size = (start.height, start.width)
-    return _encode(start.vqgan, F.interpolate(corners, size, mode="bilinear", align_corners=True))
-
-
-@torch.no_grad()
-def _encode(vqgan: VQGAN, images: Tensor) -> Tensor:
-    return vqgan.quantise(vqgan.encode(images.to(vqgan.codebook.device)))
+    return start.drawer.encode(F.interpolate(corners, start.drawer.size, mode="bilinear", align_corners=True))
 
 
 INITS: dict[str, Callable[[Start], Tensor]] = {

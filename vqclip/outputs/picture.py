@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
-from vqclip.common.files import replacing, write_bytes
+from vqclip.common.files import replacing, write_bytes, write_text
 from vqclip.common.images import SUFFIXES, opening, to_image
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.metadata import Metadata
@@ -95,11 +95,12 @@ def _exif(path: Path, metadata: Metadata | None) -> Image.Exif:
 
 def _parameters(metadata: Metadata) -> str:
     """Write the line that gallery tools show (the layout of AUTOMATIC1111's stable-diffusion-webui)."""
+    drawer = str(metadata.config.get("drawer", ""))
     facts = {
         "Steps": metadata.step,
         "Seed": metadata.seed,
         "Size": metadata.config.get("size", ""),
-        "Model": metadata.models.vqgan.name if metadata.models else "",
+        "Model": metadata.models.vqgan.name if metadata.models and metadata.models.vqgan else drawer,
         **({"Hires upscaler": metadata.models.upscaler.name} if metadata.models and metadata.models.upscaler else {}),
         "Version": f"vqclip {metadata.version}",
     }
@@ -144,6 +145,24 @@ def _digest(latent: Tensor, step: int) -> str:
     digest = hashlib.sha256(f"{step} {tuple(latent.shape)} {latent.dtype}".encode())
     digest.update(latent.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+class Drawings:
+    """Writes the finished pictures as SVG documents, which `svg` makes of a picture's latent."""
+
+    def __init__(self, paths: list[Path], svg: Callable[[Tensor], str]) -> None:
+        self.paths, self.svg = paths, svg
+
+    def step(self, step: Step) -> None:
+        """Wait for the end."""
+
+    def finish(self, finished: Finished) -> None:
+        """Write them."""
+        for path, latent in zip(self.paths, finished.latent, strict=True):
+            write_text(path, self.svg(latent))
+
+    def stop(self, last: Step | None) -> None:
+        """Write nothing: the run is not finished."""
 
 
 class Pictures:

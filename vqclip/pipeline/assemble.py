@@ -18,22 +18,21 @@ from vqclip.guidance.filters import Filter, Filtered, find_filter
 from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, rank_by_place
 from vqclip.guidance.paste import Pasted
 from vqclip.guidance.recipes import RECIPES
+from vqclip.models.drawers.drawer import Drawer, Vector
 from vqclip.models.enlarge import enlarge
 from vqclip.models.perceptor import Perceptor
 from vqclip.models.prior import Near, Sampling
 from vqclip.models.provenance import ModelHashes
-from vqclip.models.renderer import Renderer
 from vqclip.models.rerank import Proposer, best_proposals, fill_free, seam
-from vqclip.models.vqgan import VQGAN
 from vqclip.optimisation.cuda_graphs import ReplayedGradient
-from vqclip.optimisation.descent import Descent, differentiate
+from vqclip.optimisation.descent import Descent, differentiate, repeated
 from vqclip.optimisation.journey import Journey
 from vqclip.optimisation.latent_noise import LatentNoise
 from vqclip.optimisation.optimisers import GRADIENTS, SCHEDULES, Ema, make_optimiser
 from vqclip.optimisation.overlay import Overlay
 from vqclip.optimisation.pyramid import grids, growths, in_size, resized, view_shares
-from vqclip.optimisation.space import SPACES
 from vqclip.optimisation.start import Propose, Start, bent, first_latent, grains, lowest
+from vqclip.pipeline.drawing import make_drawer, working_size
 from vqclip.pipeline.inputs import Inputs, read_inputs
 from vqclip.pipeline.load import Models
 from vqclip.pipeline.machine import computing
@@ -55,7 +54,7 @@ class Parts:
 
     `present` turns the pictures that the descent renders, (N, 3, H, W) in [0, 1], into those that the user gets.
     `compose` turns what is worked on, (3, h, w), into the finished picture. `patch` is what is painted anew, if
-    not all.
+    not all. `svg` writes one picture's latent as an SVG document, where that is asked for.
     """
 
     plan: Plan
@@ -67,6 +66,7 @@ class Parts:
     inputs: Inputs
     compose: Callable[[Tensor], Image.Image]
     patch: Patch | None
+    svg: Callable[[Tensor], str] | None
 
 
 def assemble(plan: Plan, models: Models) -> Parts:
@@ -80,7 +80,12 @@ def assemble(plan: Plan, models: Models) -> Parts:
         filters = [find_filter(name, torch.device(plan.config.runtime.device)) for name in plan.config.filters]
         inputs = read_inputs(plan)
         patch = find_patch(plan.config.mask, inputs, models.perceptors[0])
-        plan = _sized(plan, patch, models.vqgan.factor)
+        plan = _sized(plan, patch)
+        device = torch.device(plan.config.runtime.device)
+        size = working_size(plan.config, _first_size(plan))
+        drawer = whole = make_drawer(plan.config, size, device, models.vqgan)
+        if size != _first_size(plan):
+            whole = make_drawer(plan.config, (plan.height, plan.width), device)
         targets = [
             make_targets(perceptor, plan, inputs, weights)
             for perceptor, weights in zip(models.perceptors, models.hashes.perceptors, strict=True)
@@ -88,14 +93,14 @@ def assemble(plan: Plan, models: Models) -> Parts:
         references = read_references(plan, models.perceptors, models.clips)
         inputs, aims = (inputs, targets) if references is None else _aims(plan, inputs, targets, references)
         streams = Generators.from_seeds(seeds(plan.pictures), torch.device(plan.config.runtime.device))
-        journey = _journey(plan, models, inputs, targets, streams)
+        journey = _journey(plan, models, drawer, inputs, targets, streams)
         if journey is not None and journey.latents is not None:
             start = journey.latents[0]
         else:
-            start = _start(plan, models, inputs, patch, targets, streams)
+            start = _start(plan, models, drawer, inputs, patch, targets, streams)
         return Parts(
             plan=plan,
-            descent=_descent(plan, models, inputs, start, patch, journey, aims, streams, filters),
+            descent=_descent(plan, models, drawer, whole, inputs, start, patch, journey, aims, streams, filters),
             present=Filtered(partial(enlarge, models.upscaler), filters) if models.upscaler else lambda images: images,
             perceptors=models.perceptors,
             targets=targets,
@@ -103,6 +108,7 @@ def assemble(plan: Plan, models: Models) -> Parts:
             inputs=inputs,
             compose=patch.compose if patch else to_image,
             patch=patch,
+            svg=whole.svg if plan.config.output.svg and isinstance(whole, Vector) else None,
         )
 
 
@@ -115,26 +121,27 @@ def _aims(
     return dataclasses.replace(inputs, sha256=hashes), aims
 
 
-def _sized(plan: Plan, patch: Patch | None, factor: int) -> Plan:
+def _sized(plan: Plan, patch: Patch | None) -> Plan:
     """The plan in the form of the patch's window, once that is known."""
     if patch is None:
         return plan
     left, top, right, bottom = patch.window
-    width, height = work_size((right - left, bottom - top), min(plan.width, plan.height), factor)
+    width, height = work_size((right - left, bottom - top), min(plan.width, plan.height), plan.cell)
     return dataclasses.replace(plan, width=width, height=height)
 
 
 def _start(
     plan: Plan,
     models: Models,
+    drawer: Drawer,
     inputs: Inputs,
     patch: Patch | None,
     targets: Sequence[Targets],
     streams: Generators,
 ) -> Tensor:
     """The first latent, of the size of the first stage."""
-    init, vqgan, proposer = plan.config.init, models.vqgan, models.proposer
-    height, width = (cells * vqgan.factor for cells in grids(plan.config.optimise.pyramid, _grid(plan, vqgan))[0])
+    init, proposer = plan.config.init, models.proposer
+    height, width = drawer.size
     size = (width, height)
     image = _first_picture(init, inputs, patch, size)
     kept = None
@@ -144,9 +151,7 @@ def _start(
     return first_latent(
         init.kind,
         Start(
-            vqgan=vqgan,
-            width=width,
-            height=height,
+            drawer=drawer,
             rngs=streams.start,
             image=image,
             strength=init.strength,
@@ -157,8 +162,14 @@ def _start(
     )
 
 
-def _grid(plan: Plan, vqgan: VQGAN) -> tuple[int, int]:
-    return plan.height // vqgan.factor, plan.width // vqgan.factor
+def _grid(plan: Plan) -> tuple[int, int]:
+    return plan.height // plan.cell, plan.width // plan.cell
+
+
+def _first_size(plan: Plan) -> tuple[int, int]:
+    """Height and width of the first stage in pixels."""
+    rows, columns = grids(plan.config.optimise.pyramid, _grid(plan))[0]
+    return rows * plan.cell, columns * plan.cell
 
 
 def _first_picture(init: InitConfig, inputs: Inputs, patch: Patch | None, size: tuple[int, int]) -> Tensor | None:
@@ -200,6 +211,8 @@ def _disturbed(
 def _descent(
     plan: Plan,
     models: Models,
+    drawer: Drawer,
+    whole: Drawer,
     inputs: Inputs,
     start: Tensor,
     patch: Patch | None,
@@ -210,8 +223,7 @@ def _descent(
 ) -> Descent:
     config, settings, vqgan = plan.config, plan.config.optimise, models.vqgan
     device = torch.device(config.runtime.device)
-    space, quantise = SPACES[settings.space](vqgan)
-    numbers = space.enter(start)
+    space, numbers = drawer.space, drawer.space.enter(start)
     objective = Objective(
         guides=[
             Guide(perceptor.encode_image, perceptor.size, target, guide.weight, guide.share)
@@ -224,13 +236,12 @@ def _descent(
         noise_rngs=streams.noise,
         losses=find_losses(config.losses, models.perceptors, inputs, device),
         init=(numbers.clone(), config.init.weight) if config.init.weight else None,
-        commitment=(vqgan.quantise, settings.commitment) if settings.commitment else None,
+        commitment=(vqgan.quantise, settings.commitment) if vqgan and settings.commitment else None,
         hold=settings.hold,
         shares=view_shares(settings.pyramid),
         in_turn=VISITS[settings.guides],
     )
-    renderer = Renderer(vqgan, device, config.runtime.precision, config.runtime.low_memory, quantise)
-    drawn = Filtered(renderer, filters) if filters else renderer
+    drawn = _filtered(drawer, filters)
     return Descent(
         latent=numbers.clone().requires_grad_(),
         render=_pasted(drawn, plan, patch, device) if patch else drawn,
@@ -241,15 +252,20 @@ def _descent(
         average=Ema(settings.ema),
         space=space,
         streams=streams,
+        draw=_filtered(whole, filters) if whole.size != drawer.size else None,
         show=partial(in_size, size=(plan.height, plan.width)),
-        growth=growths(settings.pyramid, _grid(plan, vqgan)),
-        enlarge=partial(resized, vqgan),
+        growth=growths(settings.pyramid, _grid(plan)),
+        enlarge=partial(resized, vqgan) if vqgan else repeated,
         disturb=LatentNoise(settings.noise * space.spread, streams.noise) if settings.noise else None,
-        travel=_travel(plan, vqgan, inputs, journey, renderer, space.enter),
+        travel=_travel(plan, drawer, inputs, journey, device),
         shape_gradient=GRADIENTS[settings.gradient],
-        reduce_render_memory=renderer.reduce_memory,
+        reduce_render_memory=drawer.reduce_memory,
         differentiate=ReplayedGradient() if device.type == "cuda" and config.runtime.accelerate else differentiate,
     )
+
+
+def _filtered(drawer: Drawer, filters: Sequence[Filter]) -> Callable[[Tensor], Tensor]:
+    return Filtered(drawer.render, filters) if filters else drawer.render
 
 
 def _pasted(render: Callable[[Tensor], Tensor], plan: Plan, patch: Patch, device: torch.device) -> Pasted:
@@ -258,21 +274,16 @@ def _pasted(render: Callable[[Tensor], Tensor], plan: Plan, patch: Patch, device
 
 
 def _travel(
-    plan: Plan,
-    vqgan: VQGAN,
-    inputs: Inputs,
-    journey: Journey | None,
-    render: Renderer,
-    enter: Callable[[Tensor], Tensor],
+    plan: Plan, drawer: Drawer, inputs: Inputs, journey: Journey | None, device: torch.device
 ) -> Callable[[Tensor, int, int], None]:
     """What moves the latent between the updates: a journey, then an overlay, or nothing."""
     config = plan.config.overlay
     movers: list[Callable[[Tensor, int, int], None]] = [journey] if journey else []
     if config.image is not None:
-        picture = fit(inputs.images[config.image], (plan.width, plan.height)).to(vqgan.codebook.device)
+        picture = fit(inputs.images[config.image], (plan.width, plan.height)).to(device)
         end = plan.config.optimise.steps if config.end is None else config.end
-        take = partial(_taken, vqgan, enter)
-        movers.append(Overlay(picture, config.alpha, config.every, config.begin, end, render, take))
+        take = partial(_taken, drawer)
+        movers.append(Overlay(picture, config.alpha, config.every, config.begin, end, drawer.render, take))
 
     def travel(latent: Tensor, number: int, total: int) -> None:
         for move in movers:
@@ -281,12 +292,12 @@ def _travel(
     return travel
 
 
-def _taken(vqgan: VQGAN, enter: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
-    return enter(vqgan.quantise(vqgan.encode(pictures)))
+def _taken(drawer: Drawer, pictures: Tensor) -> Tensor:
+    return drawer.space.enter(drawer.encode(pictures))
 
 
 def _journey(
-    plan: Plan, models: Models, inputs: Inputs, targets: Sequence[Targets], streams: Generators
+    plan: Plan, models: Models, drawer: Drawer, inputs: Inputs, targets: Sequence[Targets], streams: Generators
 ) -> Journey | None:
     if not plan.config.targets.path:
         return None
@@ -295,11 +306,10 @@ def _journey(
     def draw(caption: str, wanted: Sequence[Targets]) -> Tensor:
         assert models.proposer is not None
         propose = _propose(models.proposer, plan, models.perceptors, wanted, [caption])
-        size = (plan.width, plan.height)
         side = models.proposer.prior.sizes.side
-        return first_latent("prior", Start(models.vqgan, *size, streams.start, propose=propose, side=side))
+        return first_latent("prior", Start(drawer, streams.start, propose=propose, side=side))
 
-    return make_journey(plan, inputs, models.vqgan, targets, points, draw if models.proposer else None)
+    return make_journey(plan, inputs, drawer, targets, points, draw if models.proposer else None)
 
 
 def _seen_by(perceptor: Perceptor, pictures: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from vqclip.common.allocator import keep_freed_memory, worth_keeping
 from vqclip.common.hashes import known_sha256
 from vqclip.common.runtime import PRECISIONS
 from vqclip.models.enlarge import Network, load_network
-from vqclip.models.files import ClipFiles, ModelFiles
+from vqclip.models.files import ClipFiles, ModelFiles, VqganFiles
 from vqclip.models.fused_vit import fuse_vit
 from vqclip.models.fused_vqgan import fuse_vqgan
 from vqclip.models.perceptor import Perceptor, load_perceptor
@@ -22,11 +22,11 @@ from vqclip.pipeline.plan import Plan
 
 @dataclass(frozen=True)
 class Models:
-    """The networks that a config names, on its device, their hashes, and the files of the perceptors; `proposer` only
-    where the prior makes the start, `upscaler` only where one enlarges the pictures.
+    """The networks that a config names, on its device, their hashes, and the files of the perceptors; `vqgan` only
+    where it draws, `proposer` only where the prior makes the start, `upscaler` only where one enlarges the pictures.
     """
 
-    vqgan: VQGAN
+    vqgan: VQGAN | None
     perceptors: list[Perceptor]
     proposer: Proposer | None
     upscaler: Network | None
@@ -45,23 +45,28 @@ def load_models(plan: Plan, files: ModelFiles) -> Models:
     runtime = plan.config.runtime
     with computing(plan):
         device, precision = torch.device(runtime.device), runtime.precision
-        vqgan = load_vqgan(files.vqgan.path, files.vqgan.config, files.vqgan.quantiser).to(device)
+        vqgan = _vqgan(files.vqgan, device) if files.vqgan else None
         perceptors = [load_perceptor(each, device, precision) for each in files.perceptors]
         if runtime.accelerate:
             if worth_keeping(precision, runtime.low_memory):
                 keep_freed_memory()
-            fuse_vqgan(vqgan)
+            if vqgan:
+                fuse_vqgan(vqgan)
             for perceptor in perceptors:
                 fuse_vit(perceptor.model.visual, PRECISIONS[precision])
-        proposer = load_proposer(files.prior, vqgan, precision) if files.prior else None
+        proposer = load_proposer(files.prior, vqgan, precision) if files.prior and vqgan else None
         upscaler = load_network(files.upscaler.path, device) if files.upscaler else None
         return Models(vqgan, perceptors, proposer, upscaler, hashes_of(files), files.perceptors)
+
+
+def _vqgan(files: VqganFiles, device: torch.device) -> VQGAN:
+    return load_vqgan(files.path, files.config, files.quantiser).to(device)
 
 
 def hashes_of(files: ModelFiles) -> ModelHashes:
     """Hash every model's weights; those of large files are remembered."""
     return ModelHashes(
-        vqgan=ModelHash(files.vqgan.name, known_sha256(files.vqgan.path)),
+        vqgan=ModelHash(files.vqgan.name, known_sha256(files.vqgan.path)) if files.vqgan else None,
         perceptors=tuple(ModelHash(each.name, known_sha256(each.weights)) for each in files.perceptors),
         prior=ModelHash(files.prior.name, known_sha256(files.prior.path)) if files.prior else None,
         upscaler=ModelHash(files.upscaler.name, known_sha256(files.upscaler.path)) if files.upscaler else None,

@@ -1,6 +1,7 @@
 """How much memory a plan needs, found by running its shapes through the networks without any numbers."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from vqclip.common.runtime import PRECISIONS
 from vqclip.config.starts import PRIORS
+from vqclip.config.starts import VQGAN as VQGAN_DRAWER
 from vqclip.hub.clip_files import clip_architecture
 from vqclip.hub.vqgan_files import vqgan_sizes
 from vqclip.models.architecture import Architecture
@@ -18,6 +20,7 @@ from vqclip.models.gradient_checkpointing import blocks, checkpointed
 from vqclip.models.perceptor import Perceptor, quiet_open_clip
 from vqclip.models.vqgan import VQGAN
 from vqclip.optimisation.optimisers import make_optimiser
+from vqclip.pipeline.drawing import make_drawer
 from vqclip.pipeline.plan import Plan
 
 LIBRARIES = 900 * 2**20
@@ -54,7 +57,31 @@ def estimate_memory(plan: Plan) -> int:
     Raises:
         UsageError, ModelError: a model that is not known, or a local file that is damaged.
     """
+    drawn = _decoder(plan) if plan.config.drawer == VQGAN_DRAWER else _drawer(plan)
+    weights, passes = drawn.weights, [drawn.backward]
+    towers = [_tower(guide.name, plan) for guide in plan.config.guides]
+    weights += sum(weight for weight, _ in towers)
+    passes += [BACK * views for _, views in towers]
+    prior = PRIOR if plan.config.init.kind in PRIORS else 0
+    return LIBRARIES + weights + drawn.kept + int(max(passes)) + _descending(plan, drawn.numbers) + prior
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a drawer needs in bytes: its weights, what it keeps of a step, and its backward pass at the peak beside
+    that; and how many numbers of a picture are optimised.
+    """
+
+    weights: int
+    kept: int
+    backward: float
+    numbers: int
+
+
+def _decoder(plan: Plan) -> Drawn:
+    """What a VQGAN needs."""
     sizes, dtype = vqgan_sizes(plan.config.vqgan), PRECISIONS[plan.config.runtime.precision]
+    cells = plan.width * plan.height // sizes.factor**2
     with META:
         vqgan = VQGAN(sizes)
         weights = _bytes(vqgan)
@@ -63,24 +90,26 @@ def estimate_memory(plan: Plan) -> int:
         vqgan.to(dtype)
         shape = (len(plan.pictures), sizes.embed_dim, plan.height // sizes.factor, plan.width // sizes.factor)
         latent = torch.empty(shape, dtype=dtype, requires_grad=True)
+    numbers = WIDTHS[plan.config.optimise.space](sizes) * cells
     if plan.config.runtime.low_memory:
         kept, block = _kept_lightly(vqgan, latent)
-        passes = [BACK * block]
-    else:
-        kept = _kept(lambda: vqgan.decode(latent))
-        passes = [(BACK - 1) * kept]
-    towers = [_tower(guide.name, plan) for guide in plan.config.guides]
-    weights += sum(weight for weight, _ in towers)
-    passes += [BACK * views for _, views in towers]
-    prior = PRIOR if plan.config.init.kind in PRIORS else 0
-    return LIBRARIES + weights + kept + int(max(passes)) + _descending(plan, sizes) + prior
+        return Drawn(weights, kept, BACK * block, numbers)
+    kept = _kept(lambda: vqgan.decode(latent))
+    return Drawn(weights, kept, (BACK - 1) * kept, numbers)
 
 
-def _descending(plan: Plan, sizes: Architecture) -> int:
-    """Bytes of what is optimised, in fp32, and of all that has its size."""
-    settings, cells = plan.config.optimise, plan.width * plan.height // sizes.factor**2
-    numbers = torch.empty(len(plan.pictures), WIDTHS[settings.space](sizes), cells, device=META)
-    leaf = numbers.requires_grad_()
+def _drawer(plan: Plan) -> Drawn:
+    """What a drawer without a network needs, found by drawing noise without numbers."""
+    drawer = make_drawer(plan.config, (plan.height, plan.width), META)
+    latent = drawer.noise([torch.Generator() for _ in plan.pictures]).requires_grad_()
+    kept = _kept(lambda: drawer.render(latent))
+    return Drawn(0, kept, (BACK - 1) * kept, latent[0].numel())
+
+
+def _descending(plan: Plan, each: int) -> int:
+    """Bytes of what is optimised, in fp32, `each` numbers of a picture, and of all that has its size."""
+    settings = plan.config.optimise
+    leaf = torch.empty(len(plan.pictures), each, device=META).requires_grad_()
     leaf.grad = torch.empty_like(leaf)
     optimiser = make_optimiser(settings.name, leaf, settings.lr)
     optimiser.step()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from vqclip.common.errors import OutOfMemoryError
 from vqclip.common.process_memory import available_memory, resident_memory
 from vqclip.common.quantities import memory
+from vqclip.config.starts import VQGAN
 from vqclip.hub.clip_files import EMBEDDED_FOLDERS
 from vqclip.pipeline.memory_estimate import LIBRARIES, estimate_memory
 from vqclip.pipeline.plan import Plan
@@ -73,7 +74,7 @@ def _needed(plan: Plan) -> int:
 
 def _has_plenty(plan: Plan, room: int) -> bool:
     config = plan.config
-    if config.optimise.space != "latent":
+    if config.drawer != VQGAN or config.optimise.space != "latent":
         return False
     names = {config.vqgan.name, *(guide.name for guide in config.guides)}
     if config.vqgan.file is not None or not names <= EMBEDDED_FOLDERS.keys():

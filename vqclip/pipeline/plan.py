@@ -45,7 +45,7 @@ from vqclip.config.schema import (
     TargetsConfig,
     parse_size,
 )
-from vqclip.config.starts import AUTO, PRIORS, REDRAW, start_of
+from vqclip.config.starts import AUTO, PRIORS, REDRAW, VQGAN, start_of
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.filters import SQUARE, find_filter
 from vqclip.guidance.likeness import OF_PICTURES, file_of
@@ -62,12 +62,14 @@ from vqclip.models.files import EMBEDDED
 from vqclip.optimisation.optimisers import GRADIENTS, OPTIMISERS, SCHEDULES
 from vqclip.optimisation.space import SPACES
 from vqclip.optimisation.start import INITS
+from vqclip.pipeline.drawing import DRAWERS, check_drawer, natural_side
 from vqclip.pipeline.patch import extended_size
 
 T = TypeVar("T")
 
 NORM_GROUPS = 32  # of every normalisation in taming-transformers' networks
 LOW_MEMORY_VIEWS = 4  # cutouts scored at once where runtime.low_memory asks for it
+SVG = ".svg"
 IMAGE_WEIGHT = re.compile(rf"(.+?)\s*:\s*({NUMBER})", re.ASCII | re.DOTALL)
 
 
@@ -98,8 +100,8 @@ class ImagePrompt:
 class Plan:
     """A config in which nothing is left open, and what follows from it.
 
-    `width` and `height` are what is worked on, multiples of the VQGAN's factor; where a part of a picture is painted
-    anew, the most that it may be. The pictures are then `scale` times as wide and
+    `width` and `height` are what is worked on, multiples of the drawer's `cell`, the VQGAN's factor; where a part of a
+    picture is painted anew, the most that it may be. The pictures are then `scale` times as wide and
     high, and `result_size` is what the user gets. `notes` are sentences for the
     user about what was changed on the way.
     """
@@ -109,6 +111,7 @@ class Plan:
     image_prompts: list[ImagePrompt]
     width: int
     height: int
+    cell: int
     scale: int
     notes: list[str]
     canvas: tuple[int, int] | None = None
@@ -126,6 +129,7 @@ def make_plan(config: Config) -> Plan:
         UsageError: a name, file, prompt or device that is not right.
         ModelError: a VQGAN file of the user's is missing or damaged.
     """
+    config = _with_svg(config)
     check(config)
     written, negatives = (
         [with_files(prompt, partial(_absolute_file, prompt)) for prompt in each]
@@ -140,7 +144,7 @@ def make_plan(config: Config) -> Plan:
     numbers = config.seeds or range(first, first + config.count)
     device = resolve_device(config.runtime.device)
     canvas = _canvas(config)
-    width, height, notes = _round_size(config, canvas, image_prompts)
+    width, height, cell, notes = _round_size(config, canvas, image_prompts)
     _check_form(config, width, height)
     _check_regions(config, width, height)
     settled = settle(config)
@@ -177,20 +181,32 @@ def make_plan(config: Config) -> Plan:
     if canvas is None:
         notes += _check_enlarged(output.upscale, width, height, scale)
     notes += _unknown_words(settled, pictures)
-    return Plan(resolved, pictures, image_prompts, width, height, scale, notes, canvas)
+    return Plan(resolved, pictures, image_prompts, width, height, cell, scale, notes, canvas)
+
+
+def _with_svg(config: Config) -> Config:
+    """Read an output `F.svg` as the picture F.png with an SVG beside it, as the picture says how both were made."""
+    path = config.output.path
+    if path is None or Path(path).suffix.lower() != SVG:
+        return config
+    return dataclasses.replace(
+        config, output=dataclasses.replace(config.output, path=f"{path.removesuffix(Path(path).suffix)}.png", svg=True)
+    )
 
 
 def settle(config: Config) -> Config:
     """Choose what `auto` leaves open: with the embedded VQGAN the embedded prior's start and the embedded upscaler,
-    where they are there, else the picture whose part is painted anew or random codes, and no upscaler.
+    where they are there, else the picture whose part is painted anew or random codes (noise with another drawer), and
+    no upscaler.
 
     What shall be like a picture starts from that, drawn anew. Where no prior can draw a picture anew, the start is the
     picture, and `init.strength` a factor of the steps' size.
     """
-    embedded = config.vqgan.name == EMBEDDED and config.vqgan.file is None
+    embedded = config.drawer == VQGAN and config.vqgan.name == EMBEDDED and config.vqgan.file is None
     init, output, optimise = config.init, config.output, config.optimise
     like, kept = _likeness(config), config.mask.original is not None
-    kind = start_of(init.kind, prior=embedded and has_embedded_prior(), kept=kept, alike=like is not None)
+    prior = embedded and has_embedded_prior()
+    kind = start_of(init.kind, config.drawer, prior=prior, kept=kept, alike=like is not None)
     if kind == REDRAW and init.image is None:
         init = dataclasses.replace(init, image=like)
     if (init.kind, kind) == (REDRAW, "image"):
@@ -223,6 +239,7 @@ def check(config: Config) -> None:
     pick(VISITS, config.optimise.guides, "optimise.guides")
     pick(AIMS, config.targets.aim, "targets.aim")
     pick({AUTO: None, **INITS}, config.init.kind, "init.kind")
+    check_drawer(config)
     for name in config.losses:
         if file_of(name) is None:
             find_loss(name, torch.device("cpu"))
@@ -289,25 +306,35 @@ def _canvas(config: Config) -> tuple[int, int] | None:
 
 def _round_size(
     config: Config, canvas: tuple[int, int] | None, image_prompts: Sequence[ImagePrompt]
-) -> tuple[int, int, list[str]]:
-    """Round the size to the VQGAN's factor, half up, at least one; take a picture's form where that is asked."""
-    sizes = vqgan_sizes(config.vqgan)
+) -> tuple[int, int, int, list[str]]:
+    """Round the size to multiples of the drawer's cell, half up, at least one; take a picture's form where that is
+    asked. Return the cell as well.
+    """
     asked = None if config.size == AUTO_SIZE else parse_size(config.size)
     if canvas is not None or asked is None:
         points = [point for point in config.targets.path if is_picture(point)]
         pictures = [config.init.image, *(prompt.file for prompt in image_prompts), *points]
         form = canvas or next((picture_size(file) for file in pictures if file), (1, 1))
-        width, height = work_size(form, min(asked) if asked else sizes.resolution, sizes.factor)
-        return width, height, []
-    width, height = (_multiple(side, sizes.factor) for side in asked)
-    if width * height == sizes.factor**2 and sizes.ch * sizes.ch_mult[-1] == NORM_GROUPS:
+        short = min(asked) if asked else natural_side(config)
+        cell = DRAWERS[config.drawer].cell(config, short)
+        return *work_size(form, short, cell), cell, []
+    cell = DRAWERS[config.drawer].cell(config, min(asked))
+    width, height = (_multiple(side, cell) for side in asked)
+    if width * height == cell**2:
+        _check_normal(config)
+    if (width, height) == asked:
+        return width, height, cell, []
+    return width, height, cell, [f"size {config.size} is rounded to {width}x{height}, multiples of {cell}"]
+
+
+def _check_normal(config: Config) -> None:
+    """Refuse a single cell where a VQGAN's first block has nothing to normalise over then."""
+    sizes = vqgan_sizes(config.vqgan) if config.drawer == VQGAN else None
+    if sizes and sizes.ch * sizes.ch_mult[-1] == NORM_GROUPS:
         raise UsageError(
             f"size {config.size} is a single cell, and a VQGAN of {NORM_GROUPS} channels has nothing to normalise over "
             f"there; make it at least {2 * sizes.factor}x{sizes.factor}."
         )
-    if (width, height) == asked:
-        return width, height, []
-    return width, height, [f"size {config.size} is rounded to {width}x{height}, multiples of {sizes.factor}"]
 
 
 def work_size(form: tuple[int, int], short: int, factor: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from vqclip.common.images import fit
 from vqclip.guidance.objective import Targets
 from vqclip.guidance.vectors import slerp
-from vqclip.models.vqgan import VQGAN
+from vqclip.models.drawers.drawer import Drawer
 from vqclip.optimisation.journey import Journey, aim_targets
 from vqclip.pipeline.inputs import Inputs
 from vqclip.pipeline.plan import Plan
@@ -18,7 +18,7 @@ Draw = Callable[[str, Sequence[Targets]], Tensor]
 
 
 def make_journey(
-    plan: Plan, inputs: Inputs, vqgan: VQGAN, targets: Sequence[Targets], points: Sequence[Tensor], draw: Draw | None
+    plan: Plan, inputs: Inputs, drawer: Drawer, targets: Sequence[Targets], points: Sequence[Tensor], draw: Draw | None
 ) -> Journey | None:
     """Return the journey along the plan's path, or None without one.
 
@@ -30,20 +30,18 @@ def make_journey(
         return None
     latents: Tensor | None = None
     if draw is not None or all(point in inputs.images for point in path):
-        latents = torch.stack([_latent(number, plan, inputs, vqgan, points, draw) for number in range(len(path))])
+        latents = torch.stack([_latent(number, plan, inputs, drawer, points, draw) for number in range(len(path))])
     rows = [target.embeddings[-1:] for target in targets]
     return Journey(plan.config.targets.frames, len(path), aim_targets(rows, points, slerp), latents)
 
 
 def _latent(
-    number: int, plan: Plan, inputs: Inputs, vqgan: VQGAN, points: Sequence[Tensor], draw: Draw | None
+    number: int, plan: Plan, inputs: Inputs, drawer: Drawer, points: Sequence[Tensor], draw: Draw | None
 ) -> Tensor:
-    """The latent of one point, (1, C, h, w): a picture's own, or what is drawn for a text."""
+    """The latent of one point, (1, …): a picture's own, or what is drawn for a text."""
     point = plan.config.targets.path[number]
     if point in inputs.images:
-        image = fit(inputs.images[point], (plan.width, plan.height)).to(vqgan.codebook.device)
-        with torch.no_grad():
-            return vqgan.quantise(vqgan.encode(image))
+        return drawer.encode(fit(inputs.images[point], (plan.width, plan.height)))
     assert draw is not None
     return draw(point, [_alone(each[number]) for each in points])
 

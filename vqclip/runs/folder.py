@@ -91,6 +91,11 @@ class RunFolder:
         """The pictures of an interrupted run."""
         return self._numbered(self.home / "partial.png")
 
+    @property
+    def drawings(self) -> list[Path]:
+        """The SVG documents, one per picture, where the run makes any."""
+        return [image.with_suffix(".svg") for image in self.images]
+
     def videos(self, suffix: str) -> list[Path]:
         """The videos, one per picture."""
         if self.named:
@@ -228,12 +233,13 @@ def forget_latent(run: RunFolder) -> None:
             run.latent.unlink(missing_ok=True)
 
 
-def set_aside(run: RunFolder, step: int) -> None:
-    """Give the pictures of a finished run that went on a name with their step, such as `image.step10.png`."""
+def set_aside(run: RunFolder, step: int, drawings: bool = False) -> None:
+    """Give the pictures of a finished run that went on a name with their step, such as `image.step10.png`, and so their
+    SVG documents, where the run makes `drawings`."""
     with writing(run.home):
-        for path, aside in zip(run.images, asides(run, step), strict=True):
-            if is_file(path):
-                path.replace(aside)
+        for made in (run.images, run.drawings if drawings else []):
+            for path in filter(is_file, made):
+                path.replace(path.with_name(f"{path.stem}.step{step}{path.suffix}"))
 
 
 def asides(run: RunFolder, step: int) -> list[Path]:

@@ -18,7 +18,7 @@ from vqclip.models.files import ModelFiles
 from vqclip.optimisation.step import Finished, Interruption, Sink, Step
 from vqclip.outputs.frames import Frames, Videos, frame_files
 from vqclip.outputs.metrics import Metrics
-from vqclip.outputs.picture import Compose, Pictures, read_latent
+from vqclip.outputs.picture import Compose, Drawings, Pictures, read_latent
 from vqclip.outputs.sheet import make_strip
 from vqclip.outputs.state import Partial, State, saved_states
 from vqclip.outputs.video import check_video
@@ -70,7 +70,8 @@ def folder_for(plan: Plan) -> RunFolder:
             raise UsageError(f"{str(folder.target)!r} would be the video's name too: choose another format for one.")
     for image in folder.images[:1]:
         check_side(image, (plan.scale * plan.width, plan.scale * plan.height))
-    check_free(folder, folder.videos(output.video) if output.video else [], output.overwrite)
+    beside = [*(folder.videos(output.video) if output.video else []), *(folder.drawings if output.svg else [])]
+    check_free(folder, beside, output.overwrite)
     return folder
 
 
@@ -218,6 +219,8 @@ def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
         State(folder.state, config.runtime.state_every, config.runtime.state_seconds, fingerprint(parts)),
         Partial(folder.partials, parts.compose),
     ]
+    if parts.svg:
+        sinks.append(Drawings(folder.drawings, parts.svg))
     sinks.append(
         Pictures(
             folder.images,
@@ -228,7 +231,7 @@ def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
     )
     sinks.append(Latest(folder))
     if extended:
-        sinks.insert(0, SetAside(folder, extended))
+        sinks.insert(0, SetAside(folder, extended, output.svg))
     if output.video:
         sinks.append(Videos(frames, folder.videos(output.video), keep_frames=bool(output.save_every), rate=output.fps))
     return sinks
@@ -260,15 +263,15 @@ def _repeatable(config: Config) -> Config:
 class SetAside:
     """Keeps the pictures of a finished run that went on, once the new ones are there."""
 
-    def __init__(self, folder: RunFolder, steps: int) -> None:
-        self.folder, self.steps = folder, steps
+    def __init__(self, folder: RunFolder, steps: int, drawings: bool = False) -> None:
+        self.folder, self.steps, self.drawings = folder, steps, drawings
 
     def step(self, step: Step) -> None:
         """Wait for the end."""
 
     def finish(self, finished: Finished) -> None:
         """Give them other names, just before the new ones take theirs."""
-        set_aside(self.folder, self.steps)
+        set_aside(self.folder, self.steps, self.drawings)
 
     def stop(self, last: Step | None) -> None:
         """Leave them: the run that goes on may come again."""

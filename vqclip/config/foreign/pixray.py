@@ -124,11 +124,26 @@ def model(value: Structure) -> Keys:
     return {"vqgan.name": known(MODELS, text_of(value).lower())}
 
 
+DRAWERS: Mapping[str, Keys] = {
+    "vqgan": {},
+    "pixel": {"drawer": "pixelart"},
+    "fast_pixel": {"drawer": "pixelart"},
+    "clipdraw": {"drawer": "strokes"},
+    "line_sketch": {"drawer": "strokes", "strokes.ink": "black"},
+    "fft": {"drawer": "fourier"},
+}
+"""pixray's drawers ─▶ ours."""
+
+SHAPES = {"rect": "square", "hex": "hexagon", "diamond": "diamond"}
+"""pixray's forms of a pixel ─▶ ours."""
+
+
 def drawer(value: Structure) -> Keys:
-    """What draws: VQGANs only."""
-    if text_of(value).lower() != "vqgan":
+    """What draws, with a step size of ours where that is no VQGAN, whose latent is another."""
+    name = text_of(value).lower()
+    if name not in DRAWERS:
         raise NoEqualError(f"the drawer {text_of(value)!r} is not there; drawn with a VQGAN")
-    return {}
+    return {**DRAWERS[name], **({"optimise.lr": 0.05} if DRAWERS[name] else {})}
 
 
 def _palette(value: Structure) -> Keys:
@@ -145,7 +160,7 @@ def _drops(value: Structure) -> Keys:
 
 
 IGNORED = (
-    "display_every output quality ezsize aspect scale pixel_size pixel_type wallpaper_edge_match smoothness_type "
+    "display_every output quality ezsize aspect scale pixel_size wallpaper_edge_match smoothness_type "
     "outdir display_clear cudnn_determinism perceptors animation_dir overlay_image overlay_every overlay_offset "
     "overlay_until overlay_alpha spot_prompts spot_file"
 )
@@ -183,7 +198,8 @@ PIXRAY = Tool(
         "save_every": whole("output.save_every"),
         "make_video": lambda value: {"output.video": "mp4"} if is_on(value) else {},
         "drawer": drawer,
-        "use_pixeldraw": "the drawers other than vqgan are not there yet; drawn with the VQGAN",
+        "use_pixeldraw": lambda value: drawer("pixel") if is_on(value) else {},
+        "pixel_type": lambda value: {"pixelart.shape": known(SHAPES, text_of(value))},
         "vector_prompts": _vectors,
         "target_images": image_prompts,
         "spot_prompts_off": "say what is outside with the mask the other way round: [in MASK.png] TEXT",
