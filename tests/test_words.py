@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scripts.data import scene_words, scenes
+from vqclip.common.paths import embedded_dir
 from vqclip.config.loader import load_config
-from vqclip.config.vocabulary import as_caption, hint, known_words, unknown_words
+from vqclip.config.vocabulary import Vocabulary, as_caption, hint, known_words, read_vocabulary, unknown_words
 from vqclip.hub.clip_files import find_clip
 from vqclip.hub.prior_files import find_prior
 from vqclip.hub.vqgan_files import find_vqgan
@@ -144,3 +145,58 @@ def test_the_embedded_clip_says_that_it_knows_no_photographs(run: Command) -> No
     assert said.count("was not made by vqclip") == 1 and "'holiday.jpg'" in said and "vqclip models pull" in said
     assert "was not made" not in run("classify", "ours.png", "-l", "cat,dog").stderr
     assert "was not made" not in run("classify", "ours.png", "holiday.jpg", "-l", "cat,dog", "-q").stderr
+
+
+SMALL = Vocabulary(
+    frozenset({"a", "the", "in", "on", "of", "by", "sea", "cat", "cats", "red", "picture"}),
+    {"kitten": "cat", "kittens": "cats", "on the beach": "by the sea", "photograph": "picture"},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("a red cat", "a red cat"),
+        ("A kitten on the beach.", "a cat by the sea"),
+        ("kittens", "cats"),
+        ("a cute kitten in the style of Klimt, highly detailed, 4k", "a cat"),
+        ("a photograph of a red zzz cat", "a picture of a red cat"),
+        ("a kitten-shaped cat", "a cat"),
+        ("a griffin", "a griffin"),
+        ("a griffin in the zzz, on a", "a griffin in the zzz, on a"),
+        ("cat, the, cat", "cat, the, cat"),
+        ("", ""),
+    ],
+)
+def test_what_the_models_never_learned_is_passed_over(text: str, read: str) -> None:
+    assert SMALL.familiar(text) == read
+
+
+@given(st.lists(st.sampled_from(["a", "kitten", "zzz", "on the beach", ",", "cat", "4k", "."])).map(" ".join))
+def test_what_is_read_is_read_the_same_again(text: str) -> None:
+    assert SMALL.familiar(SMALL.familiar(text)) == SMALL.familiar(text)
+
+
+def test_training_captions_are_read_as_they_are() -> None:
+    known = read_vocabulary(embedded_dir())
+    assert known is not None
+    for index in range(300):
+        text, _ = scene_words.caption(scenes.training_scene(98, index), random.Random(index))
+        assert known.familiar(text) == text.lower()
+
+
+def test_synonyms_are_new_words_for_known_ones() -> None:
+    known = read_vocabulary(embedded_dir())
+    assert known is not None and len(known.synonyms) > 100
+    for word, meaning in known.synonyms.items():
+        assert " " in word or unknown_words(word, known.words), f"{word} is known already"
+        assert not unknown_words(meaning, known.words), meaning
+        assert known.familiar(word) == known.familiar(meaning) == meaning
+
+
+def test_guide_and_prior_read_a_synonym_as_what_it_stands_for() -> None:
+    perceptor = load_perceptor(find_clip("embedded"), torch.device("cpu"))
+    proposer = load_proposer(find_prior("embedded"), load_vqgan(find_vqgan(load_config().vqgan).path))
+    texts = "A cute kitten on the beach, trending on artstation", "a cat by the sea"
+    assert torch.equal(*(perceptor.encode_text([text])[0] for text in texts))
+    assert torch.equal(*(proposer.tokenise([text]) for text in texts))

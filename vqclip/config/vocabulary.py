@@ -2,15 +2,26 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
 
-from vqclip.common.paths import embedded_dir
+from vqclip.common.paths import embedded_dir, is_file
 
 WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 SENTENCE_END = re.compile(r"\s*[.!?;:…]+(?=\s|$)")
 UNREAD = re.compile(r"(?<![^\W_])['’]|['’](?![^\W_])|[^\w\s,'’-]|_")
 """Everything that no caption of the training holds: quotes, brackets, symbols."""
+
+WORDS, SYNONYMS = "words.txt", "synonyms.txt"
+"""Beside models that know some words only: these, one a line, and `other words: some of these`."""
+
+LITTLE = frozenset(
+    {"a", "an", "and", "as", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "with"}
+)
+"""Words that say nothing by themselves."""
 
 NAMED = 8
 """Unknown words that a hint names, with those that look like them."""
@@ -27,9 +38,48 @@ def as_caption(text: str) -> str:
     return re.sub(r"\s*,[\s,]*", ", ", " ".join(plain.split())).strip(" ,-")
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words that models know, and what is read for words or phrases of others, all in lower case."""
+
+    words: frozenset[str]
+    synonyms: Mapping[str, str]
+
+    @cached_property
+    def _written(self) -> re.Pattern[str]:
+        longest_first = sorted(self.synonyms, key=len, reverse=True)
+        return re.compile(rf"(?<![\w'-])(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})(?![\w'-])")
+
+    def familiar(self, text: str) -> str:
+        """Write a text as a caption without words that the models do not know, which are noise to them.
+
+        `a kitten in the style of Klimt, highly detailed` is `a cat`. Parts between commas that say nothing any more go
+        too; if all do, the caption is left as it was.
+        """
+        caption = as_caption(text)
+        said = self._written.sub(lambda found: self.synonyms[found[0]], caption)
+        unknown = frozenset(unknown_words(said, self.words))
+        if not unknown:
+            return said
+        parts = [[word for word in part.split() if unknown.isdisjoint(WORD.findall(word))] for part in said.split(", ")]
+        telling = [" ".join(_without_end(part)) for part in parts if not LITTLE.issuperset(part)]
+        return ", ".join(telling) or caption
+
+
+def read_vocabulary(folder: Path) -> Vocabulary | None:
+    """Read the words that the models in a folder know; None where it does not say."""
+    if not is_file(folder / WORDS):
+        return None
+    lines = (folder / SYNONYMS).read_text("utf-8").splitlines() if is_file(folder / SYNONYMS) else []
+    pairs = (line.split(":") for line in lines if line.strip() and not line.startswith("#"))
+    words = frozenset((folder / WORDS).read_text("utf-8").split())
+    return Vocabulary(words, {word.strip(): meaning.strip() for word, meaning in pairs})
+
+
 def known_words() -> frozenset[str]:
-    """Return the words of the captions that the embedded models were trained on, in lower case."""
-    return frozenset((embedded_dir() / "words.txt").read_text("utf-8").split())
+    """Return the words that the embedded models know or know another word for, in lower case."""
+    known = read_vocabulary(embedded_dir())
+    return known.words.union(*map(str.split, known.synonyms)) if known else frozenset()
 
 
 def unknown_words(text: str, known: Iterable[str]) -> list[str]:
@@ -52,8 +102,8 @@ def hint(texts: Iterable[str]) -> str | None:
         return None
     more = len(found) + len(empty) - len(listed)
     return (
-        f"the embedded models never read {', '.join(listed)}{f' and {more} more' if more else ''}; they know a small "
-        "world of everyday things, for anything else see the published models: vqclip config list"
+        f"the embedded models never read {', '.join(listed)}{f' and {more} more' if more else ''}, and pass over "
+        "it; they know a small world of everyday things, for anything else see the published models: vqclip config list"
     )
 
 
@@ -63,6 +113,13 @@ def _spelled(character: str) -> str:
     if kind == "So":
         return f" {unicodedata.name(character, '').lower()} "
     return "" if kind in ("Mn", "Cf", "Sk") and ord(character) > 0x2000 else character
+
+
+def _without_end(part: list[str]) -> list[str]:
+    """A part without the little words at its end: `a cat in the`."""
+    while part and part[-1] in LITTLE:
+        part = part[:-1]
+    return part
 
 
 def _nearest(word: str, known: frozenset[str]) -> str:
