@@ -213,6 +213,8 @@ def test_explain_shows_parts_tokens_and_what_is_ignored(run: Command, tiny: Tiny
     assert reading["room"] == 10 and reading["tokens"] > 10 and reading["ignored"].endswith("a dog")
     embedded = json.loads(run("prompt", "explain", "a cat with a flurb", "--json").stdout)["parts"][0]["readings"][0]
     assert embedded["unknown"] == ["flurb"] and embedded["ignored"] == ""
+    assert "read as 'a cat by the sea'" in run("prompt", "explain", "a fine kitten on the beach").stdout
+    assert "read as" not in run("prompt", "explain", "A CAT's hat").stdout
     missing = run("prompt", "explain", "a cat", "--set", "perceptors=['ViT-B-32:openai']")
     assert missing.code == 0 and "what ViT-B-32:openai reads is not known" in missing.stderr
     assert run("prompt", "explain", "a | @foo:b").code == 2

@@ -82,10 +82,12 @@ def _lines(part: Prompt, readings: "list[Reading]") -> list[str]:
     where = f" in [{part.region}]" if part.region else ""
     pulls = "pulls" if part.weight > 0 else "pushes away" if part.weight < 0 else "does nothing"
     head = f"  {part.kind} {shown(part.text)}{where}: weight {part.weight:g} ({pulls}){stop}"
-    return [head, *(f"    {_said(reading)}" for reading in readings if part.kind == TEXT)]
+    return [head, *(f"    {_said(reading, part.text)}" for reading in readings if part.kind == TEXT)]
 
 
-def _said(reading: "Reading") -> str:
+def _said(reading: "Reading", text: str) -> str:
+    written, read = ("".join(each.lower().split()) for each in (text, reading.read + reading.ignored))
     ignored = f"; ignored: {shown(reading.ignored)}" if reading.ignored else ""
     unknown = f"; never read: {', '.join(reading.unknown)}" if reading.unknown else ""
-    return f"{reading.guide}: {reading.tokens} of {reading.room} tokens{ignored}{unknown}"
+    as_read = f"; read as {shown(reading.read)}" if read != written else ""
+    return f"{reading.guide}: {reading.tokens} of {reading.room} tokens{as_read}{ignored}{unknown}"

@@ -15,13 +15,14 @@ MARKS = 2
 
 @dataclass(frozen=True)
 class Reading:
-    """What a guide reads of a text: how many tokens it has, how many are read, the words behind that, which do not
-    count, and those that it never learned (None where that is not known).
+    """What a guide reads of a text: how many tokens it has, how many are read, what these say, the words behind them,
+    which do not count, and those that it never learned (None where that is not known).
     """
 
     guide: str
     tokens: int
     room: int
+    read: str
     ignored: str
     unknown: list[str] | None
 
@@ -43,6 +44,6 @@ def read_by(files: Sequence[ClipFiles], prompts: Sequence[Prompt]) -> list[list[
 
 def _read(files: ClipFiles, tokeniser: Any, text: str, known: frozenset[str]) -> Reading:
     tokens, room = tokeniser.encode(text), tokeniser.context_length - MARKS
-    ignored = tokeniser.decode(tokens[room:]).strip() if len(tokens) > room else ""
+    read, ignored = (tokeniser.decode(part).strip() if part else "" for part in (tokens[:room], tokens[room:]))
     unknown = unknown_words(text, known) if files.name.startswith(EMBEDDED) else None
-    return Reading(files.name, len(tokens), room, ignored, unknown)
+    return Reading(files.name, len(tokens), room, read, ignored, unknown)
