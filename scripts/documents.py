@@ -2,7 +2,8 @@
 
 Writes docs/commands.md from the help texts; tests/test_documents.py compares the two. With --pictures it also runs the
 commands of README's first table, one after the other in a folder of its own, and keeps each picture small beside it;
-with --drawers it makes the sheet of docs/drawers.md, a row for each of DRAWERS.
+and those above the sheet in docs/settings.md, of which it makes the sheet; with --drawers it makes the sheet of
+docs/drawers.md, a row for each of DRAWERS.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from vqclip.cli.app import app
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "commands.md"
 PICTURES = ROOT / "docs" / "pictures"
+SETTINGS = ROOT / "docs" / "settings.md"
 COLUMNS = 100
 HEIGHT = 160
 DRAWERS = (
@@ -34,6 +36,10 @@ DRAWERS = (
     "--drawer strokes --set strokes.ink=black --set strokes.width=0.03",
 )
 SHOWN = ("a red apple on a white background", "a sailboat by the sea", "a cat in a green field")
+ACROSS = 4
+"""Pictures in a row of a sheet."""
+
+SHEET = re.compile(r"```sh\n((?:vqclip [^\n]+\n)+)```\n\n!\[[^\]]*\]\(pictures/kinds\.webp\)")
 ROW = re.compile(r"^\|.*\(docs/pictures/([a-z]+)\.webp\)[^|]*\| `(vqclip [^`]+)` \|$", re.MULTILINE)
 
 
@@ -59,8 +65,7 @@ def draw_pictures(readme: str) -> None:
     """Run the commands of README's first table, and keep what they draw."""
     with tempfile.TemporaryDirectory() as folder:
         for name, command in ROW.findall(readme):
-            words = [word.replace("docs/pictures", str(PICTURES)) for word in shlex.split(command)[1:]]
-            subprocess.run([sys.executable, "-m", "vqclip", *words, "-o", f"{name}.png"], cwd=folder, check=True)
+            draw(command, Path(folder) / f"{name}.png")
             keep(Path(folder) / f"{name}.png", PICTURES / f"{name}.webp")
 
 
@@ -75,6 +80,33 @@ def draw_drawers(rows: Sequence[str]) -> None:
                 with Image.open(Path(folder) / f"{row}-{column}.png") as image:
                     sheet.paste(image.resize((HEIGHT, HEIGHT)), (HEIGHT * column, HEIGHT * row))
     sheet.save(PICTURES / "drawers.webp", quality=80)
+
+
+def draw_sheet(settings: str) -> None:
+    """Run the commands above the sheet, and put what they draw side by side."""
+    found = SHEET.search(settings)
+    assert found is not None, "docs/settings.md has no sheet"
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.png" for number, _ in enumerate(found[1].splitlines())]
+        for file, command in zip(files, found[1].splitlines(), strict=True):
+            draw(command, file)
+        keep_sheet(files, PICTURES / "kinds.webp")
+
+
+def draw(command: str, picture: Path) -> None:
+    """Run a command of a document."""
+    words = [word.replace("docs/pictures", str(PICTURES)) for word in shlex.split(command)[1:]]
+    subprocess.run([sys.executable, "-m", "vqclip", *words, "-o", picture.name], cwd=picture.parent, check=True)
+
+
+def keep_sheet(files: Sequence[Path], place: Path) -> None:
+    """Write square pictures as a sheet, ACROSS in a row."""
+    sheet = Image.new("RGB", (ACROSS * HEIGHT, -(-len(files) // ACROSS) * HEIGHT))
+    for number, file in enumerate(files):
+        with Image.open(file) as image:
+            small = image.convert("RGB").resize((HEIGHT, HEIGHT))
+        sheet.paste(small, (number % ACROSS * HEIGHT, number // ACROSS * HEIGHT))
+    sheet.save(place, quality=80)
 
 
 def keep(picture: Path, place: Path) -> None:
@@ -93,6 +125,7 @@ def main() -> None:
         draw_drawers(DRAWERS)
     if asked.pictures:
         draw_pictures((ROOT / "README.md").read_text("utf-8"))
+        draw_sheet(SETTINGS.read_text("utf-8"))
     REFERENCE.write_text(reference(), "utf-8")
 
 
