@@ -146,17 +146,6 @@ def test_a_given_picture_comes_back(name: str) -> None:
     assert psnr(drawer.render(latent).detach(), picture) > LEAST[name]
 
 
-@pytest.mark.parametrize("name", ["pixels", "fourier", "squares"])
-def test_what_is_kept_of_a_picture_shows_where_it_is_kept(name: str) -> None:
-    drawer, picture = MADE[name](SIZE), picture_for(name)
-    kept = torch.zeros(1, 1, *SIZE)
-    kept[..., :8] = 1
-    latent = drawer.noise(rngs(5))
-    blended, before = drawer.render(drawer.blend(latent, picture, kept)), drawer.render(latent)
-    whole = drawer.render(drawer.encode(picture))
-    torch.testing.assert_close(blended, torch.cat([whole[..., :8], before[..., 8:]], -1), atol=5e-3, rtol=0)
-
-
 # ---- plain maths
 
 
@@ -403,6 +392,8 @@ def test_a_part_of_a_picture_is_painted_by_the_vqgan_only(tiny: TinyModels, run:
     Image.new("RGB", (32, 32)).save("p.png")
     done = run("edit", "p.png", "a hat", "--box", "8,8,8,8", "-c", str(tiny.config), "--set", "drawer=pixels")
     assert done.code == 2 and "mask belongs to the drawer 'vqgan'" in done.stderr
+    done = run("vary", "p.png", "-c", str(tiny.config), "--set", "drawer=pixels")
+    assert done.code == 2 and "keeps a part of a picture belongs to the drawer 'vqgan'" in done.stderr
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -74,7 +74,7 @@ def first_latent(kind: str, start: Start) -> Tensor:
     latent = pick(INITS, kind, "init.kind")(start)
     if start.kept is None or start.image is None:
         return latent
-    return start.drawer.blend(latent, start.image, start.kept)
+    return start.coded.blend(latent, start.image, start.kept)
 
 
 def grains(shape: tuple[int, int], rngs: Sequence[Generator]) -> Tensor:

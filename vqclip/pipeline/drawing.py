@@ -8,7 +8,7 @@ import torch
 from vqclip.common.errors import UsageError
 from vqclip.common.registry import pick
 from vqclip.config.schema import Config
-from vqclip.config.starts import AUTO, CODED, VQGAN
+from vqclip.config.starts import AUTO, CODED, PICTURES, VQGAN
 from vqclip.guidance.colours import MOST, parse_colour, parse_colours
 from vqclip.hub.upscaler_files import NONE
 from vqclip.hub.vqgan_files import vqgan_sizes
@@ -160,6 +160,7 @@ def check_drawer(config: Config) -> None:
         "optimise.commitment": optimise.commitment > 0,
         "optimise.pyramid": bool(optimise.pyramid),
         "mask": config.mask.original is not None,
+        "a start that keeps a part of a picture": config.init.image is not None and config.init.kind not in PICTURES,
         "targets.path": bool(config.targets.path),
     }
     found = next((what for what, here in asked.items() if here), None)

@@ -47,13 +47,6 @@ class Drawer(Protocol):
     def render(self, numbers: Tensor) -> Tensor:
         """Return the pictures of what the space has for a latent, with a gradient to every number."""
 
-    @torch.no_grad()
-    def blend(self, latent: Tensor, images: Tensor, kept: Tensor) -> Tensor:
-        """Return a latent that shows `images` (1 or N, 3, H, W) as far as `kept` (N, 1, H, W) in [0, 1] says, and what
-        this one shows elsewhere."""
-        drawn = self.render(self.space.enter(latent))
-        return self.encode(torch.lerp(drawn, images.to(drawn), kept.to(drawn)))
-
     def reduce_memory(self) -> bool:
         """Need less memory from now on, for the same pictures; return False if that cannot be."""
         return False
