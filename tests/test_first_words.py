@@ -159,6 +159,8 @@ COMMON = [
     ("score there.png", 2, "--prompt"),
     ("search nowhere 'a cat'", 2, "not a folder"),
     ("search .", 2, "Say what to look for"),
+    ("search 'a cat' .", 2, "The folder stands before the query: vqclip search . 'a cat'"),
+    ("models remove nope", 2, "there is none yet"),
     ("info there.png", 2, "carries no vqclip metadata"),
     ("resume nope", 2, "nope"),
     ("rerun gone.png", 2, "gone.png"),

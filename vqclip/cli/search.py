@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -82,7 +83,7 @@ def search(
         raise UsageError("Say what to look for: vqclip search FOLDER QUERY, where QUERY is a text or a picture.")
     if null and as_json:
         raise UsageError("--null writes paths alone, and --json whole objects; leave one out.")
-    _check(folder, grid, overwrite)
+    _check(folder, query, grid, overwrite)
     with Interrupts("Stopped; what was indexed is kept."):
         from vqclip.folders.search_index import update_index
         from vqclip.tools.queries import pictures_of, query_vectors, read_query, texts_of
@@ -121,11 +122,13 @@ def _forget(console: Console, folder: Path) -> None:
         console.result(line, {"event": "forgotten", "path": str(index.path), "bytes": index.bytes})
 
 
-def _check(folder: Path, grid: Path | None, overwrite: bool) -> None:
+def _check(folder: Path, query: str, grid: Path | None, overwrite: bool) -> None:
     """Find out what is wrong before anything is loaded."""
     from vqclip.common.images import SUFFIXES
 
     check_local(str(folder))
+    if not is_folder(folder) and is_folder(query):
+        raise UsageError(f"The folder stands before the query: vqclip search {quote(query)} {quote(str(folder))}.")
     if not is_folder(folder):
         raise UsageError(f"{str(folder)!r} is not a folder to search in.")
     if grid and grid.suffix.lower() not in SUFFIXES:

@@ -22,7 +22,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {near[0]!r}?"
     more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
-    return f"known: {', '.join(names[:SHOWN])}{more}."
+    return f"known: {', '.join(names[:SHOWN])}{more}." if names else "there is none yet."
 
 
 def pick(table: Mapping[str, T], name: str, what: str) -> T:
