@@ -28,7 +28,7 @@ from vqclip.hub.sources import WebFile
 from vqclip.hub.upscaler_catalogue import UPSCALERS
 
 PICTURES = ("photo.jpg", "photo.png", "sketch.jpg", "holiday.jpg", "saddle.png", "a.png", "cat.png", "dog.png")
-ELSEWHERE = {"…", "FILE", "NAME", "COMMAND", "ray", "--install-completion"}
+ELSEWHERE = {"…", "FILE", "NAME", "COMMAND", "ray", "cuda:1", "--install-completion"}
 """Words of lines that are forms to fill in, or need other machines or the person's own shell."""
 
 DRAWING = ("generate", "sample", "edit", "outpaint", "vary", "interpolate")
