@@ -141,7 +141,7 @@ def test_the_kernel_distance_of_two_points_is_the_kernels_own() -> None:
     one[0] = width**0.5
     other = one * cosine
     other[1] = (width * (1 - cosine**2)) ** 0.5
-    distance = kernel_distance(one.repeat(5, 1), other.repeat(7, 1))
+    distance = kernel_distance(one.repeat(5, 1), other.repeat(5, 1))
     assert distance == pytest.approx(2**3 + 2**3 - 2 * (cosine + 1) ** 3, rel=1e-5)
 
 
@@ -151,3 +151,10 @@ def test_the_kernel_distance_of_samples_of_one_cloud_is_nothing() -> None:
     draws = torch.nn.functional.normalize(torch.randn(400, 2, 6, 8, generator=rng), dim=-1) * 8**0.5
     distances = [kernel_distance(some, others) for some, others in draws]
     assert abs(sum(distances) / 400) < 0.05 * max(distances)
+
+
+def test_the_kernel_distance_forgets_that_captions_are_the_same() -> None:
+    """Otherwise equal sets would seem closer than sets of one cloud."""
+    rng = torch.Generator().manual_seed(1)
+    draws = torch.nn.functional.normalize(torch.randn(400, 6, 8, generator=rng), dim=-1) * 8**0.5
+    assert abs(sum(kernel_distance(each, each) for each in draws)) < 1e-3

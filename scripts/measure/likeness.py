@@ -25,18 +25,18 @@ from vqclip.models.perceptor import Perceptor, load_perceptor
 
 
 def kernel_distance(some: Tensor, others: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy of two sets of vectors (N, D) and (M, D) under the kernel
-    (x · y / D + 1)³, with the vectors as long as their numbers are many (a mean square of 1)."""
-    width = some.shape[1]
+    """Unbiased squared maximum mean discrepancy of two sets of vectors (N, D) under the kernel (x · y / D + 1)³, with
+    the vectors as long as their numbers are many (a mean square of 1).
 
-    def kernel(left: Tensor, right: Tensor) -> Tensor:
-        return (left @ right.t() / width + 1) ** 3
+    Vectors in the same row are of the same caption, and not compared: two drawings of it are no chance meeting.
+    """
+    count, width = some.shape
 
-    def within(vectors: Tensor) -> Tensor:
-        count, products = len(vectors), kernel(vectors, vectors)
+    def mean(left: Tensor, right: Tensor) -> Tensor:
+        products = (left @ right.t() / width + 1) ** 3
         return (products.sum() - products.diagonal().sum()) / (count * (count - 1))
 
-    return float(within(some) + within(others) - 2 * kernel(some, others).mean())
+    return float(mean(some, some) + mean(others, others) - 2 * mean(some, others))
 
 
 def embedded(judge: Perceptor, images: Tensor) -> Tensor:
