@@ -159,6 +159,7 @@ COMMON = [
     ("score there.png", 2, "--prompt"),
     ("search nowhere 'a cat'", 2, "not a folder"),
     ("search .", 2, "Say what to look for"),
+    ("'my prompts.txt'", 2, "vqclip batch 'my prompts.txt' -o pictures/"),
     ("search 'a cat' .", 2, "The folder stands before the query: vqclip search . 'a cat'"),
     ("models remove nope", 2, "there is none yet"),
     ("info there.png", 2, "carries no vqclip metadata"),
@@ -175,7 +176,8 @@ COMMON = [
 @pytest.mark.parametrize(("line", "code", "said"), COMMON, ids=[line for line, _, _ in COMMON])
 def test_common_mistakes_get_a_sentence(run: Command, line: str, code: int, said: str) -> None:
     Image.new("RGB", (16, 16)).save("there.png")
-    Path("notes.txt").write_text("hello")
+    for name in ("notes.txt", "my prompts.txt"):
+        Path(name).write_text("hello")
     done = run(*shlex.split(line))
     assert (done.code, done.stdout) == (code, ""), done.stderr
     sentences = [text for text in done.stderr.splitlines() if text.startswith("Error: ")]
@@ -223,7 +225,6 @@ def test_a_file_is_no_prompt(run: Command) -> None:
     Image.new("RGB", (4, 4)).save("photo.png")
     for word, said in {
         "prompts.txt": "vqclip batch prompts.txt",
-        "@prompts.txt": "vqclip batch prompts.txt",
         "photo.png": "--init-image photo.png",
     }.items():
         done = run(word)

@@ -252,6 +252,12 @@ def test_a_run_goes_on_under_the_names_of_its_template(
         patch.setattr(interrupts.Interrupts, "received", lambda self: True)
         stopped = vqclip(*words, *place)
     assert stopped.code == 130 and "a-cat-3.png.run" in stopped.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupts.Interrupts, "received", lambda self: True)
+        stopped = vqclip(*words[:3], "a cat", "-o", "my cat.png")
+    assert "vqclip resume 'my cat.png.run' goes on" in stopped.stderr
+    assert vqclip("resume", "my cat.png.run").code == 0
+    Path("my cat.png").unlink()
     done = vqclip("resume", "a-cat-3.png.run")
     assert done.stdout.split() == ["a-cat-3.png", "a-dog-3.png"], done.stderr
     assert files() == {"a-cat-3.png", "a-dog-3.png"}

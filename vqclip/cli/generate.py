@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -207,7 +208,7 @@ def _draw(
 
         finished = start(plan, find_models(plan.config, access), folder, watch, interrupts, console.say)
         if finished is None:
-            raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
+            raise interrupts.error(f"Stopped; vqclip resume {quote(str(folder.home))} goes on from here.")
         (show or show_pictures)(console, plan, folder, finished)
         if plan.config.optimise.steps == 0 and plan.config.init.kind in PRIORS:
             _tell_chosen(console, plan, finished, time.monotonic() - began)

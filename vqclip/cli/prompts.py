@@ -6,6 +6,7 @@ import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import is_file
@@ -57,14 +58,14 @@ def _refuse_file(word: str) -> None:
         return
     if word.startswith("@") and name and " " not in name:
         raise UsageError(
-            f"{word!r} is no prompt; the prompts of a file: @FILE.txt, or vqclip batch {name} -o pictures/"
+            f"{word!r} is no prompt; the prompts of a file: @FILE.txt, or vqclip batch {quote(name)} -o pictures/"
         )
     if suffix and is_file(name):
         from vqclip.common.images import SUFFIXES
 
         way = (
-            f"start from it with --init-image {name}, or see how it was made with vqclip info {name}"
+            f"start from it with --init-image {quote(name)}, or see how it was made with vqclip info {quote(name)}"
             if suffix in SUFFIXES
-            else f"draw its prompts with vqclip batch {name} -o pictures/"
+            else f"draw its prompts with vqclip batch {quote(name)} -o pictures/"
         )
         raise UsageError(f"{word!r} is a file: {way}")

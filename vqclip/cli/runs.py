@@ -79,7 +79,7 @@ def resume(
             console.say,
         )
         if finished is None:
-            raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
+            raise interrupts.error(f"Stopped; vqclip resume {shlex.quote(str(folder.home))} goes on from here.")
         show_pictures(console, plan, folder, finished)
         for path in filter(is_file, asides(folder, before) if done else []):
             console.result(str(path), {"event": "kept", "path": str(path), "steps": before})
@@ -128,7 +128,7 @@ def rerun(
 
         finished = start(plan, find_models(plan.config, access), folder, watch, interrupts, console.say)
         if finished is None:
-            raise interrupts.error(f"Stopped; vqclip resume {folder.home} goes on from here.")
+            raise interrupts.error(f"Stopped; vqclip resume {shlex.quote(str(folder.home))} goes on from here.")
         show_pictures(console, plan, folder, finished)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
+from shlex import quote
 
 from vqclip.common.errors import UsageError
 from vqclip.common.text import read_text
@@ -123,5 +124,7 @@ def read_list(source: str) -> list[str]:
     if not prompts:
         raise UsageError(f"The list {name!r} holds no prompt; give one a line.")
     if len(prompts) > LONGEST_LIST:
-        raise UsageError(f"The list {name!r} holds more than {LONGEST_LIST:,} prompts: vqclip batch {name} -o DIR/")
+        raise UsageError(
+            f"The list {name!r} holds more than {LONGEST_LIST:,} prompts: vqclip batch {quote(name)} -o DIR/"
+        )
     return prompts
