@@ -33,6 +33,7 @@ DRAWERS = (
     "--drawer pixelart",
     "--drawer palette --set pixelart.shape=hexagon",
     "--drawer strokes",
+    "--drawer strokes --set strokes.ink=black --set strokes.width=0.03",
 )
 SHOWN = ("a red apple on a white background", "a sailboat by the sea", "a cat in a green field")
 ACROSS = 4
