@@ -19,6 +19,7 @@ from vqclip.optimisation.journey import Journey
 from vqclip.optimisation.start import bent, grains, lowest
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import read_metadata
+from vqclip.pipeline import edits
 from vqclip.pipeline.build import build
 from vqclip.pipeline.mask import whole_thing
 from vqclip.pipeline.plan import make_plan
@@ -48,6 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tin
     Image.new("L", (60, 40), 255).save("white.png")
     Path("torn.png").write_bytes(Path("photo.png").read_bytes()[:900])
     Image.new("1", (10_001, 10_000)).save("huge.png")
+    Image.new("RGB", (3000, 2)).save("thread.png")
     Path("text.png").write_text("no picture")
     return Edits(Command(monkeypatch, capsys), tiny.config)
 
@@ -171,6 +173,22 @@ def test_variations_differ(run: Edits) -> None:
     assert not np.array_equal(pixels("v-0.png"), pixels("v-1.png"))
 
 
+def test_a_variation_starts_from_the_picture_bent_as_far_as_the_strength_says(run: Edits, tiny: TinyModels) -> None:
+    """At 0 it is the picture's own codes, whatever the seed."""
+
+    def start(strength: float) -> torch.Tensor:
+        fixed = {**edits.vary("photo.png").fixed, "count": 2, "seed": 1, "init.strength": strength, "size": "24x16"}
+        plan = make_plan(load_config(["vary", str(tiny.config)], [], fixed))
+        assert plan.config.init.kind == "bent"
+        return build(plan, find_models(plan.config)).descent.latent.detach()
+
+    first, second = start(0.0)
+    assert torch.equal(first, second)
+    torch.testing.assert_close(start(1e-4)[0], first)
+    first, second = start(0.5)
+    assert not torch.equal(first, second)
+
+
 def test_without_a_size_the_picture_gives_the_form(run: Edits, tiny: TinyModels) -> None:
     """A VQGAN without a YAML is taken for one of 256 pixels."""
     options = {"init.image": "photo.png", "init.kind": "image", "prompts": ["a"]}
@@ -260,11 +278,22 @@ BAD = {
         ("edit", "photo.png", "a", "--mask", "mask.png", "--show-mask", "mask.png", "--overwrite"),
         "a picture that is read",
     ),
+    "the mask under the result": (("edit", "photo.png", "a", "--box", "1,1,5,5", "--show-mask", "new.png"), "or made"),
+    "a mask that is no picture": (("edit", "photo.png", "a", "--box", "1,1,5,5", "--show-mask", "m.txt"), "ends in"),
+    "no words to find": (("edit", "photo.png", "a", "--where", " "), "--where is ' '"),
+    "what is turned to nothing": (("edit", "photo.png", "a", "--amount", "0.2"), "go with --to"),
+    "what a thread would be drawn as": (("vary", "thread.png", "--set", "size=auto"), "3000x2 pixels would be drawn"),
+    "a rim like a thread": (("outpaint", "photo.png", "--left", "200000%"), "choose a smaller rim"),
+    "an empty point": (("interpolate", "a cat", ""), "point of the way is empty"),
     "a ratio of nothing": (("outpaint", "photo.png", "--ratio", "0:1"), "is not W:H"),
     "an empty rim": (("outpaint", "photo.png", "--left", "0"), "is empty"),
     "a rim around nothing": (("outpaint", "nope.png", "--left", "9"), "nope.png"),
     "a damaged point": (("interpolate", "a cat", "torn.png"), "torn.png"),
     "one frame": (("interpolate", "a cat", "a dog", "-n", "1"), "greater than or equal to 2"),
+    "a strength that keeps nothing": (
+        ("vary", "photo.png", "--strength", "1", "--set", "init.kind=codes"),
+        "at 1 nothing of it stays",
+    ),
     "a strength over 1": (("vary", "photo.png", "--strength", "1.5"), "--strength is 1.5"),
     "a negative feather": (("edit", "photo.png", "a", "--box", "1,1,5,5", "--feather", "-1"), "--feather is -1"),
     "an amount over 1": (("edit", "photo.png", "--to", "a", "--amount", "2"), "--amount is 2"),

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from scripts.data.scenes import heldout_prompts
-from scripts.measure import naming
+from scripts.measure import editing, naming
 from scripts.measure.likeness import kernel_distance
 from scripts.measure.sharpness import BANDS, band_energies
 
@@ -158,3 +158,11 @@ def test_the_kernel_distance_forgets_that_captions_are_the_same() -> None:
     rng = torch.Generator().manual_seed(1)
     draws = torch.nn.functional.normalize(torch.randn(400, 6, 8, generator=rng), dim=-1) * 8**0.5
     assert abs(sum(kernel_distance(each, each) for each in draws)) < 1e-3
+
+
+def test_a_missed_goal_is_named() -> None:
+    rows = [{"thing": 1.0, "colour": 1.0, "distance": 0.06}, {"thing": 0.0, "colour": 1.0, "distance": 0.05}]
+    assert editing.missed("vary", editing.summary(rows)) == ["thing"]
+    assert editing.missed("vary", editing.summary(rows[:1])) == []
+    ways = [{"first": -1.0, "last": 1.0, "jump": 0.1}, {"first": -0.9, "last": 0.95, "jump": 0.2}]
+    assert editing.missed("interpolate", editing.summary(ways)) == ["worst jump"]

@@ -100,6 +100,7 @@ def test_an_automatic_start_is_the_prior_where_there_is_one(layers: list[str], w
         ([], {"init.kind": "noise", "optimise.steps": 5}, ("noise", 1.0, 5, 0.1, 32, "coherent", "cosine")),
         ([], {"init.kind": "redraw", "init.image": "a.png"}, ("redraw", 0.6, 6, 0.01, 8, "vqclip", "constant")),
         ([], {"init.kind": "image", "init.image": "a.png"}, ("image", 1.0, 40, 0.05, 16, "coherent", "cosine")),
+        ([], {"init.kind": "vary", "init.image": "a.png"}, ("vary", 0.3, 6, 0.01, 8, "vqclip", "constant")),
         ([], {"image_prompts": ["a.png"]}, ("redraw", 0.6, 6, 0.01, 8, "vqclip", "constant")),
         ([], {"image_prompts": ["a.png:-1"]}, ("prior", 0.6, 6, 0.01, 8, "vqclip", "constant")),
         (
@@ -111,6 +112,11 @@ def test_an_automatic_start_is_the_prior_where_there_is_one(layers: list[str], w
             ["imagenet-1024"],
             {"init.kind": "redraw", "init.image": "a.png"},
             ("image", 1.0, 300, 0.03, 64, "crowson", "constant"),
+        ),
+        (
+            ["imagenet-1024"],
+            {"init.kind": "vary", "init.image": "a.png"},
+            ("bent", 0.3, 300, 0.015, 64, "crowson", "constant"),
         ),
     ],
 )
@@ -126,6 +132,16 @@ def test_steps_and_views_follow_from_the_kind_of_start(
     assert config.init.image == (str(Path("a.png").absolute()) if begins_with_it else None)
     assert make_plan(config).config == config  # a resolved config stays as it is
     assert make_plan(config_from_dict(to_dict(config), "a run")).config == config
+
+
+@pytest.mark.parametrize("layers", [["vary"], ["imagenet-1024", "vary"]])
+def test_a_picture_that_is_varied_is_given_or_the_first_image_prompt(layers: list[str]) -> None:
+    Image.new("RGB", (8, 8)).save("a.png")
+    with pytest.raises(UsageError, match="vary starts from a picture"):
+        make_plan(load_config(layers, [], {"prompts": ["a cat"]}))
+    assert make_plan(load_config(layers, [], {"image_prompts": ["a.png"]})).config.init.image == str(
+        Path("a.png").absolute()
+    )
 
 
 def test_a_vqgan_of_the_users_own_starts_from_codes(tiny: TinyModels) -> None:

@@ -15,14 +15,16 @@ interpolate  from caption to caption in so many frames: rank correlation (Spearm
              judge's score for the first, and for the last; the largest mean distance of pixels between two frames
 difference   --from THING --to the other: how often the judge names another thing, and the new one, and the same colour
 
-Distances are means of |a - b| over pixels and colours in [0, 1]. That 0 pixels differ outside of a mask, whatever the
-picture's format, is tests/test_patch.py's. The last line is JSON.
+Distances are means of |a - b| over pixels and colours in [0, 1].
+That 0 pixels differ outside of a mask, whatever the picture's format, is tests/test_patch.py's. The last line is JSON;
+where a goal of GOALS is missed, the line of its measure says so and the exit code is 1.
 """
 
 import argparse
 import json
 import re
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -197,6 +199,22 @@ MEASURES: dict[str, tuple[Callable[[Bench, int], Drawn], int]] = {
 """What is measured, and on how many scenes."""
 
 
+GOALS: dict[str, dict[str, tuple[float, float]]] = {
+    "edit": {"rises": (0.9, 1)},
+    "vary": {"thing": (0.9, 1), "distance": (0.05, 1)},
+    "interpolate": {"first": (-1, -0.9), "last": (0.9, 1), "worst jump": (0, 0.14)},
+    "difference": {"changed": (0.8, 1), "colour": (0.9, 1)},
+}
+"""The least and the most that a summary may come to. A scene that only passes through the VQGAN is 0.024 from itself:
+variations are at least twice as far. Two scenes are 0.33 apart, eight frames from one to the other 0.047 if they are
+even: no two neighbours are three times as far."""
+
+
+def missed(measure: str, found: Row) -> list[str]:
+    """Which goals of a measure its summary misses."""
+    return [key for key, (least, most) in GOALS[measure].items() if not least <= found[key] <= most]
+
+
 def summary(rows: Sequence[Row]) -> Row:
     """Means over the scenes, the worst jump, and how often a score rose."""
     found = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
@@ -241,12 +259,15 @@ def main() -> None:
                     with options.kept.open("a", encoding="utf-8") as rows:
                         print(json.dumps({"measure": name, "number": number, **done[name, number]}), file=rows)
             found[name] = summary([done[name, number] for number in numbers])
-            print(f"{name:12} {', '.join(f'{key} {value:.3f}' for key, value in found[name].items())}", flush=True)
+            said = ", ".join(f"{key} {value:.3f}" for key, value in found[name].items())
+            wrong = missed(name, found[name])
+            print(f"{name:12} {said}{'; MISSED: ' if wrong else ''}{', '.join(wrong)}", flush=True)
             if options.sheets and tiles:
                 options.sheets.mkdir(parents=True, exist_ok=True)
                 columns = FRAMES + 1 if name == "interpolate" else 8
                 save_sheet(options.sheets / f"{name}.png", make_sheet(tiles, [""] * len(tiles), columns))
     print(json.dumps(found))
+    sys.exit(any(missed(name, row) for name, row in found.items()))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from vqclip.cli.options import (
     read_settings,
 )
 from vqclip.common.errors import UsageError
+from vqclip.common.images import SUFFIXES
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -125,8 +126,11 @@ def edit(
     made = edits.edit(image, given_options(context))
     if show_mask and "mask.original" not in made.fixed:
         raise UsageError("--show-mask needs a mask: give --mask, --box or --where.")
-    if show_mask and Path(show_mask).resolve() in [Path(given).resolve() for given in (image, mask) if given]:
-        raise UsageError(f"--show-mask {show_mask!r} is a picture that is read; give it a name of its own.")
+    named = [Path(given).resolve() for given in (image, mask, output) if given]
+    if show_mask and Path(show_mask).resolve() in named:
+        raise UsageError(f"--show-mask {show_mask!r} is a picture that is read or made; give it a name of its own.")
+    if show_mask and Path(show_mask).suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--show-mask {show_mask!r} is no picture; it ends in {', '.join(SUFFIXES)}.")
     draw_or_show(
         console,
         read_settings(context, made.fixed, made.layer),

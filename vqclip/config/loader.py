@@ -118,7 +118,7 @@ def _made(merge: Callable[[tuple[str, ...]], dict[str, Any]]) -> Config:
     alike = like and not (kept or init["image"] or merged["targets"]["path"])
     embedded = vqgan["name"] == EMBEDDED and vqgan["file"] is None
     start = start_of(init["kind"], merged["drawer"], prior=embedded, kept=kept, alike=alike)
-    settled = merge((start, init["kind"], merged["drawer"]))
+    settled = merge((init["kind"], start, merged["drawer"]))
     config: Config = make(Config, _in_steps(settled, settled["optimise"]["steps"]))
     return config
 

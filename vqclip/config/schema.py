@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from vqclip.common.errors import UsageError
 from vqclip.common.registry import shown
 from vqclip.config.regions import parse_box, parse_margins
-from vqclip.config.starts import AUTO, PICTURES, PRIORS
+from vqclip.config.starts import AUTO, PICTURES, PRIORS, VARY
 from vqclip.config.typed import FilePath, Interval
 
 SEED_LIMIT = 2**63
+LONGEST = 16384
+"""Pixels that a side of what is drawn may have."""
+
 AUTO_SIZE = "auto"
 NO_REFERENCE = "none"
 SHAPED = 256 * 256
@@ -139,6 +142,7 @@ class MaskConfig:
             parse_box(box)
         if self.extend is not None:
             parse_margins(self.extend)
+        _require(self.where is None or bool(self.where.strip()), "mask.where", self.where, "some words, or null")
         ok = self.feather is None or 0 <= self.feather <= 1000
         _require(ok, "mask.feather", self.feather, "between 0 and 1000 pixels, or null")
         given = self.image is not None or bool(self.boxes) or self.where is not None or self.extend is not None
@@ -363,17 +367,17 @@ class Config:
             f"at most {SEED_LIMIT - self.count} for {self.count} pictures",
         )
         pictured = self.init.image is not None or self.mask.original is not None
-        _require(
-            pictured if self.init.kind in PICTURES else self.init.image is None or self.init.strength < 1,
-            "init.image",
-            self.init.image,
-            'a file when init.kind is "redraw" or "image" or init.strength is below 1, and null otherwise',
-        )
+        rule = f"a file where init.kind is {', '.join(sorted(PICTURES))}"
+        later = self.init.kind == VARY  # a layer's own; its picture comes with the command
+        _require(pictured or later or self.init.kind not in PICTURES, "init.image", self.init.image, rule)
+        kept = self.init.image is None or self.init.kind in PICTURES or self.init.strength < 1
+        rule = f"null where init.kind is {self.init.kind}, or have an init.strength below 1: at 1 nothing of it stays"
+        _require(kept, "init.image", self.init.image, rule)
         _require(
             self.init.weight == 0 or pictured or self.init.kind in (AUTO, *PRIORS, *PICTURES),
             "init.weight",
             self.init.weight,
-            '0 unless init.kind is "redraw", "image" or "prior", or "auto" where that is the prior',
+            "0 unless init.kind starts from a picture or the prior, or is auto where that is the prior",
         )
         alone = (
             self.count == 1
@@ -430,7 +434,7 @@ def parse_size(text: str) -> tuple[int, int]:
     found = SIZE.fullmatch(text)
     width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     rule = "WIDTHxHEIGHT in pixels, one number for both, a shape such as 16:9 or square, or auto, e.g. 256x256"
-    _require(1 <= width <= 16384 and 1 <= height <= 16384, "size", text, rule)
+    _require(1 <= width <= LONGEST and 1 <= height <= LONGEST, "size", text, rule)
     return width, height
 
 

@@ -25,14 +25,22 @@ AUTO = "auto"
 
 REDRAW = "redraw"
 
-PRIORS = frozenset({"prior", REDRAW})
+VARY = "vary"
+
+PRIORS = frozenset({"prior", REDRAW, VARY})
 """The kinds whose start the prior draws."""
 
 CODED = frozenset({"prior", "codes"})
 """The kinds that only a VQGAN has."""
 
-PICTURES = frozenset({"image", REDRAW})
+PICTURES = frozenset({"image", "bent", REDRAW, VARY})
 """The kinds that begin with a picture of the user's as a whole."""
+
+BENT = frozenset({"bent", VARY})
+"""Those of them that move, turn and bend it by chance before."""
+
+UNDRAWN = {REDRAW: "image", VARY: "bent"}
+"""What such a kind comes to where no prior draws the picture anew."""
 
 FAR = {
     "cutouts": {"recipe": "coherent", "count": 32},
@@ -40,16 +48,21 @@ FAR = {
 }
 """There is a long way to go from a start that shows nothing; measured in docs/measured.md."""
 
+NEAR = {
+    "cutouts": {"recipe": "coherent", "count": 16},
+    "optimise": {"steps": 40, "lr": 0.05, "schedule": "cosine"},
+}
+"""A picture is a part of the way."""
+
 DRAWN: Mapping[str, Any] = {"size": "256x256", "losses": {"smoothness": 1.0}}
 """What the drawers but the VQGAN begin with; without a network that knows pictures they draw the guide's noise, too."""
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "prior": {},
     REDRAW: {"init": {"strength": 0.6}},
-    "image": {
-        "cutouts": {"recipe": "coherent", "count": 16},
-        "optimise": {"steps": 40, "lr": 0.05, "schedule": "cosine"},
-    },
+    VARY: {"init": {"strength": 0.3}},
+    "image": NEAR,
+    "bent": NEAR,
     "codes": FAR,
     "noise": FAR,
     "grey": FAR,
@@ -91,4 +104,4 @@ def start_of(kind: str, drawer: str = VQGAN, *, prior: bool, kept: bool, alike: 
         return REDRAW if alike else "prior"
     if kind == AUTO:
         return "image" if kept else BEGINNINGS.get(drawer, "noise")
-    return "image" if kind == REDRAW and not prior else kind
+    return kind if prior else UNDRAWN.get(kind, kind)

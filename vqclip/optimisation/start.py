@@ -133,7 +133,9 @@ def _from_prior(start: Start) -> Tensor:
 
 
 def _redrawn(start: Start) -> Tensor:
-    """The user's picture as the prior draws it for the prompts: near to it in every place, less with more strength."""
+    """The user's picture, or one for each of the run, as the prior draws it for the prompts: near to it in every place,
+    less with more strength.
+    """
     assert start.image is not None, "Config requires a picture for init.kind=redraw"
     grid, device = _grid(start, start.side), start.vqgan.codebook.device
     vectors = start.vqgan.encode(_small(start, grid)).detach().movedim(1, -1)
@@ -188,7 +190,7 @@ def _edges_extended(drawer: VqganDrawer, latent: Tensor, grid: tuple[int, int]) 
 
 
 def _from_image(start: Start) -> Tensor:
-    """The user's picture, the same for every picture of the run."""
+    """The user's picture, the same for every picture of the run or one for each."""
     assert start.image is not None, "Config requires init.image for init.kind=image"
     latent = start.drawer.encode(start.image)
     return latent.expand(len(start.rngs), *latent.shape[1:]).clone()
@@ -213,8 +215,10 @@ def _from_gradient(start: Start) -> Tensor:
 INITS: dict[str, Callable[[Start], Tensor]] = {
     "prior": _from_prior,
     "redraw": _redrawn,
+    "vary": _redrawn,
     "codes": _from_codes,
     "image": _from_image,
+    "bent": _from_image,
     "noise": _from_noise,
     "grey": _from_grey,
     "gradient": _from_gradient,

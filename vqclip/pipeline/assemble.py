@@ -13,7 +13,7 @@ from torch import Tensor
 from vqclip.common.images import fit, to_image, to_tensor
 from vqclip.common.runtime import Generators
 from vqclip.config.schema import InitConfig
-from vqclip.config.starts import PICTURES
+from vqclip.config.starts import BENT, PICTURES
 from vqclip.guidance.filters import Filter, Filtered, find_filter
 from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, rank_by_place
 from vqclip.guidance.paste import Pasted
@@ -145,7 +145,9 @@ def _start(
     size = (width, height)
     image = _first_picture(init, inputs, patch, size)
     kept = None
-    if image is not None and init.kind not in PICTURES:
+    if image is not None and init.kind in BENT:
+        image = bent(image, init.strength, streams.start)
+    elif image is not None and init.kind not in PICTURES:
         image, kept = _disturbed(image, plan, models.perceptors[0], inputs, patch, streams.start)
     captions = [picture.caption or plan.config.targets.towards or "" for picture in plan.pictures]
     return first_latent(

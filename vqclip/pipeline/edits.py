@@ -33,14 +33,17 @@ def edit(image: str, given: Mapping[str, object]) -> Edit:
     Raises:
         UsageError: nothing says what shall be there, or what belongs to a mask is given without one.
     """
-    masked = any(given.get(key) for key in ("mask.image", "mask.boxes", "mask.where"))
-    if not given.get("prompts") and given.get("targets.towards") is None:
+    masked = any(given.get(key) is not None for key in ("mask.image", "mask.boxes", "mask.where"))
+    turned = given.get("targets.towards") is not None
+    if not turned and (given.get("targets.away") is not None or given.get("targets.amount") is not None):
+        raise UsageError("--from and --amount go with --to: say what the picture shall show instead.")
+    if not given.get("prompts") and not turned:
         raise UsageError(
             'There is nothing to draw: say what, e.g. vqclip edit photo.jpg "a red hat" --where "the head".'
         )
     if not masked and (given.get("mask.invert") or given.get("mask.feather") is not None):
         raise UsageError("--invert and --feather need a mask: give --mask, --box or --where.")
-    like = {"image_prompts": [image]} if given.get("targets.towards") is not None else {}
+    like = {"image_prompts": [image]} if turned else {}
     return Edit("edit", {"mask.original": image, **like}) if masked else Edit("change", {"init.image": image, **like})
 
 

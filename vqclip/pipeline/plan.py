@@ -37,6 +37,7 @@ from vqclip.config.regions import caption, mask_of, place_region
 from vqclip.config.schema import (
     AUTO_SIZE,
     DRAWN_SEEDS,
+    LONGEST,
     NO_REFERENCE,
     Config,
     CutoutsConfig,
@@ -45,7 +46,7 @@ from vqclip.config.schema import (
     TargetsConfig,
     parse_size,
 )
-from vqclip.config.starts import AUTO, PRIORS, REDRAW, VQGAN, start_of
+from vqclip.config.starts import AUTO, BENT, PRIORS, UNDRAWN, VARY, VQGAN, start_of
 from vqclip.config.vocabulary import hint
 from vqclip.guidance.filters import SQUARE, find_filter
 from vqclip.guidance.likeness import OF_PICTURES, file_of
@@ -68,6 +69,7 @@ from vqclip.pipeline.patch import extended_size
 T = TypeVar("T")
 
 NORM_GROUPS = 32  # of every normalisation in taming-transformers' networks
+STILL = 1e-6  # factor of the steps' size at strength 0, whose picture stays
 LOW_MEMORY_VIEWS = 4  # cutouts scored at once where runtime.low_memory asks for it
 SVG = ".svg"
 IMAGE_WEIGHT = re.compile(rf"(.+?)\s*:\s*({NUMBER})", re.ASCII | re.DOTALL)
@@ -201,17 +203,22 @@ def settle(config: Config) -> Config:
 
     What shall be like a picture starts from that, drawn anew. Where no prior can draw a picture anew, the start is the
     picture, and `init.strength` a factor of the steps' size.
+
+    Raises:
+        UsageError: a picture shall be varied, and there is none.
     """
     embedded = config.drawer == VQGAN and config.vqgan.name == EMBEDDED and config.vqgan.file is None
     init, output, optimise = config.init, config.output, config.optimise
     like, kept = _likeness(config), config.mask.original is not None
     prior = embedded and has_embedded_prior()
     kind = start_of(init.kind, config.drawer, prior=prior, kept=kept, alike=like is not None)
-    if kind == REDRAW and init.image is None:
+    if init.image is None and UNDRAWN.keys() & {kind, init.kind}:
         init = dataclasses.replace(init, image=like)
-    if (init.kind, kind) == (REDRAW, "image"):
-        optimise = dataclasses.replace(optimise, lr=init.strength * optimise.lr)
-        init = dataclasses.replace(init, strength=1.0)
+    if init.kind == VARY and not (init.image or kept):
+        raise UsageError("init.kind vary starts from a picture: give init.image or an image prompt.")
+    if UNDRAWN.get(init.kind) == kind:
+        optimise = dataclasses.replace(optimise, lr=max(init.strength, STILL) * optimise.lr)
+        init = dataclasses.replace(init, strength=init.strength if kind in BENT else 1.0)
     if output.upscale == AUTO:
         output = dataclasses.replace(output, upscale=EMBEDDED if embedded and has_embedded_upscaler() else NONE)
     return dataclasses.replace(config, init=dataclasses.replace(init, kind=kind), output=output, optimise=optimise)
@@ -317,7 +324,13 @@ def _round_size(
         form = canvas or next((picture_size(file) for file in pictures if file), (1, 1))
         short = min(asked) if asked else natural_side(config)
         cell = DRAWERS[config.drawer].cell(config, short)
-        return *work_size(form, short, cell), cell, []
+        width, height = work_size(form, short, cell)
+        if max(width, height) > LONGEST:
+            raise UsageError(
+                f"A picture of {form[0]}x{form[1]} pixels would be drawn as {width}x{height}, and a side has at most "
+                f"{LONGEST}: cut it, choose a smaller rim, or a smaller --size."
+            )
+        return width, height, cell, []
     cell = DRAWERS[config.drawer].cell(config, min(asked))
     width, height = (_multiple(side, cell) for side in asked)
     if width * height == cell**2:
@@ -410,8 +423,10 @@ def _absolute_point(point: str) -> str:
     """Make the path of a point that is a picture absolute; what else there is is text.
 
     Raises:
-        UsageError: it has the name of a picture, and is not there.
+        UsageError: it has the name of a picture, and is not there, or it is empty.
     """
+    if not point.strip():
+        raise UsageError("A point of the way is empty: give each a text or a picture's file.")
     if is_picture(point):
         return str(Path(point).absolute())
     if Path(point).suffix.lower() in SUFFIXES:
