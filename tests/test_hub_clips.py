@@ -11,8 +11,8 @@ import torch
 from command import Command
 from conftest import TinyModels
 from faulty_server import Behaviour, serving
+from published import COMMIT, WEIGHTS, serving_hub
 from safetensors.torch import load_file
-from test_models_command import COMMIT, WEIGHTS, serving_hub
 
 from vqclip.hub import clip_files
 from vqclip.hub.clip_catalogue import CLIPS
