@@ -26,7 +26,8 @@ from vqclip.config.loader import (
     to_yaml,
 )
 from vqclip.config.schema import Config, parse_guide, parse_size
-from vqclip.pipeline.plan import check, make_plan
+from vqclip.pipeline.checks import check
+from vqclip.pipeline.plan import make_plan
 
 DATA = ["${oc.env:HOME}", "${", "${missing}", "???", "[red]", "$?", "\\${x}", "a: b # c", "null"]
 

@@ -10,7 +10,7 @@ from vqclip.config.foreign.reading import import_settings
 from vqclip.config.loader import load_config
 from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.config.schema import Config
-from vqclip.pipeline.plan import check
+from vqclip.pipeline.checks import check
 
 
 @pytest.fixture

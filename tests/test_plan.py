@@ -19,7 +19,9 @@ from vqclip.config.prompts import Prompt
 from vqclip.config.schema import Config
 from vqclip.config.starts import PICTURES
 from vqclip.hub.prior_files import has_embedded_prior
-from vqclip.pipeline.plan import ImagePrompt, Plan, check, make_plan, parse_image_prompt, seeds
+from vqclip.pipeline.checks import check
+from vqclip.pipeline.named_files import ImagePrompt, parse_image_prompt
+from vqclip.pipeline.plan import Plan, make_plan, seeds
 
 
 def config(tiny: TinyModels, *words: str, prompts: list[str] | None = None) -> Config:

@@ -25,9 +25,10 @@ from vqclip.models.enlarge import enlarge
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import read_metadata
 from vqclip.pipeline.build import build
-from vqclip.pipeline.plan import Plan, make_plan, settle
+from vqclip.pipeline.plan import Plan, make_plan
 from vqclip.pipeline.provenance import fingerprint
 from vqclip.pipeline.run import run as run_parts
+from vqclip.pipeline.settle import settle
 
 
 @pytest.fixture

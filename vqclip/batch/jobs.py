@@ -25,7 +25,8 @@ from vqclip.config.schema import AUTO_SIZE, DRAWN_SEEDS, SEED_LIMIT, Config, par
 from vqclip.config.starts import SECTIONS, VQGAN
 from vqclip.config.yaml_text import parse_structure
 from vqclip.guidance.likeness import file_of
-from vqclip.pipeline.plan import parse_image_prompt, reads_captions, with_loss_files
+from vqclip.pipeline.named_files import parse_image_prompt, with_loss_files
+from vqclip.pipeline.settle import reads_captions
 from vqclip.runs.naming import fill, slug
 
 MOST = 1_000_000

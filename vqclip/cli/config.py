@@ -42,7 +42,7 @@ def validate(layers: Names = None, config: Layers = None, overrides: Overrides =
     """
     from vqclip.common.runtime import resolve_device
     from vqclip.hub.model_files import check_models
-    from vqclip.pipeline.plan import check
+    from vqclip.pipeline.checks import check
 
     console = Console(as_json=as_json)
     for layer in [*(layers or []), *(config or [])] or ["default"]:

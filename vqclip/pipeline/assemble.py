@@ -38,9 +38,10 @@ from vqclip.pipeline.load import Models
 from vqclip.pipeline.machine import computing
 from vqclip.pipeline.mask import find_patch, places_of
 from vqclip.pipeline.patch import Patch
-from vqclip.pipeline.plan import Plan, seeds, work_size
+from vqclip.pipeline.plan import Plan, seeds
 from vqclip.pipeline.properties import find_losses
 from vqclip.pipeline.reference import Reference, aimed, read_references
+from vqclip.pipeline.sizes import work_size
 from vqclip.pipeline.targets import make_targets, point_vectors, turned_from
 from vqclip.pipeline.travel import make_journey
 

@@ -10,7 +10,8 @@ from PIL import Image
 from vqclip.common.errors import UsageError
 from vqclip.common.images import open_image, open_regular
 from vqclip.config.prompts import VECTOR_FILE
-from vqclip.pipeline.plan import Plan, input_files, vector_files
+from vqclip.pipeline.named_files import input_files, vector_files
+from vqclip.pipeline.plan import Plan
 from vqclip.pipeline.vectors import Vectors, read_vectors
 
 LARGEST = 2**30

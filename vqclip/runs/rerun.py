@@ -18,7 +18,7 @@ from vqclip.hub.upscaler_files import NONE
 from vqclip.models.provenance import ModelHash, ModelHashes
 from vqclip.outputs.metadata import Metadata
 from vqclip.outputs.picture import read_metadata
-from vqclip.pipeline.plan import IMAGE_WEIGHT, with_loss_files
+from vqclip.pipeline.named_files import IMAGE_WEIGHT, with_loss_files
 
 LARGEST = 4096 * 4096
 """Pixels that a picture's metadata may ask for; a config of one's own may ask for more."""

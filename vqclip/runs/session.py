@@ -13,6 +13,7 @@ from vqclip.common.images import check_side
 from vqclip.common.paths import is_file, is_there
 from vqclip.config.loader import load_config, to_yaml
 from vqclip.config.schema import Config
+from vqclip.config.starts import AUTO
 from vqclip.hub.upscaler_files import NONE
 from vqclip.models.files import ModelFiles
 from vqclip.optimisation.step import Finished, Interruption, Sink, Step
@@ -25,7 +26,7 @@ from vqclip.outputs.video import check_video
 from vqclip.pipeline.assemble import Parts
 from vqclip.pipeline.build import build
 from vqclip.pipeline.memory_fit import Budget
-from vqclip.pipeline.plan import AUTO, Plan
+from vqclip.pipeline.plan import Plan
 from vqclip.pipeline.provenance import describe, fingerprint, restore
 from vqclip.pipeline.run import run
 from vqclip.runs.folder import (
