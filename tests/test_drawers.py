@@ -392,8 +392,16 @@ def test_a_part_of_a_picture_is_painted_by_the_vqgan_only(tiny: TinyModels, run:
     Image.new("RGB", (32, 32)).save("p.png")
     done = run("edit", "p.png", "a hat", "--box", "8,8,8,8", "-c", str(tiny.config), "--set", "drawer=pixels")
     assert done.code == 2 and "mask belongs to the drawer 'vqgan'" in done.stderr
-    done = run("vary", "p.png", "-c", str(tiny.config), "--set", "drawer=pixels")
+    kept = ("--set", "init.image=p.png", "--set", "init.kind=noise")
+    done = run("generate", "a cat", "-c", str(tiny.config), "--drawer", "pixels", *kept)
     assert done.code == 2 and "keeps a part of a picture belongs to the drawer 'vqgan'" in done.stderr
+
+
+def test_any_drawer_varies_a_picture(tiny: TinyModels, run: Command) -> None:
+    """It begins with the bent picture, as a VQGAN without a prior does."""
+    Image.new("RGB", (32, 32)).save("p.png")
+    done = run("vary", "p.png", "-n", "2", "-c", str(tiny.config), "--set", "drawer=pixels", "-o", "varied/")
+    assert done.code == 0 and [Path(line).is_file() for line in done.stdout.splitlines()] == [True, True]
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -34,7 +34,6 @@ from vqclip.cli.options import (
     read_settings,
 )
 from vqclip.common.errors import UsageError
-from vqclip.common.images import SUFFIXES
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -120,6 +119,7 @@ def edit(
     dry_run: DryRun = False,
 ) -> None:
     """Repaint a part of a picture, or change what it shows: vqclip edit photo.jpg "a red hat" --where "the head"."""
+    from vqclip.common.images import SUFFIXES
     from vqclip.pipeline import edits
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
