@@ -392,7 +392,7 @@ def test_a_part_of_a_picture_is_painted_by_the_vqgan_only(tiny: TinyModels, run:
     Image.new("RGB", (32, 32)).save("p.png")
     done = run("edit", "p.png", "a hat", "--box", "8,8,8,8", "-c", str(tiny.config), "--set", "drawer=pixels")
     assert done.code == 2 and "mask belongs to the drawer 'vqgan'" in done.stderr
-    kept = ("--set", "init.image=p.png", "--set", "init.kind=noise")
+    kept = [word for key in ("image=p.png", "kind=noise", "strength=0.5") for word in ("--set", f"init.{key}")]
     done = run("generate", "a cat", "-c", str(tiny.config), "--drawer", "pixels", *kept)
     assert done.code == 2 and "keeps a part of a picture belongs to the drawer 'vqgan'" in done.stderr
 
