@@ -12,6 +12,7 @@ from conftest import TINY_PRIOR, TinyModels, tiny_prior
 from PIL import Image
 
 from vqclip.config.loader import load_config
+from vqclip.config.starts import NEAR
 from vqclip.hub.model_files import find_models
 from vqclip.models.prior import FREE, Sampling
 from vqclip.models.rerank import fill_free, seam
@@ -134,6 +135,38 @@ def test_a_stopped_edit_goes_on_to_the_same_picture(run: Edits, tiny: TinyModels
     parts.descent.load_state_dict(kept.states[-1])
     rest = run_parts(parts)
     assert whole is not None and rest is not None and torch.equal(whole.images, rest.images)
+
+
+MASKED = ("edit", "photo.png", "a hat", "--box", "10,10,30,20")
+TURNED = ("edit", "photo.png", "--from", "a cat", "--to", "a dog")
+WIDER = ("outpaint", "photo.png", "hills", "--left", "20")
+
+
+@pytest.mark.parametrize("words", [MASKED, TURNED, WIDER])
+def test_where_no_prior_begins_the_steps_are_those_of_a_start_from_a_picture(
+    run: Edits, tiny: TinyModels, words: tuple[str, ...]
+) -> None:
+    nets = (f"vqgan.file={tiny.vqgan}", f"perceptors=[{tiny.clip}]", "runtime.device=cpu")
+    settings = [word for each in nets for word in ("--set", each)]
+    done(run.command(*words, *settings, "--size", "24x16", "--seed", "1", "-o", "new.png"))
+    config = read_metadata(Path("new.png")).config
+    for key, value in NEAR["optimise"].items():
+        assert config["optimise"][key] == value
+    assert {**config["cutouts"], **NEAR["cutouts"]} == config["cutouts"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "given"),
+    [
+        ("edit", {"mask.original": "photo.png", "mask.boxes": ["10,10,30,20"]}),
+        ("change", {"init.image": "photo.png"}),
+        ("outpaint", {"mask.original": "photo.png", "mask.extend": "20,0,0,0"}),
+    ],
+)
+def test_what_the_prior_continues_takes_eight_small_steps(layer: str, given: dict[str, object]) -> None:
+    config = load_config([layer], [], {"prompts": ["a hat"], **given})
+    assert (config.optimise.steps, config.optimise.lr, config.cutouts.count) == (8, 0.01, 8)
+    assert load_config([layer], ["optimise.steps=3"], {"prompts": ["a hat"], **given}).optimise.steps == 3
 
 
 def test_words_that_are_found_are_repainted(run: Edits, monkeypatch: pytest.MonkeyPatch) -> None:

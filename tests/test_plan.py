@@ -108,7 +108,7 @@ def test_an_automatic_start_is_the_prior_where_there_is_one(layers: list[str], w
         (
             [],
             {"image_prompts": ["a.png"], "init.image": "a.png", "init.strength": 0.4},
-            ("prior", 0.4, 6, 0.01, 8, "vqclip", "constant"),
+            ("prior", 0.4, 8, 0.01, 8, "vqclip", "constant"),
         ),
         (
             ["imagenet-1024"],

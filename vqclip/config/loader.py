@@ -13,7 +13,7 @@ from vqclip.common.text import YAML_LIMIT, decode, read_stdin, read_text
 from vqclip.config.alternatives import expand
 from vqclip.config.prompts import likeness
 from vqclip.config.schema import AUTO_SIZE, Config, in_pixels, parse_size
-from vqclip.config.starts import EMBEDDED, QUALITIES, SETTINGS, start_of
+from vqclip.config.starts import EMBEDDED, QUALITIES, SETTINGS, begun_with, start_of
 from vqclip.config.typed import FilePath, Interval, fit, hints, in_steps, make
 from vqclip.config.yaml_text import NULLS, dump_yaml, parse_structure
 
@@ -118,7 +118,8 @@ def _made(merge: Callable[[tuple[str, ...]], dict[str, Any]]) -> Config:
     alike = like and not (kept or init["image"] or merged["targets"]["path"])
     embedded = vqgan["name"] == EMBEDDED and vqgan["file"] is None
     start = start_of(init["kind"], merged["drawer"], prior=embedded, kept=kept, alike=alike)
-    settled = merge((init["kind"], start, merged["drawer"]))
+    begun = begun_with(start, kept=kept, image=init["image"] is not None)
+    settled = merge((init["kind"], start, *begun, merged["drawer"]))
     config: Config = make(Config, _in_steps(settled, settled["optimise"]["steps"]))
     return config
 

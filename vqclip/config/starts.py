@@ -39,6 +39,9 @@ PICTURES = frozenset({"image", "bent", REDRAW, VARY})
 BENT = frozenset({"bent", VARY})
 """Those of them that move, turn and bend it by chance before."""
 
+CONTINUED = "continued"
+"""Settings of what the prior draws as a part of a picture of the user's."""
+
 UNDRAWN = {REDRAW: "image", VARY: "bent"}
 """What such a kind comes to where no prior draws the picture anew."""
 
@@ -61,6 +64,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "prior": {},
     REDRAW: {"init": {"strength": 0.6}},
     VARY: {"init": {"strength": 0.3}},
+    CONTINUED: {"optimise": {"steps": 8}},
     "image": NEAR,
     "bent": NEAR,
     "codes": FAR,
@@ -105,3 +109,12 @@ def start_of(kind: str, drawer: str = VQGAN, *, prior: bool, kept: bool, alike: 
     if kind == AUTO:
         return "image" if kept else BEGINNINGS.get(drawer, "noise")
     return kind if prior else UNDRAWN.get(kind, kind)
+
+
+def begun_with(start: str, *, kept: bool, image: bool) -> tuple[str, ...]:
+    """Return whose SETTINGS lie over those of `start` where the user's picture is a part of what it begins with: a
+    part is `kept`, or codes of an `image` are.
+    """
+    if start in PRIORS:
+        return (CONTINUED,) if kept or (image and start == "prior") else ()
+    return ("image",) if image and start not in PICTURES else ()
