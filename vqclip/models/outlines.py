@@ -65,23 +65,23 @@ class Outlines:
         smooth = _blurred(images, self.scale)
         x, y, xx, yy, xy = _derivatives(smooth)
         products = torch.cat([part.sum(1, keepdim=True) for part in (x * x, y * y, x * y)], 1)
-        down_down, across_across, mixed = _blurred(products, self.scale)[:, [1, 0, 2]].split(1, 1)
-        angle = torch.atan2(2 * mixed, across_across - down_down) / 2
+        across, down, mixed = _blurred(products, self.scale).split(1, 1)
+        angle = torch.atan2(2 * mixed, across - down) / 2
         cosine, sine = angle.cos(), angle.sin()
         slope = cosine * x + sine * y
         bend = cosine**2 * xx + 2 * cosine * sine * xy + sine**2 * yy
-        strength = across_across + down_down
+        strength = across + down
         edge = strength / (strength + self.faint**2)
         side = (slope * bend).sum(1, keepdim=True) / (slope.square().sum(1, keepdim=True) + TINY)
         return Structure(cosine, sine, edge, edge * torch.tanh(4 * side))
 
     def _change(self, images: Tensor, found: Structure) -> Tensor:
         """What a step of length 1 adds: carried colours (upwind), curvature flow, diffusion."""
-        centre, left, right, above, below = _neighbours(images)
+        centre, left, right, above, below, xy = _neighbours(images)
         across, down = found.pull * found.cosine, found.pull * found.sine
         carried = torch.where(across > 0, across * (centre - left), across * (right - centre))
         carried = carried + torch.where(down > 0, down * (centre - above), down * (below - centre))
-        _, _, xx, yy, xy = _derivatives(images)
+        xx, yy = right - 2 * centre + left, below - 2 * centre + above
         along = found.sine**2 * xx - 2 * found.cosine * found.sine * xy + found.cosine**2 * yy
         return self.along * found.edge * along + self.ground * (1 - found.edge) * (xx + yy) - carried
 
@@ -102,21 +102,14 @@ def _blurred(images: Tensor, scale: float) -> Tensor:
 
 
 def _neighbours(images: Tensor) -> tuple[Tensor, ...]:
-    """Each pixel, and those to its left, right, above and below, (N, C, h, w) each."""
+    """Each pixel, those to its left, right, above and below, and the mixed second derivative, (N, C, h, w) each."""
     padded = F.pad(images, (1, 1, 1, 1), "replicate")
-    middle = slice(1, -1)
-    return (
-        images,
-        padded[..., middle, :-2],
-        padded[..., middle, 2:],
-        padded[..., :-2, middle],
-        padded[..., 2:, middle],
-    )
+    mixed = padded[..., 2:, 2:] + padded[..., :-2, :-2] - padded[..., 2:, :-2] - padded[..., :-2, 2:]
+    rows, columns = padded[..., 1:-1], padded[..., 1:-1, :]
+    return images, columns[..., :-2], columns[..., 2:], rows[..., :-2, :], rows[..., 2:, :], mixed / 4
 
 
 def _derivatives(images: Tensor) -> tuple[Tensor, ...]:
     """First derivatives across and down, second ones across, down and mixed, by central differences."""
-    centre, left, right, above, below = _neighbours(images)
-    padded = F.pad(images, (1, 1, 1, 1), "replicate")
-    mixed = padded[..., 2:, 2:] + padded[..., :-2, :-2] - padded[..., 2:, :-2] - padded[..., :-2, 2:]
-    return (right - left) / 2, (below - above) / 2, right - 2 * centre + left, below - 2 * centre + above, mixed / 4
+    centre, left, right, above, below, mixed = _neighbours(images)
+    return (right - left) / 2, (below - above) / 2, right - 2 * centre + left, below - 2 * centre + above, mixed
