@@ -3,11 +3,16 @@
 import gzip
 import importlib.resources
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: threads of several workers on the same cores wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 from safetensors.torch import save_file
 
