@@ -6,7 +6,7 @@ worker processes and resumed trainings draw the same pictures.
 
     python scripts/data/draw_scenes.py --count 64 --sheet sheet.png        # look at some
     python scripts/data/draw_scenes.py --count 60000 --data FOLDER         # store a data set for the trainings
-    python scripts/data/draw_scenes.py --count 60000 --calm --data FOLDER  # things upright, on the grid of the codes
+    python scripts/data/draw_scenes.py --count 60000 --calm --data FOLDER  # one place and size a thing
     python scripts/data/draw_scenes.py --count 2000 --calm --scale 2 --hand noto --data FOLDER  # at 256 pixels
     python scripts/data/draw_scenes.py --heldout single --sheet sheet.png  # the held-out scenes
     python scripts/data/draw_scenes.py --heldout single --tiles FILE.webp  # the tiles for vqclip evaluate
@@ -23,7 +23,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -38,6 +37,7 @@ from scripts.data.scene_vectors import HANDS, vector_glyphs
 from scripts.data.scene_words import caption
 from scripts.data.scenes import (
     HOLDING,
+    OF_RELATION,
     Scene,
     heldout_prompts,
     heldout_scene,
@@ -45,8 +45,10 @@ from scripts.data.scenes import (
     training_scene,
 )
 
-CODE = 8  # pixels of the side of the square that one code of the VQGAN stands for
-CALM_SIDES = (40, 56, 80, 112)
+CALM_SIDES = {"small": 40, "": 96, "big": 112}  # pixels of a single thing of a calm scene
+CALM_SPOTS = {"left": (32, 64), "right": (96, 64), "top": (64, 32), "bottom": (64, 96)}
+HALF = 60  # pixels of a thing that has half of a calm scene; all CALM_SPOTS lie alike on the grid of the codes
+CALM_GROUNDS = 3  # kinds of the shades and patterns of a calm scene's ground
 
 
 @dataclass(frozen=True)
@@ -68,31 +70,24 @@ FONT = Canvas()
 def draw(scene: Scene, seed: int, index: int, calm: bool = False, canvas: Canvas = FONT) -> Image.Image:
     """The picture of `scene`, RGB of SIDE times the canvas's scale. `(seed, index)` decides what the scene leaves open.
 
-    `calm`: things stand upright, in the middle of where they may be, in four sizes and on the grid of the VQGAN's
-    codes. A thing is then nearly the same codes each time, which is what a small prior learns quickly.
+    `calm`: things stand upright, large, in one place and size each, grounds come in CALM_GROUNDS kinds, and a style's
+    strokes and grain are always the same. A thing is then nearly the same codes each time, which is what a small prior
+    learns quickly.
     """
     numbers, scale = np.random.default_rng([seed, index]), canvas.scale
-    picture = draw_ground(scene, numbers, scale)
-    for name, colour, spot in arrangement(scene, Middle() if calm else numbers):
-        x, y, side = on_grid(spot) if calm else spot
+    picture = draw_ground(scene, np.random.default_rng(index % CALM_GROUNDS) if calm else numbers, scale)
+    for name, colour, (x, y, side) in calm_arrangement(scene) if calm else arrangement(scene, numbers):
         stamp = draw_thing(name, colour, round(side * scale), numbers, calm, canvas)
         corner = (round(x * scale - stamp.width / 2), round(y * scale - stamp.height / 2))
         picture.paste(stamp, corner, stamp)
-    return scene_styles.apply(scene.style, picture, numbers, scale) if scene.style else picture
+    grain = np.random.default_rng(0) if calm else numbers
+    return scene_styles.apply(scene.style, picture, grain, scale) if scene.style else picture
 
 
 Spot = tuple[float, float, float]  # centre x, centre y, side, in pixels
 
 
-class Middle:
-    """Stands in for a generator of random numbers and always gives the middle of the range."""
-
-    def uniform(self, low: float, high: float, size: int | None = None) -> Any:
-        """(low + high) / 2, or an array of it."""
-        return (low + high) / 2 if size is None else np.full(size, (low + high) / 2)
-
-
-def arrangement(scene: Scene, numbers: np.random.Generator | Middle) -> list[tuple[str, str, Spot]]:
+def arrangement(scene: Scene, numbers: np.random.Generator) -> list[tuple[str, str, Spot]]:
     """Where each thing stands: (name, colour, (centre x, centre y, side))."""
     jitter = numbers.uniform(-1, 1, 4)
     if scene.place == HOLDING:
@@ -126,12 +121,15 @@ def arrangement(scene: Scene, numbers: np.random.Generator | Middle) -> list[tup
     return [(scene.first, scene.first_colour, (64 + dx, 64 + dy, side))]
 
 
-def on_grid(spot: Spot) -> Spot:
-    """The place nearest to `spot` with one of CALM_SIDES and corners at multiples of CODE."""
-    x, y, side = spot
-    side = float(min(CALM_SIDES, key=lambda choice: abs(choice - side)))
-    left, top = (round((centre - side / 2) / CODE) * CODE for centre in (x, y))
-    return left + side / 2, top + side / 2, side
+def calm_arrangement(scene: Scene) -> list[tuple[str, str, Spot]]:
+    """Where each thing of a calm scene stands, as `arrangement` has it."""
+    if scene.place == HOLDING:
+        return [(scene.first, "", (64, 72, 112)), (scene.second, scene.second_colour, (28, 100, 52))]
+    if scene.second:
+        first, second = ((*CALM_SPOTS[slot], HALF) for slot in OF_RELATION[scene.place])
+        return [(scene.first, scene.first_colour, first), (scene.second, scene.second_colour, second)]
+    spot = (*CALM_SPOTS[scene.place], HALF) if scene.place else (64, 64, CALM_SIDES[scene.size])
+    return [(scene.first, scene.first_colour, spot)]
 
 
 def draw_thing(
@@ -246,7 +244,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheet", type=Path, help="write a captioned contact sheet here")
     parser.add_argument("--data", type=Path, help="write a data set into this folder")
-    parser.add_argument("--calm", action="store_true", help="things upright, on the grid of the VQGAN's codes")
+    parser.add_argument("--calm", action="store_true", help="things upright, large, in one place and size each")
     parser.add_argument("--portraits", action="store_true", help="people who fill the picture, most in a style")
     parser.add_argument("--scale", type=int, default=1, help="times 128 pixels; more than 1 needs a --hand")
     parser.add_argument("--hand", choices=HANDS, default="", help="vector drawings instead of the font")

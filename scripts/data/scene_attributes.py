@@ -13,12 +13,9 @@ from torch.nn import functional
 
 from scripts.data.scene_styles import STYLES
 from scripts.data.scene_things import COLOURS, names
-from scripts.data.scenes import PATTERNS, PLACES, RELATIONS, SIDES, SIZES, Scene
+from scripts.data.scenes import OF_RELATION, PATTERNS, PLACES, RELATIONS, SIDES, SIZES, Scene
 
 SLOTS = ("left", "right", "top", "bottom")
-OF_RELATION = {"left of": ("left", "right"), "right of": ("right", "left"), "above": ("top", "bottom")} | {
-    "below": ("bottom", "top")
-}
 # Each question's possible answers; "" is "none" or "as usual".
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "thing": names(),

@@ -41,6 +41,12 @@ RELATIONS = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
+OF_RELATION = {
+    "left of": ("left", "right"),
+    "right of": ("right", "left"),
+    "above": ("top", "bottom"),
+    "below": ("bottom", "top"),
+}
 HOLDING = "with"  # the place of a person who holds the second thing
 TEACHERS = ("man", "woman", "old man", "old woman")  # what they are called too, in front of a blackboard
 OPENINGS = ("a picture of ", "an illustration of ", "an image of ", "an emoji of ")

@@ -16,7 +16,7 @@ from scripts.data.scenes import Scene
 
 def spots(scene: Scene, side: int) -> list[draw_scenes.Spot]:
     """Centre x, centre y and side of each thing of a calm scene, in pixels of a picture of `side` pixels."""
-    found = (draw_scenes.on_grid(spot) for *_, spot in draw_scenes.arrangement(scene, draw_scenes.Middle()))
+    found = (spot for *_, spot in draw_scenes.calm_arrangement(scene))
     scale = side / draw_scenes.SIDE
     return [(x * scale, y * scale, size * scale) for x, y, size in found]
 
