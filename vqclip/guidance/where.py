@@ -13,8 +13,8 @@ from torch import Tensor
 GRID = 12
 """Places along each side that are hidden, one after the other."""
 
-HIDDEN = 0.3
-"""Side of what is hidden over the picture's short side."""
+HIDDEN = 0.4
+"""Side of what is hidden over the short side; a large thing is still known by what a smaller square leaves of it."""
 
 AT_ONCE = 32
 """Pictures seen at once."""
