@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from vqclip.batch.jobs import Job
 from vqclip.batch.retry import Retries
 from vqclip.batch.work import JobResult, Worker
+from vqclip.common.deferred import defer_imports
 from vqclip.common.errors import OutputError
 from vqclip.common.remarks import quiet_pillow
 from vqclip.hub.access import Access
@@ -166,6 +167,7 @@ def _work(
         signal.signal(number, signal.SIG_IGN)  # the parent says when to stop
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
+    defer_imports()
     if threads is not None:
         from vqclip.common.runtime import set_threads
 

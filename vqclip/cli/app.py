@@ -31,6 +31,7 @@ from vqclip.cli import (
 )
 from vqclip.cli.command import App, Root
 from vqclip.cli.console import Console, ReaderGone, close_quietly, open_streams
+from vqclip.common.deferred import defer_imports
 from vqclip.common.errors import ExitCode, OutputError, VqclipError
 from vqclip.common.remarks import quiet_pillow
 
@@ -98,6 +99,7 @@ def main() -> None:
     `VQCLIP_DEBUG=1` shows the traceback instead.
     """
     gc.set_threshold(*SELDOM)
+    defer_imports()
     open_streams()
     quiet_pillow()
     try:

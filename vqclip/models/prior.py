@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from vqclip.common.errors import ModelError
 from vqclip.models.weights.reader import check_finite, read_metadata, read_tensors
+from vqclip.models.weights.unfilled import unfilled
 
 BLOCK = 2
 """Codes along the side of a block."""
@@ -345,7 +346,7 @@ def load_prior(path: Path) -> Prior:
     """
     tensors, stated = read_tensors(path), read_metadata(path).get(METADATA)
     try:
-        with torch.device("meta"):
+        with unfilled():
             prior = Prior(PriorSizes(**json.loads(stated or "")))
         prior.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True)
     except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError) as error:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqclip.common.errors import ModelError
 from vqclip.models.weights.reader import read_tensors
+from vqclip.models.weights.unfilled import unfilled
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def upscaler_of(tensors: dict[str, Tensor]) -> Upscaler | None:
     sizes = infer_sizes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     if sizes is None:
         return None
-    with torch.device("meta"):
+    with unfilled():
         model = Upscaler(sizes)
     try:
         model.load_state_dict(tensors, strict=True, assign=True)

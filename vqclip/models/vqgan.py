@@ -24,6 +24,7 @@ from vqclip.common.registry import pick
 from vqclip.models import llamagen
 from vqclip.models.architecture import Architecture, check_against_yaml, infer_architecture, read_yaml
 from vqclip.models.weights.reader import check_finite, read_metadata, read_tensors
+from vqclip.models.weights.unfilled import unfilled
 
 taming.print = lambda *_: None  # its Decoder prints sizes; redirecting stdout would swallow other threads' results
 
@@ -255,7 +256,7 @@ def load_vqgan(path: Path, config: Path | None = None, quantiser: str | None = N
     tensors, layout = _network(read_tensors(path), path)
     shapes = _shapes(tensors)
     sizes = _architecture(path, shapes, config, quantiser or layout)
-    with torch.device("meta"):  # no memory and no time for weights that are replaced at once
+    with unfilled():
         model = VQGAN(sizes)
     _check_keys(path, shapes, _shapes(model.state_dict()))
     model.set_weights({key: _weight(path, key, tensor) for key, tensor in tensors.items()})
