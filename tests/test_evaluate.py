@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 
 from vqclip.common.errors import UsageError
 from vqclip.config.loader import load_config
-from vqclip.tools.evaluate import diversity, give_verdict, load_judge, read_prompts, read_tiles
+from vqclip.tools.evaluate import diversity, give_verdict, load_judges, read_prompts, read_tiles
 
 TEXTS = ["a cat", "a dog", "a cow"]
 
@@ -103,8 +104,10 @@ def test_a_judge_that_guides_is_refused_by_content(tiny: TinyModels, judge: Path
     shutil.copytree(tiny.clip, copy)
     for guide in (tiny.clip, copy):
         with pytest.raises(UsageError, match="guides the pictures too"):
-            load_judge(str(guide), config)
-    assert load_judge(str(judge), config).size == 16
+            load_judges([str(judge), str(guide)], config)
+    with pytest.raises(UsageError, match="given twice"):
+        load_judges([str(judge), str(judge)], config)
+    assert [each.size for each in load_judges([str(judge)], config)] == [16]
 
 
 def test_the_command_writes_figures_and_sheets(vqclip: Command, tiny: TinyModels, judge: Path) -> None:
@@ -120,8 +123,26 @@ def test_the_command_writes_figures_and_sheets(vqclip: Command, tiny: TinyModels
     for seed in (0, 1):
         with Image.open(f"report/animals-s{seed}.png") as sheet:
             assert sheet.width >= 3 * 16
+    assert facts["others"] == []
     again = json.loads(vqclip("evaluate", "animals.txt", *words).stdout)
     assert {**again, "seconds_per_picture": 0} == {**facts, "seconds_per_picture": 0}
+
+
+def test_each_judge_speaks_for_itself(vqclip: Command, tiny: TinyModels, judge: Path) -> None:
+    Path("animals.txt").write_text("\n".join(TEXTS))
+    save_tiny_clip(Path("other"), seed=5)
+
+    def facts(*judges: str) -> dict[str, Any]:
+        named = [word for each in judges for word in ("--judge", each)]
+        done = vqclip("evaluate", "animals.txt", "-c", str(tiny.config), *named, "--json")
+        assert done.code == 0, done.stderr
+        return json.loads(done.stdout)
+
+    both, first, second = facts(str(judge), "other"), facts(str(judge)), facts("other")
+    said = {key: both[key] for key in ("judge", "r_precision", "clip_score", "mistaken")}
+    assert said == {key: first[key] for key in said} and first["others"] == []
+    assert [each["judge"] for each in both["others"]] == ["other"]
+    assert both["others"][0] == {key: second[key] for key in both["others"][0]}
 
 
 @pytest.mark.parametrize("name", ["animals.json", "animals-s1.png"])

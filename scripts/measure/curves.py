@@ -31,7 +31,7 @@ from vqclip.optimisation.loop import optimise
 from vqclip.pipeline.assemble import assemble
 from vqclip.pipeline.load import load_models
 from vqclip.pipeline.plan import make_plan
-from vqclip.tools.evaluate import load_judge, read_prompts
+from vqclip.tools.evaluate import load_judges, read_prompts
 
 if not __package__:  # run as a file: `scripts` is found from the repository's root
     sys.path[0] = str(Path(__file__).resolve().parents[2])
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=8, help="how many of its prompts")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings for our ways")
     options = parser.parse_args()
-    judge = load_judge("embedded-judge", load_config([], [], {}))
+    judge = load_judges(["embedded-judge"], load_config([], [], {}))[0]
     prompts = read_prompts(options.list).prompts[: options.first]
     means = {}
     for way in options.ways:

@@ -46,7 +46,7 @@ from vqclip.pipeline.assemble import Parts, assemble
 from vqclip.pipeline.load import Models, load_models
 from vqclip.pipeline.plan import make_plan
 from vqclip.pipeline.run import run
-from vqclip.tools.evaluate import embed, load_judge, read_prompts, read_tiles
+from vqclip.tools.evaluate import embed, load_judges, read_prompts, read_tiles
 
 LIST = "heldout-single"
 CAPTION = re.compile(r"(.+) on (an? \w+) background")
@@ -242,7 +242,7 @@ def main() -> None:
     options = parser.parse_args()
     listed, done = read_prompts(LIST), read_rows(options.kept)
     assert listed.scenes is not None, "the shipped list has scenes"
-    judge = load_judge("embedded-judge", load_config([], [], {}))
+    judge = load_judges(["embedded-judge"], load_config([], [], {}))[0]
     scenes = read_tiles(listed.scenes, len(listed.prompts))
     found = {}
     with TemporaryDirectory() as place:

@@ -42,7 +42,7 @@ from vqclip.pipeline.assemble import assemble
 from vqclip.pipeline.load import Models, load_models
 from vqclip.pipeline.plan import make_plan
 from vqclip.pipeline.run import run
-from vqclip.tools.evaluate import embed, give_verdict, load_judge, read_prompts
+from vqclip.tools.evaluate import embed, give_verdict, load_judges, read_prompts
 from vqclip.tools.search_cache import forget_folder
 
 if not __package__:  # run as a file: `scripts` is found from the repository's root
@@ -165,7 +165,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
         draw_scenes_into(folder, options.scenes)
         table |= {name: [TWO, f"targets.reference={folder}", *words] for name, words in AIMED.items()}
     captions = read_prompts(options.list).prompts
-    judge = load_judge("embedded-judge", load_config([], [], {}))
+    judge = load_judges(["embedded-judge"], load_config([], [], {}))[0]
     prior = make_plan(load_config([], [], {"prompts": captions[:1], "seed": 0}))
     files = find_models(prior.config)
     models = load_models(prior, files)

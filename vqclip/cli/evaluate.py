@@ -1,6 +1,6 @@
-"""vqclip evaluate: measure the pictures of a prompt list with a judge that did not guide them."""
+"""vqclip evaluate: measure the pictures of a prompt list with judges that did not guide them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ from vqclip.common.text import parse_json, read_text
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
-    from vqclip.tools.evaluate import Evaluation, PromptList, Verdict
+    from vqclip.tools.evaluate import Evaluation, Judgement, PromptList, Verdict
 
 
 def evaluate(
@@ -34,7 +34,10 @@ def evaluate(
         str | None, typer.Option("-o", "--output", metavar="DIR", help="Write sheets and figures into this folder.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Pictures per prompt, of seeds 0, 1, 2…")] = 1,
-    judge: Annotated[str, typer.Option(help="The CLIP model that judges, as in perceptors.")] = "embedded-judge",
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="A CLIP model that judges, as in perceptors; repeat it. embedded-judge if left out."),
+    ] = None,
     first: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Pictures of the first N prompts only, ranked among all.")
     ] = None,
@@ -52,12 +55,13 @@ def evaluate(
     choose_access(pull=False)
     with Interrupts():
         from vqclip.tools.evaluate import evaluate as measure
-        from vqclip.tools.evaluate import load_judge, read_prompts
+        from vqclip.tools.evaluate import load_judges, read_prompts
 
         chosen = [read_prompts(name) for name in lists or ["heldout-single", "heldout-composed"]]
         folder = _new_folder(output, chosen, seeds, overwrite) if output else None
-        judging = load_judge(judge, settings)
-        note_unknown_words(console, (text for prompts in chosen for text in prompts.prompts), judge)
+        names = judge or ["embedded-judge"]
+        judges = load_judges(names, settings)
+        note_unknown_words(console, (text for prompts in chosen for text in prompts.prompts), names[0])
         for prompts in chosen:
             total = seeds * len(prompts.prompts[:first])
             with counting(console, prompts.name) as count:
@@ -65,12 +69,12 @@ def evaluate(
                     settings,
                     prompts,
                     range(seeds),
-                    judging,
+                    judges,
                     together,
                     first,
                     partial(_tell, console, prompts.name, count, total),
                 )
-            facts = _facts(prompts, found, judge)
+            facts = _facts(prompts, found, names)
             if folder:
                 _write(folder, prompts, found, facts)
             console.result(_line(facts), {"event": "evaluation", **facts})
@@ -117,25 +121,35 @@ def _sheets(folder: Path, prompts: "PromptList", seeds: Iterable[int]) -> list[P
     return [folder / f"{Path(prompts.name).stem}-s{seed}.png" for seed in seeds]
 
 
-def _facts(prompts: "PromptList", found: "Evaluation", judge: str) -> dict[str, Any]:
+def _facts(prompts: "PromptList", found: "Evaluation", judges: Sequence[str]) -> dict[str, Any]:
+    """The figures for scripts: what the first judge says stands by itself, what others say in a list."""
     from vqclip import __version__
 
+    first, *others = (_said(prompts, *each) for each in zip(judges, found.judgements, strict=True))
     return {
         "list": prompts.name,
         "captions": len(prompts.prompts),
         "prompts": found.images.shape[1],
         "seeds": found.seeds,
         "size": [found.images.shape[4], found.images.shape[3]],
+        **first,
+        "others": others,
+        "seconds_per_picture": round(found.seconds, 3),
+        "version": __version__,
+    }
+
+
+def _said(prompts: "PromptList", judge: str, found: "Judgement") -> dict[str, Any]:
+    """What one judge says."""
+    return {
         "judge": judge,
         "r_precision": round(found.verdict.precision, 4),
         "clip_score": round(found.verdict.score, 4),
         "ceiling_r_precision": round(found.ceiling.precision, 4) if found.ceiling else None,
         "ceiling_clip_score": round(found.ceiling.score, 4) if found.ceiling else None,
         "diversity": None if found.diversity is None else round(found.diversity, 4),
-        "seconds_per_picture": round(found.seconds, 3),
         "mistaken": _mistaken(prompts, found.verdict),
         "mistaken_when_drawn": _mistaken(prompts, found.ceiling) if found.ceiling else [],
-        "version": __version__,
     }
 
 
@@ -144,13 +158,18 @@ def _mistaken(prompts: "PromptList", verdict: "Verdict") -> list[dict[str, str]]
 
 
 def _line(facts: dict[str, Any]) -> str:
-    ceiling = facts["ceiling_r_precision"]
+    said = [_words(facts), *(f"by {each['judge']} {_words(each)}" for each in facts["others"])]
+    return f"{facts['list']}: {'; '.join(said)}; {facts['seconds_per_picture']:.2f} s a picture"
+
+
+def _words(said: dict[str, Any]) -> str:
+    """What one judge says, in words."""
+    ceiling = said["ceiling_r_precision"]
     parts = [
-        f"{facts['list']}: R-precision@1 {facts['r_precision']:.1%}"
+        f"R-precision@1 {said['r_precision']:.1%}"
         + ("" if ceiling is None else f" (really drawn scenes: {ceiling:.1%})"),
-        f"CLIP score {facts['clip_score']:.3f}",
-        *([] if facts["diversity"] is None else [f"diversity {facts['diversity']:.3f}"]),
-        f"{facts['seconds_per_picture']:.2f} s a picture",
+        f"CLIP score {said['clip_score']:.3f}",
+        *([] if said["diversity"] is None else [f"diversity {said['diversity']:.3f}"]),
     ]
     return ", ".join(parts)
 

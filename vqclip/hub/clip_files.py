@@ -36,6 +36,8 @@ CONFIG = "open_clip_config.json"
 FORMS = f"give {EMBEDDED!r}, name:tag (ViT-B-32:openai), {HUB}OWNER/NAME, name:FILE, or a folder with {CONFIG}."
 
 EMBEDDED_FOLDERS = {EMBEDDED: "clip", "embedded-judge": "judge"}
+"""The guide, and the judge that never guides, by their folders in checkpoints/embedded."""
+
 HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """What open_clip calls the weights in a repository that names no file of its own, best first."""
 
@@ -61,9 +63,9 @@ def find_clip(
 ) -> ClipFiles:
     """Find the model that a `perceptors` entry names.
 
-    `spec` is `embedded`, `embedded-judge`, `name:tag` as open_clip lists them, `hf-hub:OWNER/NAME`, `name:FILE`, a
-    folder with `open_clip_config.json`, or an OpenAI archive. A missing published one is downloaded where `access` says
-    so (with `force`, one that is here is anew), and `watch` is told how far that is.
+    `spec` is one of EMBEDDED_FOLDERS, `name:tag` as open_clip lists them, `hf-hub:OWNER/NAME`, `name:FILE`, a folder
+    with `open_clip_config.json`, or an OpenAI archive. A missing published one is downloaded where `access` says so
+    (with `force`, one that is here is anew), and `watch` is told how far that is.
 
     Raises:
         UsageError: an unknown name or tag.

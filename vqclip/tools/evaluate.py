@@ -46,7 +46,7 @@ class PromptList:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge says of the pictures of one list.
+    """What a judge says of the pictures of one list.
 
     `precision` is R-precision at 1 and `score` the mean cosine similarity of a picture and its own caption;
     `mistaken` holds (number of the prompt, number of the caption that came first) of the others.
@@ -58,18 +58,25 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The figures of one list.
+class Judgement:
+    """The figures of one list by one judge.
 
-    `ceiling` judges really drawn scenes of the same captions. `diversity` is the mean distance, 1 - cosine of the
-    judge's vectors, between pictures of the same prompt and different seeds; None for one seed. `images` holds
-    (seeds, prompts, 3, H, W) in [0, 1].
+    `ceiling` is its verdict on really drawn scenes of the same captions. `diversity` is the mean distance, 1 - cosine
+    of its vectors, between pictures of the same prompt and different seeds; None for one seed.
     """
 
-    seeds: list[int]
     verdict: Verdict
     ceiling: Verdict | None
     diversity: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The pictures of one list (seeds, prompts, 3, H, W) in [0, 1], the seconds that one took, and what each judge
+    says of them."""
+
+    seeds: list[int]
+    judgements: list[Judgement]
     seconds: float
     images: Tensor
 
@@ -92,30 +99,37 @@ def read_prompts(name: str) -> PromptList:
     return PromptList(name, prompts, scenes if name in known and is_file(scenes) else None)
 
 
-def load_judge(spec: str, config: Config) -> Perceptor:
-    """Load the judge, which must not be one of the config's perceptors, by name or by content.
+def load_judges(specs: Sequence[str], config: Config) -> list[Perceptor]:
+    """Load the judges, none of which may be one of the config's perceptors, by name or by content.
 
     Raises:
-        UsageError: it guides, so that its word would count for nothing.
-        ModelError: it is missing or damaged.
+        UsageError: one guides, so that its word would count for nothing, or is there twice.
+        ModelError: one is missing or damaged.
     """
-    files = find_clip(spec)
     guides = {known_sha256(find_clip(guide.name).weights) for guide in config.guides}
-    if known_sha256(files.weights) in guides:
-        raise UsageError(f"The judge {spec!r} guides the pictures too; choose another one with --judge.")
-    return load_perceptor(files, resolve_device(config.runtime.device))
+    found = [find_clip(spec) for spec in specs]
+    judges: set[str] = set()
+    for spec, files in zip(specs, found, strict=True):
+        content = known_sha256(files.weights)
+        if content in guides:
+            raise UsageError(f"The judge {spec!r} guides the pictures too; choose another one with --judge.")
+        if content in judges:
+            raise UsageError(f"The judge {spec!r} is given twice; name each --judge once.")
+        judges.add(content)
+    return [load_perceptor(files, resolve_device(config.runtime.device)) for files in found]
 
 
 def evaluate(
     config: Config,
     prompts: PromptList,
     seeds: Sequence[int],
-    judge: Perceptor,
+    judges: Sequence[Perceptor],
     together: int,
     first: int | None = None,
     watch: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
-    """Make a picture for every prompt and seed, `together` at a time with the models loaded once, and judge them.
+    """Make a picture for every prompt and seed, `together` at a time with the models loaded once, and let
+    each of `judges` judge them.
 
     With `first`, only that many prompts get a picture; it is still ranked among the captions of all. `watch` is told
     how many pictures are done.
@@ -136,16 +150,24 @@ def evaluate(
             seconds.append(took)
             watch(sum(map(len, images)))
     stacked = torch.cat(images).unflatten(0, (len(seeds), len(wanted)))
-    captions = judge.encode_text(prompts.prompts)
-    seen = torch.stack([embed(judge, each) for each in stacked])
-    drawn = embed(judge, read_tiles(prompts.scenes, len(wanted))) if prompts.scenes else None
+    scenes = read_tiles(prompts.scenes, len(wanted)) if prompts.scenes else None
     return Evaluation(
         seeds=list(seeds),
-        verdict=give_verdict(seen.flatten(0, 1), captions, prompts.prompts, len(seeds)),
-        ceiling=give_verdict(drawn, captions, prompts.prompts) if drawn is not None else None,
-        diversity=diversity(seen) if len(seeds) > 1 else None,
+        judgements=[give_judgement(judge, stacked, prompts.prompts, scenes) for judge in judges],
         seconds=sum(seconds) / (len(seeds) * len(wanted)),
         images=stacked,
+    )
+
+
+def give_judgement(judge: Perceptor, images: Tensor, texts: Sequence[str], scenes: Tensor | None) -> Judgement:
+    """Judge pictures (S, P, 3, H, W) in [0, 1] of the first P of the texts, S seeds each, and really drawn `scenes`
+    (P, 3, side, side) of the same."""
+    captions = judge.encode_text(texts)
+    seen = torch.stack([embed(judge, each) for each in images])
+    return Judgement(
+        verdict=give_verdict(seen.flatten(0, 1), captions, texts, len(images)),
+        ceiling=give_verdict(embed(judge, scenes), captions, texts) if scenes is not None else None,
+        diversity=diversity(seen) if len(images) > 1 else None,
     )
 
 
