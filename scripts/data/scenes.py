@@ -141,8 +141,8 @@ def random_ground(random_: random.Random) -> dict[str, str]:
 
 
 def random_style(random_: random.Random) -> dict[str, str]:
-    """A style's field of Scene; most scenes have none."""
-    return {"style": random_.choice(list(STYLES)) if random_.random() < 0.36 else ""}
+    """A style's field of Scene; half of the scenes have none."""
+    return {"style": random_.choice(list(STYLES)) if random_.random() < 0.5 else ""}
 
 
 def random_paint(name: str, random_: random.Random) -> str:

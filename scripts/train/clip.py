@@ -48,7 +48,7 @@ VOCABULARY = 514 + MERGES
 
 @dataclass(frozen=True)
 class Recipe:
-    """One of the two models: open_clip's sizes, and how its pictures are disturbed."""
+    """One of the models: open_clip's sizes, and how its pictures are disturbed."""
 
     model: dict[str, Any]
     disturbance: Disturbance
@@ -94,6 +94,21 @@ RECIPES = {
             "text_cfg": text_config(96, 2, 2),
         },
         Disturbance(zoom=(0.9, 1.1), turn=0.1, gain=0.25, lift=0.12, noise=0.06, erase=0.3, pools=(1, 1, 2, 4)),
+    ),
+    # the second judge, of another family: a MobileNet (Qin et al., arXiv 2404.10518), for drawings by several hands
+    "second": Recipe(
+        {
+            "embed_dim": 256,
+            "vision_cfg": {
+                "image_size": 96,
+                "timm_model_name": "mobilenetv4_conv_small",
+                "timm_model_pretrained": False,
+                "timm_pool": "avg",
+                "timm_proj": "",
+            },
+            "text_cfg": text_config(96, 2, 2),
+        },
+        Disturbance(zoom=(0.85, 1.15), turn=0.1, gain=0.25, lift=0.12, noise=0.06, erase=0.2, pools=(1, 1, 2, 4)),
     ),
 }
 WEIGHTS = "open_clip_model.safetensors"

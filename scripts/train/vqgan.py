@@ -3,9 +3,11 @@
     python scripts/data/draw_scenes.py --count 60000 --data training/data
     python scripts/train/vqgan.py --data training/data --out training/vqgan --steps 5000
     python scripts/train/vqgan.py --data training/calm --out training/vqgan --crop 64 --things 3  # where the things are
+    python scripts/train/vqgan.py --data training/calm --out training/decoder --start checkpoints/embedded --decoder
     python scripts/train/vqgan.py --out training/vqgan --export checkpoints/embedded
     python scripts/train/vqgan.py --evaluate checkpoints/embedded  # on the held-out scenes
 
+With --decoder the encoder and the codes stay as --start has them, so that a prior of these codes stays valid.
 Runs on CPU or CUDA, in bf16 where the machine computes in it. Started again with the same --out it goes on where it
 stopped.
 """
@@ -175,6 +177,12 @@ class Model(nn.Module):
             if type(module) is nn.GroupNorm:
                 module.__class__ = QuickGroupNorm
 
+    def keep_codes(self) -> None:
+        """Only the decoder learns from here on: the same picture keeps the same codes."""
+        for part in (self.encoder, self.quant_conv, self.quantize):
+            part.requires_grad_(False)
+        self.quantize.eval()
+
     def forward(self, images: torch.Tensor, share: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """images (N, 3, h, w) in [-1, 1] → reconstruction, commitment loss, code indices.
 
@@ -240,6 +248,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     start = training.load_start(options.start, WEIGHTS, device) if options.start else None
     if start:
         model.load_state_dict(with_codes(start, options.codes))
+    if options.decoder:
+        model.keep_codes()
     perceptual = Perceptual(options.perceptual).to(device) if options.perceptual else None
     average = training.Average(model, 0.995, present="quantize.")
     optimiser = torch.optim.AdamW(
@@ -369,6 +379,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--crop", type=int, help="pixels of the parts around things, of calm scenes, that are shown")
     parser.add_argument("--things", type=float, default=1.0, help="how many times a calm scene's things count more")
+    parser.add_argument("--decoder", action="store_true", help="train the decoder alone; the codes stay --start's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
