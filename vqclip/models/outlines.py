@@ -42,7 +42,7 @@ class Outlines:
     steps: int = 24
     step: float = 0.5
     scale: float = 2.0
-    faint: float = 0.012
+    faint: float = 0.03
     along: float = 0.3
     ground: float = 0.4
     every: int = 3
