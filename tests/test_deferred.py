@@ -38,6 +38,7 @@ optimiser = torch.optim.Adam([leaf], lr=0.5)
 leaf.sum().backward()
 optimiser.step()
 assert torch.allclose(leaf, torch.tensor(0.5))
+assert torch.compiler.disable(recursive=False)(len) is len is torch.compiler.disable(len)
 assert not hasattr(sys.modules["torch._dynamo"], "__file__")
 judge = open_clip.create_model(f"local-dir:{embedded_dir() / 'judge'}")
 assert type(judge.visual).__module__ == "open_clip.timm_model" and "timm" in sys.modules

@@ -21,9 +21,9 @@ def _from(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
-def _as_it_is(function: Callable[..., Any], *_: Any, **__: Any) -> Callable[..., Any]:
-    """`torch._dynamo.disable` where nothing is compiled."""
-    return function
+def _as_it_is(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Callable[..., Any]:
+    """`torch._dynamo.disable` where nothing is compiled, called with a function or as a decorator's arguments."""
+    return _as_it_is if function is None else function
 
 
 def _nothing() -> None:
