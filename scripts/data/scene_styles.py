@@ -18,6 +18,9 @@ STYLES = {
     "comic": ("a comic drawing", "a cartoon with thick outlines", "an ink drawing"),
 }
 GREY_STYLES = frozenset({"pencil", "chalk"})
+CELL = (
+    8  # pixels of a code of the embedded VQGAN: what repeats with it, and lies on its grid, is the same code each time
+)
 
 Filter = Callable[[Image.Image, np.random.Generator, int], Image.Image]
 
@@ -69,7 +72,7 @@ def pencil(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Im
     """Dark outlines and hatched shades on paper."""
     light = np.asarray(picture.convert("L"), dtype=np.float32)[..., None] / 255
     down, across = np.indices((picture.height, picture.width))[..., None] / scale
-    hatch = ((down + across) % 8 < 3) * 1.0
+    hatch = ((down + across) % CELL < 3) * 1.0
     shade = 1 - 0.5 * hatch * np.clip(1.1 - light, 0, 1) - 0.12 * (1 - light)
     lines = np.clip(_edges(picture, scale, 1.3) * 1.3 - 0.1, 0, 1)
     grain = 10 * (_grain(numbers, picture, scale)[..., None] - 0.5)
@@ -78,7 +81,7 @@ def pencil(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Im
 
 def pixel(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Large square pixels in few colours."""
-    count = picture.width // (8 * scale)
+    count = picture.width // (CELL * scale)
     small = picture.resize((count, count), Image.Resampling.BOX)
     return ImageOps.posterize(small, 3).resize(picture.size, Image.Resampling.NEAREST)
 
@@ -103,7 +106,7 @@ def chalk(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Ima
 
 def mosaic(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Small stones of one colour each, with grout between them."""
-    side, stone = picture.width, 8 * scale
+    side, stone = picture.width, CELL * scale
     means = np.asarray(picture.resize((side // stone,) * 2, Image.Resampling.BOX), dtype=np.float32)
     cells = means * numbers.uniform(0.8, 1.1, (*means.shape[:2], 1))
     stones = cells.repeat(stone, 0).repeat(stone, 1)
@@ -117,7 +120,7 @@ def comic(picture: Image.Image, numbers: np.random.Generator, scale: int) -> Ima
     """Flat bright colours, printed in dots where they are pale, with thick black outlines."""
     flat = ImageOps.posterize(picture.filter(ImageFilter.MedianFilter(_window(3, scale))), 2)
     bright = np.asarray(ImageChops.add(flat, Image.new("RGB", picture.size, (40, 40, 40))), dtype=np.float32)
-    down, across = np.indices((picture.height, picture.width))[..., None] / scale % 8 - 3.5
+    down, across = np.indices((picture.height, picture.width))[..., None] / scale % CELL - 3.5
     dots = down**2 + across**2 < 8
     ink = np.clip(_edges(picture, scale, 1.4) * 2 - 0.4, 0, 1)
     return _image(bright * (1 - 0.28 * dots) * (1 - ink))

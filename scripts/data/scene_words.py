@@ -91,7 +91,7 @@ def caption(scene: Scene, random_: random.Random, complete: bool = False) -> tup
         text += " " + random_.choice(SIDES[scene.place])
     busy = scene.ground not in ("plain", "graded")
     if scene.style not in GREY_STYLES and ((complete and busy) or random_.random() < 0.7):
-        said |= {"ground_colour"} if scene.ground in ("plain", "graded") else {"ground_colour", "ground"}
+        said |= {"ground_colour", "ground"} if busy else {"ground_colour"}
         text += ground_phrase(scene, random_)
     if scene.style and mentions(0.9):
         said |= {"style"}
