@@ -134,7 +134,8 @@ def test_published_weights_in_the_cache_bring_their_own_mean_and_std(
         "huggingface_hub.try_to_load_from_cache",
         lambda repository, name, **_: str(weights) if name == weights.name else None,
     )
-    monkeypatch.setattr("vqclip.hub.clip_files.find_spec", lambda name: True)  # as if transformers were installed
+    monkeypatch.setattr("vqclip.hub.clip_files.bring_tokeniser", lambda *_, **__: None)  # as if they were here
+    monkeypatch.setattr("vqclip.hub.clip_files.check_package", lambda *_: None)
     files = find_clip("ViT-B-16-SigLIP-256:webli")
     assert files.weights == weights
     assert files.preprocess["mean"] == (0.5, 0.5, 0.5) and files.preprocess["resize_mode"] == "squash"

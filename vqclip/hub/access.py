@@ -6,6 +6,7 @@ import os
 import sys
 from enum import Enum, auto
 
+from vqclip.common.errors import ModelError
 from vqclip.common.paths import is_offline
 
 
@@ -20,6 +21,16 @@ class Access(Enum):
 
     FETCH = auto()
     """What is missing is fetched."""
+
+
+def not_here(what: str, pull: str, access: Access, otherwise: str, size: str = "") -> ModelError:
+    """Return the error that says that `what` is not on this machine: how it is fetched, as `pull` and with its `size`
+    if that is known, or why it may not be, and what can be done `otherwise`.
+    """
+    how = f"so fetch it{f' ({size})' if size else ''} with: vqclip models pull {pull}"
+    if access is Access.FORBIDDEN:
+        how = "and working offline forbids fetching it"
+    return ModelError(f"{what} is not on this machine, {how}; {otherwise}")
 
 
 def choose_access(pull: bool, offline: bool = False) -> Access:

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ from vqclip.common.files import replacing
 from vqclip.common.hashes import known_sha256, private_copy, remembered_sha256
 from vqclip.common.paths import cache_dir, embedded_dir, is_file, is_folder, is_there
 from vqclip.common.registry import did_you_mean
-from vqclip.hub.access import Access
+from vqclip.hub.access import Access, not_here
 from vqclip.hub.clip_catalogue import CLIPS, ROBUST, PublishedCLIP
+from vqclip.hub.clip_tokenisers import architecture_text, bring_tokeniser, check_package
 from vqclip.hub.clip_web import pull_web, web_weights
 from vqclip.hub.hub_cache import cached_file, pull_file
 from vqclip.hub.sources import WebFile, hub_place
 from vqclip.hub.transfer import Watch
-from vqclip.models.files import EMBEDDED, ClipFiles, check_clip_config, check_merges
+from vqclip.models.files import EMBEDDED, ClipFiles, check_clip_config, check_merges, clip_text
 from vqclip.models.weights.file_type import OTHER
 
 LOCAL = "local-dir:"
@@ -86,7 +86,7 @@ def find_clip(
     if not colon:
         raise UsageError(f"Unknown perceptor {_short(spec)!r}: {FORMS}")
     if is_file(tag):
-        return _local_file(name, Path(tag), spec)
+        return _local_file(name, Path(tag), spec, access)
     if spec.startswith(LOCAL) or _is_path(name) or _is_path(tag):
         raise UsageError(f"The perceptor {_short(spec)!r} is not there: no file or folder has this name; {FORMS}")
     return _published(name, tag, spec, access, force, watch)
@@ -115,10 +115,11 @@ def _folder(folder: Path, name: str) -> ClipFiles:
     return ClipFiles(name, f"{LOCAL}{folder}", weights, merges)
 
 
-def _local_file(name: str, weights: Path, spec: str) -> ClipFiles:
+def _local_file(name: str, weights: Path, spec: str, access: Access) -> ClipFiles:
     if _is_torchscript(weights):
         return _openai_archive(weights, spec)
-    return ClipFiles(spec, _known_architecture(name), weights)
+    bring_tokeniser(architecture_text(_known_architecture(name)), spec, access)
+    return ClipFiles(spec, name, weights)
 
 
 def _known_architecture(name: str) -> str:
@@ -133,13 +134,14 @@ def _published(name: str, tag: str, spec: str, access: Access, force: bool, watc
     published = _tag(name, tag)
     architecture = _with_activation(name, bool(published.get("quick_gelu")))
     repository, filename = os.path.split(published["hf_hub"])
-    _check_tokeniser(name, spec)
+    check_package(architecture_text(name), spec)
     weights = cached_weights(repository, filename)
     if (weights is None or force) and access is Access.FETCH:
         weights = pull_file(repository, _candidates(filename), spec, watch, force=force)
     if weights is None:
         raise _not_here(spec, access, f"{name}:FILE")
     refuse_damaged(weights, spec)
+    bring_tokeniser(architecture_text(name), spec, access, force=force)
     preprocess = {key: published[key] for key in PREPROCESS if key in published}
     return ClipFiles(spec, architecture, weights, preprocess=preprocess)
 
@@ -156,11 +158,13 @@ def _repository(spec: str, access: Access, force: bool, watch: Watch) -> ClipFil
     repository = _repository_name(spec)
     config, weights = cached_file(repository, CONFIG), cached_weights(repository)
     if (config is None or weights is None or force) and access is Access.FETCH:
-        config = pull_file(repository, [CONFIG], spec, lambda done, total: None, force=force, kinds=(OTHER,))
+        config = pull_file(repository, [CONFIG], spec, force=force, kinds=(OTHER,))
         weights = pull_file(repository, list(HUB_NAMES), spec, watch, force=force)
     if config is None or weights is None:
         raise _not_here(spec, access, "a folder")
     refuse_damaged(weights, spec)
+    check_clip_config(config.parent)
+    bring_tokeniser(clip_text(config.parent), spec, access, repository=repository, force=force)
     return _folder(config.parent, spec)
 
 
@@ -172,15 +176,8 @@ def _repository_name(spec: str) -> str:
 
 
 def _not_here(spec: str, access: Access, other: str) -> ModelError:
-    how = (
-        "and working offline forbids fetching it"
-        if access is Access.FORBIDDEN
-        else f"so fetch it with: vqclip models pull {spec}"
-    )
-    size = f" ({CLIPS[spec].size_text})" if spec in CLIPS else ""
-    return ModelError(
-        f"The CLIP model {spec!r}{size} is not on this machine, {how}; what you already have is given as {other}."
-    )
+    size = CLIPS[spec].size_text if spec in CLIPS else ""
+    return not_here(f"The CLIP model {spec!r}", spec, access, f"what you already have is given as {other}.", size)
 
 
 def weights_here(entry: PublishedCLIP) -> Path | None:
@@ -212,15 +209,6 @@ def hub_file(spec: str) -> tuple[str, Path | None]:
     name, _, tag = spec.partition(":")
     repository, filename = os.path.split(_tag(name, tag)["hf_hub"])
     return repository, cached_weights(repository, filename)
-
-
-def _check_tokeniser(name: str, spec: str) -> None:
-    """Refuse at once a model whose tokeniser comes with a package that is not there."""
-    from open_clip import get_model_config
-
-    text = (get_model_config(name) or {}).get("text_cfg", {})
-    if ("hf_tokenizer_name" in text or "hf_model_name" in text) and find_spec("transformers") is None:
-        raise ModelError(f"The CLIP model {spec!r} needs another package: pip install 'vqclip[siglip]'.")
 
 
 def _tag(name: str, tag: str) -> dict[str, Any]:

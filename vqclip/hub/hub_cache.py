@@ -48,7 +48,13 @@ def cached_file(repository: str, file: str) -> Path | None:
 
 
 def pull_file(
-    repository: str, files: list[str], name: str, watch: Watch, *, force: bool = False, kinds: Sequence[str] = FORMATS
+    repository: str,
+    files: list[str],
+    name: str,
+    watch: Watch = lambda done, total: None,
+    *,
+    force: bool = False,
+    kinds: Sequence[str] = FORMATS,
 ) -> Path:
     """Fetch the first of `files` that the repository has, and return where it is; `name` is what it is for, and `kinds`
     are what `sniff` may call it.
@@ -78,6 +84,13 @@ def pull_file(
             _link(link, blob)
             write_text(home / "refs" / "main", facts.commit)
     return link
+
+
+def offers(repository: str, file: str) -> bool:
+    """Return whether the hub has a file, as far as it can be asked."""
+    with contextlib.suppress(MirrorError):
+        return bool(_first(repository, [file]))
+    return False
 
 
 def forget_repository(repository: str) -> int:

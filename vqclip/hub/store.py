@@ -17,7 +17,7 @@ from vqclip.common.hashes import Stamp, sha256, stamp_of
 from vqclip.common.locks import waiting_for
 from vqclip.common.paths import is_file, is_there, listing
 from vqclip.common.registry import did_you_mean
-from vqclip.hub.access import Access
+from vqclip.hub.access import Access, not_here
 from vqclip.hub.download import Wanted, fetch, is_published
 from vqclip.hub.store_index import (
     SUFFIXES,
@@ -53,7 +53,7 @@ def locate(name: str, access: Access = Access.HERE) -> Path:
         return path
     entry = published(name)
     if access is not Access.FETCH:
-        raise _not_here(entry, forbidden=access is Access.FORBIDDEN)
+        raise _not_here(entry, access)
     return pull_vqgan(entry)
 
 
@@ -200,7 +200,7 @@ def verify(name: str) -> Record:
     """
     path = stored_file(name)
     if path is None:
-        raise _not_here(published(name), forbidden=False)
+        raise _not_here(published(name), Access.HERE)
     record, stamp, digest = read_record(name), stamp_of(path), sha256(path)
     if record is None:
         expected = VQGANS[name].sha256 if name in VQGANS and path.suffix == ".ckpt" else None
@@ -275,16 +275,9 @@ def _remedy(name: str) -> str:
     return f"convert it again: vqclip models convert FILE --name {name} --force"
 
 
-def _not_here(entry: PublishedVQGAN, forbidden: bool) -> ModelError:
-    how = (
-        "and working offline forbids fetching it"
-        if forbidden
-        else f"so fetch it ({entry.size_text}) with: vqclip models pull {entry.name}"
-    )
-    return ModelError(
-        f"The VQGAN {entry.name!r} is not on this machine, {how}; a file you already have is taken in by: "
-        f"vqclip models convert FILE --name {entry.name}"
-    )
+def _not_here(entry: PublishedVQGAN, access: Access) -> ModelError:
+    otherwise = f"a file you already have is taken in by: vqclip models convert FILE --name {entry.name}"
+    return not_here(f"The VQGAN {entry.name!r}", entry.name, access, otherwise, entry.size_text)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from vqclip.common.files import writing
 from vqclip.common.hashes import known_sha256, read_sha256
 from vqclip.common.locks import waiting_for
 from vqclip.common.paths import cache_dir, is_file
-from vqclip.hub.access import Access
+from vqclip.hub.access import Access, not_here
 from vqclip.hub.download import Wanted, fetch
 from vqclip.hub.transfer import Watch
 from vqclip.hub.upscaler_catalogue import UPSCALERS, PublishedUpscaler
@@ -102,11 +102,5 @@ def _refuse_other(entry: PublishedUpscaler, path: Path, digest: str) -> None:
 
 
 def _not_here(entry: PublishedUpscaler, access: Access) -> ModelError:
-    how = (
-        "and working offline forbids fetching it"
-        if access is Access.FORBIDDEN
-        else f"so fetch it ({entry.size_text}) with: vqclip models pull {entry.name}"
-    )
-    return ModelError(
-        f"The upscaler {entry.name!r} is not on this machine, {how}; a file you already have is given by its path."
-    )
+    otherwise = "a file you already have is given by its path."
+    return not_here(f"The upscaler {entry.name!r}", entry.name, access, otherwise, entry.size_text)

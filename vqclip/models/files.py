@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vqclip.common.errors import ModelError
+from vqclip.common.paths import is_file
 from vqclip.config.starts import EMBEDDED as EMBEDDED
+
+TOKENISER_SETTINGS = frozenset({"clean", "language", "strip_sep_token"})
+"""What open_clip's own configs hand to a tokeniser."""
 
 MERGES = 20_000_000
 """Bytes of unpacked merges that are read; those of CLIP have 3 million."""
@@ -86,19 +90,49 @@ def check_merges(path: Path) -> None:
 
 
 def check_clip_config(folder: Path) -> None:
-    """Refuse the config of a CLIP folder that is none of open_clip's.
+    """Refuse the config of a CLIP folder that is none of open_clip's, or that asks for what no model needs.
+
+    open_clip hands `tokenizer_kwargs` to transformers as they are, and `trust_remote_code` among them, or an `auto_map`
+    in a file of the tokeniser, would run programs that lie in the folder.
 
     Raises:
-        ModelError: it is none.
+        ModelError: it is none, or asks for such a thing.
     """
     path = folder / "open_clip_config.json"
     try:
-        json.loads(path.read_text("utf-8"))["model_cfg"]["text_cfg"]
+        text = dict(json.loads(path.read_text("utf-8"))["model_cfg"]["text_cfg"])
+        asked = dict(text.get("tokenizer_kwargs", {}))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{str(path)!r} is not a config of open_clip: it needs model_cfg with text_cfg.") from error
+    if unknown := sorted(set(asked) - TOKENISER_SETTINGS):
+        raise ModelError(
+            f"{str(path)!r} is refused: its tokenizer_kwargs may hold {', '.join(sorted(TOKENISER_SETTINGS))}, "
+            f"not {unknown[0][:80]!r}."
+        )
+    for name in ("tokenizer_config.json", "config.json"):
+        if is_file(folder / name):
+            check_runs_nothing(folder / name)
+
+
+def check_runs_nothing(path: Path) -> None:
+    """Refuse a config of transformers' that names a program to run (`auto_map`), or is no JSON.
+
+    Raises:
+        ModelError: it is one of these.
+    """
+    try:
+        config = dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{str(path)!r} is not a config: it is no JSON object.") from error
+    if "auto_map" in config:
+        raise ModelError(f"{str(path)!r} is refused: it asks to run a program of its own (auto_map).")
+
+
+def clip_text(folder: Path) -> dict[str, Any]:
+    """Return the text part of a CLIP folder's config, which `check_clip_config` did not refuse."""
+    return dict(json.loads((folder / "open_clip_config.json").read_text("utf-8"))["model_cfg"]["text_cfg"])
 
 
 def context_length(folder: Path) -> int:
     """Return how many tokens the text tower of a CLIP folder reads."""
-    config = json.loads((folder / "open_clip_config.json").read_text("utf-8"))
-    return int(config["model_cfg"]["text_cfg"]["context_length"])
+    return int(clip_text(folder)["context_length"])
