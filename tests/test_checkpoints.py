@@ -300,3 +300,19 @@ def test_several_threads_read_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for tensors in pool.map(lambda _: read_tensors(path), range(80)):
             assert torch.equal(tensors["weight"], torch.ones(3))
+
+
+@pytest.mark.parametrize("large", [torch.zeros(1).expand(2**28, 4), torch.zeros(4, 4).to_sparse()])
+def test_a_tensor_of_more_numbers_than_the_file_holds_is_damage(tmp_path: Path, large: torch.Tensor) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": {"small": torch.zeros(3), "large": large}}, path)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ModelError, match="damaged"):
+        read_tensors(path)
+
+
+def test_tensors_that_share_their_numbers_are_read(tmp_path: Path) -> None:
+    whole = torch.arange(12.0).view(3, 4)
+    torch.save({"a": whole, "b": whole.T, "c": whole[1]}, tmp_path / "a.ckpt")
+    read = read_tensors(tmp_path / "a.ckpt")
+    assert torch.equal(read["b"], whole.T) and torch.equal(read["c"], whole[1])

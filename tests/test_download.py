@@ -192,6 +192,12 @@ def packed(**members: bytes) -> bytes:
     return file.getvalue()
 
 
+def scratched(archive: bytes) -> bytes:
+    """The archive with wrong bits in what is packed."""
+    start = archive.index(b"model.ckpt") + len("model.ckpt")
+    return archive[:start] + bytes(255 - byte for byte in archive[start : start + 20]) + archive[start + 20 :]
+
+
 def test_one_member_of_an_archive_is_taken(target: Path) -> None:
     archive = packed(model=CONTENT, other=b"<script>", **{".." + "__" + "evil": b"x"})
     with serving({"/a.zip": Behaviour(archive, ["cut:1000"])}) as server:
@@ -204,6 +210,7 @@ def test_one_member_of_an_archive_is_taken(target: Path) -> None:
     [
         (packed(other=b"x"), "without model.ckpt"),
         (b"PK\x03\x04junk", "a damaged archive"),
+        (scratched(packed(model=bytes(range(256)) * 40)), "a damaged archive"),
         (b"<html>", "gave a web page"),
     ],
 )

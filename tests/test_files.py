@@ -1,6 +1,7 @@
 """Writing whole or not at all."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -100,3 +101,9 @@ def test_a_name_as_long_as_the_file_system_takes_can_be_written() -> None:
     name = "ä" * 120 + "n" * 15  # 255 bytes
     write_text(Path(name), "x")
     assert Path(name).read_text() == "x" and names() == [name]
+
+
+def test_a_name_that_is_no_text_is_written_as_json_writes_it(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xf0\x9f\x8d\x8e")
+    write_json(tmp_path / "a.json", {name: [name]})
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {name: [name]}

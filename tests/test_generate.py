@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import Command
@@ -15,7 +17,8 @@ from conftest import TinyModels
 from PIL import Image
 
 from vqclip.cli import interrupts
-from vqclip.outputs.picture import read_metadata
+from vqclip.common.errors import OutputError
+from vqclip.outputs.picture import read_metadata, save_picture
 from vqclip.outputs.state import saved_states
 
 
@@ -219,6 +222,32 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert Path("part/image.png").read_bytes() == Path("whole/image.png").read_bytes()
     assert Path("part/metrics.jsonl").read_bytes() == Path("whole/metrics.jsonl").read_bytes()
     assert vqclip("resume", "part").stdout == "part/image.png\n"
+
+
+@pytest.mark.parametrize("kept", ["state", "latent"])
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_run_that_stops_while_it_writes_its_pictures_resumes_to_the_same_bytes(
+    vqclip: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, written: int, kept: str
+) -> None:
+    words = ("generate", "-c", str(tiny.config), "a cat", "--seed", "1", "--count", "2", "--steps", "4")
+    words = (*words, "--set", f"runtime.state_every={2 if kept == 'state' else 50}")
+    assert vqclip(*words, "-o", "whole/").code == 0
+
+    def fails(path: Path, *rest: Any) -> None:
+        if path.name != f"image-{written}.png":
+            return save_picture(path, *rest)
+        raise OutputError("Cannot write: No space left on device.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vqclip.outputs.picture.save_picture", fails)
+        assert vqclip(*words, "-o", "part/").code == 6
+    assert Path("part/latent.safetensors").is_file() and not Path(f"part/image-{written}.png").exists()
+    if kept == "latent":
+        shutil.rmtree("part/state", ignore_errors=True)
+    assert vqclip("resume", "part").code == 0
+    for name in ("image-0.png", "image-1.png"):
+        assert Path("part", name).read_bytes() == Path("whole", name).read_bytes()
+    assert vqclip("resume", "part").stdout.splitlines() == ["part/image-0.png", "part/image-1.png"]
 
 
 def test_a_template_names_each_picture_by_its_prompt_and_seed(vqclip: Command, tiny: TinyModels) -> None:

@@ -146,3 +146,18 @@ def test_a_clip_model_behind_a_plain_link_is_pulled_found_and_removed(
     assert run("models", "verify", name).code == 0
     assert run("models", "remove", name).code == 0 and not path.exists()
     assert run("models", "remove", name).code == 2
+
+
+def test_damaged_weights_are_found_where_nothing_can_be_remembered(
+    run: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content = (tiny.clip / "open_clip_model.safetensors").read_bytes()
+    with serving_hub(monkeypatch, repository(tiny, "open_clip_model.safetensors", content)):
+        path = Path(run("models", "pull", REPOSITORY).stdout.strip())
+    path.resolve().write_bytes(content[:-1] + b"x")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VQCLIP_CACHE", str(tmp_path / "file"))
+    for command in ("verify", "pull"):
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # which the command before has set
+        done = run("models", command, REPOSITORY)
+        assert done.code == 3 and "is damaged" in done.stderr, done.stderr

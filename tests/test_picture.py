@@ -346,3 +346,12 @@ def test_any_metadata_is_read_into_its_types(text: str) -> None:
         assert (read.seed is None or type(read.seed) is int) and type(read.step) is int and type(read.together) is int
         assert all(isinstance(value, float) for value in read.scores.values())
         assert json.dumps(read.to_json())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_a_model_whose_file_has_a_name_that_is_no_text_loses_no_picture(name: str) -> None:
+    strange = os.fsdecode(b"caf\xe9.ckpt")
+    told = metadata()
+    told = replace(told, models=replace(told.models, vqgan=ModelHash(strange, "00")), inputs={strange: "33"})
+    save_picture(Path(name), pixels(), told)
+    assert read_metadata(Path(name)) == told

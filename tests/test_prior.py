@@ -166,7 +166,7 @@ def test_half_precision_files_are_computed_in_single(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["no sizes", "other sizes", "a tensor less", "sizes of another kind", "not json", "NaN"]
+    "damage", ["no sizes", "other sizes", "a tensor less", "sizes of another kind", "not json", "more layers", "NaN"]
 )
 def test_a_file_that_is_no_prior_is_refused(tmp_path: Path, damage: str) -> None:
     tensors, header = save_prior(tiny_prior())
@@ -177,6 +177,7 @@ def test_a_file_that_is_no_prior_is_refused(tmp_path: Path, damage: str) -> None
         "a tensor less": ({name: tensor for name, tensor in tensors.items() if name != "places"}, header),
         "sizes of another kind": (tensors, {"prior": '{"width": "x"}'}),
         "not json": (tensors, {"prior": "{"}),
+        "more layers": (tensors, {"prior": json.dumps({**json.loads(header["prior"]), "layers": 10**9})}),
         "NaN": ({**tensors, "places": tensors["places"] * float("nan")}, header),
     }[damage]
     save_file(changed[0], tmp_path / "p.safetensors", changed[1])

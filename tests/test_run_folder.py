@@ -354,10 +354,11 @@ def test_a_run_that_fails_at_its_first_step_leaves_nothing(run: Command, tiny: T
 
 def test_a_run_that_fails_at_its_first_step_leaves_an_earlier_one(run: Command, tiny: TinyModels) -> None:
     words = ("generate", "a cat", "-c", str(tiny.config), "--steps", "2", "-o", "d/", "-q")
-    assert run(*words).code == 0
+    assert run(*words, "--count", "2").code == 0
     before = {path: path.read_bytes() for path in Path("d").iterdir()}
-    assert run(*words, "--overwrite", "--set", "losses.tv=1e39").code == 7
-    assert {path: path.read_bytes() for path in Path("d").iterdir()} == before
+    for count in ("1", "2"):
+        assert run(*words, "--count", count, "--overwrite", "--set", "losses.tv=1e39").code == 7
+        assert {path: path.read_bytes() for path in Path("d").iterdir()} == before
 
 
 @pytest.mark.parametrize("name", ["state", "frames", "o.png.run"])
@@ -398,3 +399,14 @@ def test_a_file_that_is_no_lock_is_not_taken_for_one(
     done = run(*words, "-c", str(tiny.config), "--steps", "1")
     assert done.code == 6 and "no lock of vqclip" in done.stderr, done.stderr
     assert Path(lock).read_bytes() == b"mine"
+
+
+def test_names_that_somebody_put_into_a_run_folder_lead_nothing_out_of_it(run: Command, tiny: TinyModels) -> None:
+    words = ("generate", "a cat", "-c", str(tiny.config), "--steps", "2", "-o", "place/d/", "-q")
+    assert run(*words).code == 0
+    Path("place/photo.png").write_bytes(b"mine")
+    Path("place/d/names.json").write_text('["photo.png"]', "utf-8")
+    Path("place/d/image.png").unlink()
+    assert run("resume", "place/d").code == 0
+    assert run(*words, "--count", "2", "--overwrite").code == 0
+    assert Path("place/photo.png").read_bytes() == b"mine"

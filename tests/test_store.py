@@ -26,12 +26,13 @@ from safetensors import safe_open
 from tiny_vqgan import loss_tensors, weights, write_lightning, write_yaml
 
 from vqclip.common.errors import ModelError, OutputError, UsageError
+from vqclip.common.hashes import sha256
 from vqclip.hub import conversion, store
 from vqclip.hub.access import Access, choose_access
 from vqclip.hub.conversion import convert_file
 from vqclip.hub.sources import WebFile
 from vqclip.hub.store import convert_vqgan, locate, pull_vqgan, remove, verify
-from vqclip.hub.store_index import read_record, store_dir, stored_file, stored_names
+from vqclip.hub.store_index import read_record, store_dir, stored_file, stored_names, write_record
 from vqclip.hub.vqgan_catalogue import VQGANS, PublishedVQGAN
 from vqclip.models.vqgan import load_vqgan
 
@@ -543,3 +544,23 @@ def test_a_part_file_of_the_users_survives_a_conversion(lightning: Path, tmp_pat
         convert_file(lightning, None, tmp_path / "m.ckpt")
     convert_file(lightning, None, tmp_path / "m.safetensors")
     assert mine.read_text() == "mine"
+
+
+def test_a_file_that_is_stored_anew_while_it_is_read_is_not_taken_for_damaged(
+    tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = convert_vqgan(tiny.vqgan, "flowers")
+    record = read_record("flowers")
+    assert record is not None
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+    def meanwhile(file: Path) -> str:
+        monkeypatch.setattr(store, "sha256", sha256)
+        write_record(replace(record, mtime_ns=path.stat().st_mtime_ns, sha256=sha256(path)))
+        return sha256(file)
+
+    monkeypatch.setattr(store, "sha256", meanwhile)
+    assert locate("flowers") == path
+    assert not read_record("flowers").damaged  # type: ignore[union-attr]

@@ -61,8 +61,14 @@ def test_the_keys_are_the_published_ones() -> None:
     names = list(Upscaler(UpscalerSizes(64, 32, 4)).state_dict())
     assert names[:3] == ["body.0.weight", "body.0.bias", "body.1.weight"]
     assert names[-2:] == ["body.66.weight", "body.66.bias"]
-    shapes = {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,), "body.66.weight": (48, 64, 3, 3)}
+    shapes = {name: tuple(value.shape) for name, value in Upscaler(UpscalerSizes(64, 32, 4)).state_dict().items()}
     assert infer_sizes(shapes) == UpscalerSizes(features=64, depth=32, scale=4)
+
+
+@pytest.mark.parametrize("number", ["400000", "999999999", "9" * 5000, "5"])
+def test_a_name_does_not_ask_for_layers_that_are_not_there(number: str) -> None:
+    shapes = {"body.0.weight": (8, 3, 3, 3), "body.1.weight": (8,), f"body.{number}.weight": (12, 8, 3, 3)}
+    assert infer_sizes(shapes) is None
 
 
 def test_a_pixel_reaches_no_further_than_it_says() -> None:

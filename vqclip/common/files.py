@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vqclip.common.errors import OutputError
+from vqclip.common.text import utf8
 
 LETTERS = 40  # of a name that its temporary file repeats, so that a long name's fits the file system too
 
@@ -94,4 +95,4 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: object) -> None:
     """Write a small JSON file whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, utf8(json.dumps(content, indent=2, ensure_ascii=False)) + "\n")

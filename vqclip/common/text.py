@@ -24,6 +24,11 @@ BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
 """A string of JSON, whole or torn, or an opening or a closing bracket."""
 
 
+def utf8(text: str) -> str:
+    """Write what stands in a text for bytes of a file's name that are no text as JSON does: `\\udcfc`."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def read_text(path: Path | str, what: str, limit: int = LIST_LIMIT) -> str:
     """Read a UTF-8 text file of at most `limit` bytes, without its byte order mark.
 

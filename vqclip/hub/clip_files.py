@@ -260,13 +260,13 @@ def cached_weights(repository: str, filename: str = "") -> Path | None:
     return next((path for file in _candidates(filename) if (path := cached_file(repository, file))), None)
 
 
-def refuse_damaged(weights: Path, spec: str) -> None:
-    """Refuse weights of the hub's cache that a check found to be others than their name, their SHA-256, says.
+def refuse_damaged(weights: Path, spec: str, digest: str | None = None) -> None:
+    """Refuse weights of the hub's cache whose SHA-256 is not their name: `digest`, or what an earlier check found.
 
     Raises:
-        ModelError: they are.
+        ModelError: they are others.
     """
-    published, found = weights.resolve().name, remembered_sha256(weights)
+    published, found = weights.resolve().name, digest or remembered_sha256(weights)
     if found and len(published) == 64 and found != published:
         raise ModelError(f"The file {str(weights)!r} is damaged; mend it with: vqclip models pull {spec} --force.")
 

@@ -24,8 +24,7 @@ def pull_clip(spec: str, *, force: bool = False, watch: Watch = lambda done, tot
         ModelError: it cannot be fetched, or arrived damaged.
     """
     weights = find_clip(spec, Access.FETCH, force=force, watch=watch).weights
-    known_sha256(weights)  # what another tool put there is checked once
-    refuse_damaged(weights, spec)
+    refuse_damaged(weights, spec, known_sha256(weights))  # what another tool put there is checked once
     return weights
 
 
@@ -38,7 +37,7 @@ def verify_clip(spec: str) -> str:
     """
     weights = clip_place(spec)[1] or find_clip(spec).weights
     digest = read_sha256(weights)
-    refuse_damaged(weights, spec)
+    refuse_damaged(weights, spec, digest)
     return digest
 
 

@@ -41,7 +41,13 @@ def convert_file(
     with _safe(file, trust) as source:
         if output is None:
             return convert_vqgan(
-                source, name or file.stem, config=config or beside, quantiser=quantiser, half=half, force=force
+                source,
+                name or file.stem,
+                config=config or beside,
+                quantiser=quantiser,
+                half=half,
+                force=force,
+                origin=file,
             )
         return _write(source, output, config or beside, quantiser, half, force)
 

@@ -6,9 +6,11 @@ and is what was published, so nothing damaged ever stands under the final name.
 
 import hashlib
 import logging
+import lzma
 import shutil
 import time
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +99,19 @@ def is_published(path: Path, wanted: Wanted) -> str | None:
     return None
 
 
+DAMAGED = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+"""What zipfile raises on an archive that is damaged, or none."""
+
+
 def _bring(place: Place, wanted: Wanted, target: Path, watch: Watch, pause: float) -> None:
     """Fetch, unpack, check and name; what one mirror gave and is wrong is thrown away, and nothing of the others'."""
     mirror = hashlib.sha256(place.url.encode()).hexdigest()[:8]
@@ -134,7 +149,7 @@ def _member(archive: Path, wanted: str, target: Path) -> Path:
                 raise OutputError(f"No room for {wanted} of {str(archive)!r} ({found[0].file_size / 1e6:,.0f} MB).")
             with opened.open(found[0]) as packed, target.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, CHUNK)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        kind = sniff(archive)  # all of these are zipfile's
+    except DAMAGED as error:
+        kind = sniff(archive)
         raise MirrorError(f"gave {'a damaged archive' if kind in FORMATS else kind}") from error
     return target

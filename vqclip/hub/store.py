@@ -119,8 +119,11 @@ def convert_vqgan(
     quantiser: str | None = None,
     half: bool = False,
     force: bool = False,
+    origin: Path | None = None,
 ) -> Path:
     """Store a VQGAN that the user has, of any layout that `load_vqgan` reads, slim and under a name; return its file.
+
+    `origin` is the file that the record names, where `source` was made of it.
 
     Raises:
         UsageError: the name is taken, or none that a file can have.
@@ -137,7 +140,8 @@ def convert_vqgan(
         with waiting_for(lock, f"stores {name!r}"):
             if stored_file(name) and not force:
                 raise UsageError(f"The store has a model {name!r} already; choose another --name, or add --force.")
-            making = Making(name, stamp_of(source), sha256(source), str(source.resolve()), half, config, quantiser)
+            named = origin or source
+            making = Making(name, stamp_of(source), sha256(named), str(named.resolve()), half, config, quantiser)
             return _store(source, making)
 
 
@@ -173,10 +177,10 @@ def _store(checkpoint: Path, making: Making) -> Path:
             _check_architecture(making.entry, sizes)
         if stamp_of(checkpoint) != making.stamp:
             raise ModelError(f"The file {str(checkpoint)!r} was changed while it was read; try again.")
-    model_path(making.name, ".ckpt").unlink(missing_ok=True)
-    stamp = stamp_of(target)
-    digest = sha256(target)
+        digest = sha256(part)
+    stamp = stamp_of(target)  # the record follows the file at once: who comes in between finds two that disagree
     write_record(Record(making.name, stamp.size, stamp.mtime_ns, digest, making.source, making.original, making.half))
+    model_path(making.name, ".ckpt").unlink(missing_ok=True)
     return target
 
 
@@ -208,6 +212,8 @@ def verify(name: str) -> Record:
             raise ModelError(f"{str(path)!r} is not the published {name!r}; {_remedy(name)}.")
         record = Record(name, 0, 0, digest, source="put there by hand", original=digest)
     if digest != record.sha256:
+        if (found := read_record(name)) != record and found is not None:
+            return verify(name)  # another process stored a new file meanwhile
         _remember(replace(record, damaged=True))
         raise _damaged(name, path)
     record = replace(record, size=stamp.size, mtime_ns=stamp.mtime_ns, damaged=False)

@@ -346,8 +346,11 @@ def load_prior(path: Path) -> Prior:
     """
     tensors, stated = read_tensors(path), read_metadata(path).get(METADATA)
     try:
+        sizes = PriorSizes(**json.loads(stated or ""))
+        if f"blocks.{sizes.layers - 1}.mlp.2.weight" not in tensors:  # a header alone may ask for any number of layers
+            raise ValueError(f"there are no {sizes.layers} layers")
         with unfilled():
-            prior = Prior(PriorSizes(**json.loads(stated or "")))
+            prior = Prior(sizes)
         prior.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True, assign=True)
     except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError) as error:
         raise ModelError(f"{str(path)!r} is damaged, or is not a prior that vqclip trained.") from error

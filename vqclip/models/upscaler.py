@@ -31,6 +31,9 @@ class UpscalerSizes:
     scale: int
 
 
+LAYER = re.compile(r"body\.\d+\.weight", re.ASCII)
+
+
 class Upscaler(nn.Module):
     """Pictures (N, 3, h, w) in [0, 1] ─▶ (N, 3, scale · h, scale · w), near [0, 1] but not clipped."""
 
@@ -66,12 +69,14 @@ class Upscaler(nn.Module):
 
 def infer_sizes(shapes: dict[str, tuple[int, ...]]) -> UpscalerSizes | None:
     """Read the sizes off the tensors' shapes, by name; None where they cannot be this network's."""
-    numbers = [int(found[1]) for name in shapes if (found := re.fullmatch(r"body\.(\d+)\.weight", name))]
-    first, last = shapes.get("body.0.weight", ()), shapes.get(f"body.{max(numbers, default=0)}.weight", ())
-    if len(first) != 4 or len(last) != 4 or len(numbers) < 3:
+    count = sum(bool(LAYER.fullmatch(name)) for name in shapes)
+    if count < 3 or not all(f"body.{number}.weight" in shapes for number in range(count)):
+        return None
+    first, last = shapes["body.0.weight"], shapes[f"body.{count - 1}.weight"]
+    if len(first) != 4 or len(last) != 4:
         return None
     scale = math.isqrt(last[0] // 3)
-    return UpscalerSizes(features=first[0], depth=(max(numbers) - 2) // 2, scale=scale) if scale else None
+    return UpscalerSizes(features=first[0], depth=(count - 3) // 2, scale=scale) if scale else None
 
 
 def upscaler_of(tensors: dict[str, Tensor]) -> Upscaler | None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from vqclip.common.errors import UsageError
 from vqclip.common.files import replacing, write_bytes, write_text
 from vqclip.common.images import SUFFIXES, opening, to_image
+from vqclip.common.text import utf8
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.metadata import Metadata
 from vqclip.outputs.xmp import packet
@@ -68,10 +68,8 @@ def _chunks(metadata: Metadata | None) -> PngInfo:
     chunks = PngInfo()
     if metadata is not None:
         text = json.dumps(metadata.to_json(), ensure_ascii=False, sort_keys=True)
-        # a file's name may hold bytes that are no text: JSON escapes them, and reads them back
-        text = re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found.group()):04x}", text)
-        chunks.add_itxt(CHUNK, text, zip=True)
-        chunks.add_itxt("parameters", _parameters(metadata))
+        chunks.add_itxt(CHUNK, utf8(text), zip=True)
+        chunks.add_itxt("parameters", utf8(_parameters(metadata)))
         chunks.add_itxt(XMP_CHUNK, _xmp(metadata))
     return chunks
 

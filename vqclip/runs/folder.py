@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,12 +217,10 @@ def earlier_pictures(run: RunFolder) -> list[Path]:
     return sorted(found)
 
 
-def clear(run: RunFolder, earlier: Iterable[Path] = ()) -> None:
-    """Remove what a run before left here that a new one would mix with: state, frames, metrics, and those of its
-    pictures, given as `earlier`, that the new run does not replace."""
-    pictures = {*earlier} - {*run.images}
+def clear(run: RunFolder) -> None:
+    """Remove what a run before left here that a new one would mix with: state, frames, metrics and partial pictures."""
     with writing(run.home):
-        for path in [*_state_files(run), *_frame_files(run.frames), run.metrics, *run.partials, *pictures]:
+        for path in [*_state_files(run), *_frame_files(run.frames), run.metrics, *run.partials]:
             path.unlink(missing_ok=True)
 
 

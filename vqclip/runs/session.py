@@ -99,8 +99,9 @@ def start(
         keep_names(folder)
         write_text(folder.config, to_yaml(_repeatable(plan.config)))
         parts = build(plan, files, tell)
-        clear(folder, earlier)
-        return _go(parts, folder, watchers, interruption)
+        clear(folder)
+        replaced = Replaced({*earlier} - {*folder.images})
+        return _go(parts, folder, lambda parts: [replaced, *watchers(parts)], interruption)
 
 
 def unfinished(path: str) -> tuple[RunFolder, Config]:
@@ -118,7 +119,7 @@ def unfinished(path: str) -> tuple[RunFolder, Config]:
     if config.output.upscale == AUTO:
         config = dataclasses.replace(config, output=dataclasses.replace(config.output, upscale=NONE))
     count = max(1, len(config.prompts)) * config.count
-    names = kept_names(folder)
+    names = kept_names(folder) if folder.is_file else ()  # in a run folder pictures have names of ours
     return dataclasses.replace(folder, count=count, named=names if len(names) == count else ()), config
 
 
@@ -153,8 +154,9 @@ def go_on(
 ) -> Finished | None:
     """Continue a run: from its newest whole state, else from the latent that it finished with, else from the start.
 
-    From a latent the optimiser starts afresh, as its state is not kept, so that is not the picture of one longer run;
-    the finished pictures are kept beside the new ones.
+    One that was stopped after its last step, while it wrote its pictures, writes them. From a latent the optimiser
+    starts afresh, as its state is not kept, so that is not the picture of one longer run; the finished pictures are
+    kept beside the new ones.
 
     Raises:
         UsageError, ModelError: the state belongs to another config, other pictures or other weights; a finished run
@@ -163,10 +165,11 @@ def go_on(
         VqclipError: as `start`.
     """
     latent, done = _finished_latent(folder)
-    if done and plan.config.optimise.steps <= done:
+    whole, left = all(map(is_file, folder.images)), plan.config.optimise.steps - done
+    if done and (left < 0 or (left == 0 and whole)):
         raise UsageError(f"This run is finished with {done} steps; give more than that with --steps.")
     taken = next((path for path in asides(folder, done) if done and is_there(path)), None)
-    if taken is not None and all(map(is_file, folder.images)):
+    if taken is not None and whole:
         raise OutputError(f"{str(taken)!r} is there already, where the finished picture would go; move it away.")
     plan = Budget().fit(plan)
     with holding(folder), _unless_started(folder):
@@ -179,7 +182,7 @@ def go_on(
                     f"The latent in {str(folder.latent)!r} does not fit this config ({error}); start the run anew."
                 ) from error
         write_text(folder.config, to_yaml(_repeatable(plan.config)))
-        return _go(parts, folder, watchers, interruption, done)
+        return _go(parts, folder, watchers, interruption, done if left else 0)
 
 
 def _finished_latent(folder: RunFolder) -> tuple[Tensor | None, int]:
@@ -278,6 +281,30 @@ class SetAside:
         """Leave them: the run that goes on may come again."""
 
 
+class Replaced:
+    """Removes the pictures of an earlier run that the new one does not replace, once that has something to show."""
+
+    def __init__(self, pictures: set[Path]) -> None:
+        self.pictures = pictures
+
+    def step(self, step: Step) -> None:
+        """Remove them."""
+        self._remove()
+
+    def finish(self, finished: Finished) -> None:
+        """Remove them."""
+        self._remove()
+
+    def stop(self, last: Step | None) -> None:
+        """Leave those that are there."""
+
+    def _remove(self) -> None:
+        while self.pictures:
+            path = self.pictures.pop()
+            with writing(path):
+                path.unlink(missing_ok=True)
+
+
 class Latest:
     """Points `outputs/latest` to a run as soon as it has something to show."""
 
@@ -300,7 +327,8 @@ class Latest:
 
 @contextlib.contextmanager
 def _unless_started(folder: RunFolder) -> Iterator[None]:
-    """Put the folder back as it was when a run fails before its first step is done."""
+    """Put run.yaml, metrics and latent back as they were when a run fails before its first step is done; the state,
+    frames and partial pictures of an unfinished run that it was to replace are gone."""
     files = [folder.config, folder.metrics, *([folder.latent] if folder.latent else [])]
     before = {path: path.read_bytes() if is_file(path) else None for path in files}
     try:

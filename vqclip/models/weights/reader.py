@@ -152,7 +152,14 @@ def _read_pickle(path: Path, mmap: bool = False) -> dict[str, Tensor]:
     tensors = named_tensors(content)
     if not tensors:
         raise ModelError(f"{str(path)!r} is not a checkpoint: it holds no named tensors.")
+    if not all(map(_is_stored, tensors.values())):
+        raise _damaged(path)
     return tensors
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    """Whether each number of a tensor is in the file. One that is repeated or sparse may be of any size."""
+    return tensor.layout is torch.strided and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 def named_tensors(content: Any) -> dict[str, Tensor]:
