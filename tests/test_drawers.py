@@ -412,6 +412,12 @@ def test_the_memory_that_a_drawer_needs_is_estimated(tiny: TinyModels, name: str
     assert large.cell == (16 if "pixelart.cells=8" in WORDS[name] else 1)
 
 
+def test_strokes_of_a_large_picture_need_little_more_than_its_last_drawing(tiny: TinyModels) -> None:
+    """What is optimised has a short side of 128 in both; a gradient at the full size would keep gigabytes."""
+    small, large = (estimate_memory(plan_of(tiny, "drawer=strokes", f"size={side}")) for side in (128, 2048))
+    assert 0.9 * 2048**2 * 3 * 4 < large - small < 2**30
+
+
 def test_published_guides_have_settings_of_their_own_and_no_upscaler(tiny: TinyModels) -> None:
     plan = plan_of(tiny, "drawer=pixels")
     assert plan.config.output.upscale == "none" and plan.config.init.kind == "noise" and plan.scale == 1

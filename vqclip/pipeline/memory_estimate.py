@@ -20,7 +20,7 @@ from vqclip.models.gradient_checkpointing import blocks, checkpointed
 from vqclip.models.perceptor import Perceptor, quiet_open_clip
 from vqclip.models.vqgan import VQGAN
 from vqclip.optimisation.optimisers import make_optimiser
-from vqclip.pipeline.drawing import make_drawer
+from vqclip.pipeline.drawing import make_drawer, working_size
 from vqclip.pipeline.plan import Plan
 
 LIBRARIES = 900 * 2**20
@@ -43,6 +43,9 @@ PASSING, AVERAGED, DISTURBED, HELD = 5, 3, 3, 2
 """Copies of what is optimised that a step has at its peak beside it and the optimiser's state: the gradient, for logits
 the softmax with its gradient, and what the update is made of; and those of an average, noise and a pull to the start.
 Measured with 32,768 entries."""
+
+FINAL = 40 * 4
+"""Bytes for each pixel of what is optimised small and drawn once more at the end; measured with strokes."""
 
 META = torch.device("meta")
 
@@ -100,10 +103,12 @@ def _decoder(plan: Plan) -> Drawn:
 
 def _drawer(plan: Plan) -> Drawn:
     """What a drawer without a network needs, found by drawing noise without numbers."""
-    drawer = make_drawer(plan.config, (plan.height, plan.width), META)
+    size = working_size(plan.config, (plan.height, plan.width))
+    drawer = make_drawer(plan.config, size, META)
     latent = drawer.noise([torch.Generator() for _ in plan.pictures]).requires_grad_()
     kept = _kept(lambda: drawer.render(latent))
-    return Drawn(0, kept, (BACK - 1) * kept, latent[0].numel())
+    final = FINAL * len(latent) * plan.height * plan.width if size != (plan.height, plan.width) else 0
+    return Drawn(0, kept, max((BACK - 1) * kept, final), latent[0].numel())
 
 
 def _descending(plan: Plan, each: int) -> int:

@@ -104,11 +104,10 @@ class Strokes(Drawer):
 
     def render(self, numbers: Tensor) -> Tensor:
         """Return the pictures."""
-        covers = self.coverage(numbers)
         pictures = self.paper.to(numbers).view(1, 3, 1, 1).expand(len(numbers), 3, *self.size)
         for stroke in range(numbers.shape[1]):
             colour, opacity = self._paint(numbers[:, stroke])
-            cover = opacity[:, None, None, None] * covers[:, stroke, None]
+            cover = opacity[:, None, None, None] * self.coverage(numbers[:, stroke : stroke + 1])
             pictures = torch.lerp(pictures, colour[:, :, None, None], cover)
         return pictures
 
