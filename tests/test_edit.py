@@ -263,6 +263,18 @@ def test_a_stopped_journey_goes_on_to_the_same_frames(run: Edits, tiny: TinyMode
     assert all(torch.equal(one, two) for one, two in zip(kept.images[at:], rest.images, strict=True))
 
 
+def test_a_journey_goes_in_logits_too(run: Edits) -> None:
+    """What a logit is moved by is what those of the latents differ by."""
+    words = ("interpolate", "a cat", "photo.png", "-n", "3", "--set", "optimise.space=logits", "-o", "way.png")
+    done(run(*words))
+    assert pixels("way.png").shape == (16, 3 * 16, 3)
+    latents = torch.tensor([0.0, 2.0]).view(2, 1, 1, 1, 1)
+    journey = Journey(3, 2, lambda point, share: None, latents, enter=lambda latent: torch.cat([latent, -latent], 1))
+    logits = torch.zeros(1, 2, 1, 1)
+    journey(logits, 1, 3)
+    assert logits.flatten().tolist() == [1, -1]
+
+
 def test_a_journey_visits_its_points() -> None:
     """Five frames over three points in ten updates: two each, the latent moved by the difference where one begins."""
     latents = torch.tensor([0.0, 1.0, 5.0]).view(3, 1, 1, 1, 1)

@@ -15,13 +15,14 @@ class Journey:
     """A path over P points in a number of `frames`, at least 2, which share the updates evenly.
 
     `aim` is called with a point's index and the share of the way to the next one, whenever a frame begins. `latents`
-    (P, N, C, h, w) are the points' own, if every point has one.
+    (P, N, C, h, w) are the points' own, if every point has one; `enter` makes of a latent what is optimised for it.
     """
 
     frames: int
     points: int
     aim: Callable[[int, float], None]
     latents: Tensor | None = None
+    enter: Callable[[Tensor], Tensor] = lambda latent: latent
 
     def frame(self, number: int, total: int) -> int:
         """Return which frame the update after `number` of `total` belongs to."""
@@ -33,7 +34,7 @@ class Journey:
         frame = self.frame(number, total)
         self.aim(*self.place(frame))
         if self.latents is not None and number > 0 and frame != self.frame(number - 1, total):
-            latent += (self._between(frame) - self._between(frame - 1)).to(latent)
+            latent += (self.enter(self._between(frame)) - self.enter(self._between(frame - 1))).to(latent)
 
     def place(self, frame: int) -> tuple[int, float]:
         """Return the point before a frame, and the share of the way to the next one."""

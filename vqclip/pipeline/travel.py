@@ -32,7 +32,7 @@ def make_journey(
     if draw is not None or all(point in inputs.images for point in path):
         latents = torch.stack([_latent(number, plan, inputs, drawer, points, draw) for number in range(len(path))])
     rows = [target.embeddings[-1:] for target in targets]
-    return Journey(plan.config.targets.frames, len(path), aim_targets(rows, points, slerp), latents)
+    return Journey(plan.config.targets.frames, len(path), aim_targets(rows, points, slerp), latents, drawer.space.enter)
 
 
 def _latent(
