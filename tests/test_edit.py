@@ -16,7 +16,7 @@ from vqclip.config.starts import NEAR
 from vqclip.hub.model_files import find_models
 from vqclip.models.prior import FREE, Sampling
 from vqclip.models.rerank import fill_free, seam
-from vqclip.optimisation.journey import Journey
+from vqclip.optimisation.journey import Journey, last_updates
 from vqclip.optimisation.start import bent, grains, lowest
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import read_metadata
@@ -245,6 +245,28 @@ def test_the_way_between_two_points_is_a_strip_of_frames(run: Edits) -> None:
     assert list(read_metadata(Path("way.png")).inputs) == [str(Path("photo.png").absolute())]
     done(run.command("rerun", "way.png", "-o", "again.png"))
     assert np.array_equal(pixels("again.png"), pixels("way.png")) and not Path("again.png.frames").exists()
+
+
+@pytest.mark.parametrize("every", ["3", "7", "50%"])
+def test_frames_that_are_kept_change_nothing_of_the_strip(run: Edits, every: str) -> None:
+    words, before = ("interpolate", "a cat", "photo.png", "-n", "5"), {path.name for path in Path.cwd().iterdir()}
+    done(run(*words, "-o", "way.png"))
+    done(run(*words, "-o", "kept.png", "--save-every", every))
+    assert pixels("way.png").shape == (16, 5 * 16, 3)
+    assert np.array_equal(pixels("way.png"), pixels("kept.png"))
+    names = {"3": (3, 6, 9, 10), "7": (7, 10), "50%": (5, 10)}
+    assert sorted(path.name for path in Path("kept.png.frames").iterdir()) == [f"{n:06d}.png" for n in names[every]]
+    left = {path.name for path in Path.cwd().iterdir()} - before
+    assert left == {"way.png", "kept.png", "kept.png.frames"}
+
+
+@pytest.mark.parametrize(("frames", "steps"), [(3, 5), (5, 10), (8, 32), (4, 3), (2, 0)])
+def test_a_strip_has_each_frame_of_the_journey_as_its_last_update_left_it(frames: int, steps: int) -> None:
+    journey, ends = Journey(frames, 2, lambda point, share: None), last_updates(frames, steps)
+    assert len(ends) == frames and ends[-1] == steps
+    if frames <= steps:
+        belongs = [journey.frame(number, steps) for number in range(steps)]
+        assert ends == [steps - belongs[::-1].index(frame) for frame in range(frames)]
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4])

@@ -49,7 +49,7 @@ def shades(count: int, size: tuple[int, int] = (16, 24)) -> list[Path]:
 
 
 def test_every_nth_step_and_the_last_are_kept() -> None:
-    frames = Frames(HOME, 3)
+    frames = Frames(HOME, range(3, 10, 3))
     for number in range(1, 9):
         frames.step(step(number))
     frames.finish(finished(8))
@@ -58,7 +58,7 @@ def test_every_nth_step_and_the_last_are_kept() -> None:
 
 
 def test_the_last_frame_is_not_written_twice() -> None:
-    frames = Frames(HOME, 2)
+    frames = Frames(HOME, range(2, 10, 2))
     frames.step(step(2))
     frames.finish(Finished(2, shade(1), torch.empty(0), [], 0.0))
     assert names() == ["000002.png"]
@@ -66,7 +66,7 @@ def test_the_last_frame_is_not_written_twice() -> None:
 
 
 def test_several_pictures_have_a_frame_each() -> None:
-    frames = Frames(HOME, 2)
+    frames = Frames(HOME, range(2, 10, 2))
     frames.step(step(2, 2))
     frames.finish(finished(2, 2))
     assert names() == ["000002-0.png", "000002-1.png"]
@@ -76,17 +76,17 @@ def test_no_picture_is_rendered_for_nothing() -> None:
     def render() -> Tensor:
         raise AssertionError("rendered")
 
-    Frames(HOME, 2).step(Step(1, 9, torch.empty(0), {}, render=render, state=dict))
+    Frames(HOME, range(2, 10, 2)).step(Step(1, 9, torch.empty(0), {}, render=render, state=dict))
     assert not HOME.exists()
 
 
 def test_a_run_of_no_steps_has_one_frame() -> None:
-    Frames(HOME, 5).finish(finished(0))
+    Frames(HOME, range(5, 10, 5)).finish(finished(0))
     assert names() == ["000000.png"]
 
 
 def test_videos_take_the_frames_of_their_own_picture() -> None:
-    frames = Frames(HOME, 1)
+    frames = Frames(HOME, range(1, 10, 1))
     for number in (1, 2, 3):
         frames.step(step(number, 2))
     save_picture(HOME / "cat.png", shade(0)[0])  # a user's own
@@ -98,7 +98,7 @@ def test_videos_take_the_frames_of_their_own_picture() -> None:
 
 
 def test_frames_made_for_the_video_go_with_it() -> None:
-    Frames(HOME, 1).step(step(1))
+    Frames(HOME, range(1, 10, 1)).step(step(1))
     videos = Videos(HOME, [Path("a.webp")], keep_frames=False)
     videos.stop(step(1))
     assert names() == ["000001.png"]  # an interrupted run goes on with them

@@ -143,14 +143,15 @@ class Worker:
         made = []
         with TemporaryDirectory(prefix="vqclip-") as folder:
             frames = (state or Path(folder)) / "frames"
-            finished = run(parts, [curve, *frame_sinks(parts, frames), *_saving(parts, state)], stop)
+            way = frames.with_name("way") if plan.config.output.save_every else frames
+            finished = run(parts, [curve, *frame_sinks(parts, frames, way), *_saving(parts, state)], stop)
             if finished is None:
                 return None
             seconds = (time.monotonic() - began) / len(jobs)
             for number, job in enumerate(jobs):
                 file = Path(folder) / f"picture{Path(job.output).suffix}"
                 facts = describe(parts, finished, number) if plan.config.output.metadata else None
-                save_picture(file, finished.images[number], facts, composing(parts, frames))
+                save_picture(file, finished.images[number], facts, composing(parts, way))
                 drawing = parts.svg(finished.latent[number]) if parts.svg else None
                 beside = _beside(job, plan.config.output, frame_files(frames, number), Path(folder), drawing)
                 made.append(

@@ -48,6 +48,11 @@ class Journey:
         return torch.lerp(self.latents[point], self.latents[point + 1], share)
 
 
+def last_updates(frames: int, total: int) -> list[int]:
+    """Return after how many of `total` updates each frame of a journey is finished; of few, some are the same."""
+    return [-(-frame * total // frames) for frame in range(1, frames + 1)]
+
+
 def aim_targets(
     rows: Sequence[Tensor], points: Sequence[Tensor], way: Callable[[Tensor, Tensor, float], Tensor]
 ) -> Callable[[int, float], None]:

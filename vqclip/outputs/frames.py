@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Container
 from pathlib import Path
 
 from vqclip.common.files import writing
@@ -24,24 +25,24 @@ def frame_files(folder: Path, picture: int | None = None) -> list[Path]:
 
 
 class Frames:
-    """Writes each picture every `every` steps as `000050.png`, or `000050-1.png` when there are several."""
+    """Writes each picture after these steps as `000050.png`, or `000050-1.png` when there are several."""
 
-    def __init__(self, folder: Path, every: int, compose: Compose = to_image) -> None:
+    def __init__(self, folder: Path, numbers: Container[int], compose: Compose = to_image) -> None:
         self.folder = folder
-        self.every = every
+        self.numbers = numbers
         self.compose = compose
 
     def step(self, step: Step) -> None:
         """Write the frames when it is time."""
-        if step.number % self.every == 0:
+        if step.number in self.numbers:
             images = step.render()
             for picture, pixels in enumerate(images):
-                save_picture(self.folder / _name(step.number, picture, len(images)), pixels, compose=self.compose)
+                save_picture(self.folder / frame_name(step.number, picture, len(images)), pixels, compose=self.compose)
 
     def finish(self, finished: Finished) -> None:
         """Write the last frame, unless its step was written already."""
         for picture, pixels in enumerate(finished.images):
-            path = self.folder / _name(finished.step, picture, len(finished.images))
+            path = self.folder / frame_name(finished.step, picture, len(finished.images))
             if not path.exists():
                 save_picture(path, pixels, compose=self.compose)
 
@@ -76,5 +77,6 @@ class Videos:
         """Leave the frames for the run that goes on."""
 
 
-def _name(number: int, picture: int, count: int) -> str:
+def frame_name(number: int, picture: int = 0, count: int = 1) -> str:
+    """Return the name of one of `count` pictures after a step."""
     return f"{number:06d}.png" if count == 1 else f"{number:06d}-{picture}.png"

@@ -16,8 +16,9 @@ from vqclip.config.schema import Config
 from vqclip.config.starts import AUTO
 from vqclip.hub.upscaler_files import NONE
 from vqclip.models.files import ModelFiles
+from vqclip.optimisation.journey import last_updates
 from vqclip.optimisation.step import Finished, Interruption, Sink, Step
-from vqclip.outputs.frames import Frames, Videos, frame_files
+from vqclip.outputs.frames import Frames, Videos, frame_name
 from vqclip.outputs.metrics import Metrics
 from vqclip.outputs.picture import Compose, Drawings, Pictures, read_latent
 from vqclip.outputs.sheet import make_strip
@@ -218,7 +219,7 @@ def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
     output = config.output
     frames = folder.frames if output.save_every else folder.scratch
     sinks: list[Sink] = [
-        *frame_sinks(parts, frames),
+        *frame_sinks(parts, frames, folder.scratch),
         Metrics(folder.metrics, parts.descent.number),
         State(folder.state, config.runtime.state_every, config.runtime.state_seconds, fingerprint(parts)),
         Partial(folder.partials, parts.compose),
@@ -230,7 +231,7 @@ def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
             folder.images,
             folder.latent,
             lambda finished, picture: describe(parts, finished, picture, extended) if output.metadata else None,
-            composing(parts, frames),
+            composing(parts, folder.scratch),
         )
     )
     sinks.append(Latest(folder))
@@ -241,22 +242,29 @@ def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
     return sinks
 
 
-def frame_sinks(parts: Parts, folder: Path) -> list[Sink]:
-    """Make what keeps the frames in `folder`, where the config asks for them, or for what is made of them."""
+def frame_sinks(parts: Parts, frames: Path, way: Path) -> list[Sink]:
+    """Make what keeps pictures in the folder `frames`, where the config asks for them or a video, and the pictures of a
+    journey in `way`: the same folder where nobody asks for others.
+    """
+    output, steps = parts.plan.config.output, parts.plan.config.optimise.steps
+    every, ends = output.save_every or max(1, steps // VIDEO_FRAMES), _ends(parts)
+    sinks: list[Sink] = [Frames(way, ends, parts.compose)] if ends else []
+    if output.save_every or (output.video and not ends):
+        sinks.append(Frames(frames, range(every, steps + 1, every), parts.compose))
+    return sinks
+
+
+def composing(parts: Parts, way: Path) -> Compose:
+    """Return what makes the finished picture: of a journey it is a strip of its pictures in the folder `way`, each as
+    its last update left it."""
+    files = [way / frame_name(end) for end in _ends(parts)]
+    return (lambda pixels: make_strip(list(filter(is_file, files)))) if files else parts.compose
+
+
+def _ends(parts: Parts) -> list[int]:
+    """After which updates the pictures of a journey are finished; none without one."""
     config = parts.plan.config
-    wanted = config.output.save_every or config.output.video or config.targets.path
-    return [Frames(folder, _every(config), parts.compose)] if wanted else []
-
-
-def composing(parts: Parts, frames: Path) -> Compose:
-    """Return what makes the finished picture: of a journey it is a strip of its `frames`."""
-    return (lambda pixels: make_strip(frame_files(frames))) if parts.plan.config.targets.path else parts.compose
-
-
-def _every(config: Config) -> int:
-    """How many updates lie between two frames."""
-    most = config.targets.frames if config.targets.path else VIDEO_FRAMES
-    return config.output.save_every or max(1, config.optimise.steps // most)
+    return last_updates(config.targets.frames, config.optimise.steps) if config.targets.path else []
 
 
 def _repeatable(config: Config) -> Config:
