@@ -307,6 +307,15 @@ def test_strokes_are_optimised_small_and_drawn_at_any_size(tiny: TinyModels) -> 
     assert losses.steps[0].images.shape == (1, 3, 256, 128)
 
 
+@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize("size", ["1x24", "24x1", "1"])
+def test_a_picture_one_pixel_wide_is_drawn(tiny: TinyModels, run: Command, name: str, size: str) -> None:
+    settings = ["filters=[mirror,'frame:red']", "losses={smoothness: 1}", "strokes.count=2"]
+    words = [word for each in settings for word in ("--set", each)]
+    done = run("generate", "a cat", "-c", str(tiny.config), "--drawer", name, "--size", size, "--steps", "1", *words)
+    assert done.code == 0, done.stderr
+
+
 def test_an_svg_lies_beside_the_picture(tiny: TinyModels, run: Command) -> None:
     words = ("generate", "a cat", "-c", str(tiny.config), "--drawer", "strokes", "--set", "strokes.count=4")
     done = run(*words, "--seed", "1", "--steps", "2", "--count", "2", "-o", "drawing.svg", "--json")

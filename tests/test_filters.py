@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vqclip.common.errors import UsageError
 from vqclip.guidance.colours import PALETTES, parse_colours
-from vqclip.guidance.filters import PLAIN, TOLD, find_filter
+from vqclip.guidance.filters import PLAIN, SQUARE, TOLD, find_filter
 from vqclip.guidance.wallpaper import GROUPS
 
 CPU = torch.device("cpu")
@@ -40,6 +40,13 @@ def test_filters_keep_shape_and_range_and_pictures_apart(spec: str) -> None:
     assert result.shape == images.shape and result.dtype == images.dtype
     assert result.min() >= 0 and result.max() <= 1
     torch.testing.assert_close(filtered(spec, images[1:2]), result[1:2])
+
+
+@pytest.mark.parametrize("spec", sorted({*ALL} - SQUARE - {*GROUPS}))
+@pytest.mark.parametrize("size", [(1, 6), (6, 1), (1, 1), (2, 2)])
+def test_filters_take_pictures_one_pixel_wide(spec: str, size: tuple[int, int]) -> None:
+    result = filtered(spec, pictures(2, *size))
+    assert result.shape == (2, 3, *size) and result.min() >= 0 and result.max() <= 1
 
 
 @pytest.mark.parametrize("spec", [spec for spec in ALL if not spec.startswith("palette")])

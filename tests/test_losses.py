@@ -193,6 +193,23 @@ def test_picture_losses_have_a_finite_gradient_on_one_colour(name):
     assert images.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("size", [(1, 5), (5, 1), (1, 1)])
+def test_picture_losses_take_pictures_one_pixel_wide(name: str, size: tuple[int, int]) -> None:
+    images = pictures(2, *size).requires_grad_()
+    loss = find_loss(name, CPU)(images)
+    loss.sum().backward()
+    assert loss.isfinite().all() and images.grad is not None and images.grad.isfinite().all()
+
+
+def test_smoothness_of_a_row_is_that_of_many_like_it() -> None:
+    row = pictures(1, 1, 8)
+    for images in (row, row.mT):
+        torch.testing.assert_close(
+            find_loss("smoothness", CPU)(images), find_loss("smoothness", CPU)(row.expand(1, 3, 6, 8))
+        )
+
+
 def test_tv_is_the_mean_squared_step_with_edges_repeated():
     images = pictures()
     padded = F.pad(images, (0, 1, 0, 1), mode="replicate")

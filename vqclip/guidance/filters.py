@@ -126,7 +126,8 @@ def frame(device: torch.device, argument: str) -> Filter:
     def framed(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         wide = max(1, round(FRAME * min(height, width)))
-        inside = F.pad(images.new_ones(height - 2 * wide, width - 2 * wide), (wide, wide, wide, wide))
+        inside = images.new_zeros(height, width)
+        inside[wide : height - wide, wide : width - wide] = 1
         return torch.lerp(colour.to(images.dtype)[:, None, None].expand_as(images), images, inside)
 
     return framed

@@ -86,9 +86,10 @@ def tv(images: Tensor) -> Tensor:
 def smoothness(images: Tensor) -> Tensor:
     """Mean length of the colour gradient of (N, 3, H, W) per pixel, (N,): pixray's default smoothness.
 
-    Central differences over all channels; pixray takes it of the cutouts, here it is the picture's.
+    Central differences over all channels, none along a side of 1; pixray takes it of the cutouts, here it is the
+    picture's.
     """
-    down, across = torch.gradient(images, dim=(-2, -1))
+    down, across = (torch.gradient(images, dim=dim)[0] if images.shape[dim] > 1 else 0 * images for dim in (-2, -1))
     return _length(torch.cat([down, across], dim=1), dim=1).flatten(1).mean(1)
 
 
