@@ -75,6 +75,32 @@ def test_moved_cutouts_lie_in_their_windows_and_the_others_where_they_were() -> 
     assert (cut(pictures, other, 8)[:, 1] - cut(corner, some, 8)[:, 1]).abs().median() < 1e-4
 
 
+@pytest.mark.parametrize(("count", "regions"), [(1, 3), (2, 3), (4, 3), (2, 4), (6, 3)])
+def test_every_window_is_looked_at_in_its_turn(count: int, regions: int) -> None:
+    """Over as many steps as there are windows each has as many cutouts; where they go into a step, all are alike."""
+    some, windows = draws("crowson", count), torch.rand(1, regions, 3) + 0.1
+    seen = torch.stack([moved(some, windows, step).zoom / some.zoom for step in range(regions)])
+    for side in windows[0, :, 2]:
+        assert (seen - side).abs().lt(1e-5).sum() == count
+    if count % regions == 0:
+        assert torch.equal(seen, seen[:1].expand_as(seen))
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_every_guide_sees_every_region_however_few_cutouts_there_are(in_turn: bool) -> None:
+    """One cutout, for the whole picture and a corner in turn: two guides in turn must not each have its own of both."""
+    found = objective(targets(torch.stack([box_map(0, 0, 0.1, 0.1), torch.ones_like(LEFT)])))
+    found.guides, found.cutouts, found.in_turn = 2 * list(found.guides), 1, in_turn
+    looks: dict[int, list[Tensor]] = {0: [], 1: []}
+    for number in range(7, 11):
+        found.begin(number, 0)
+        for guide, seen in zip([found.turn] if in_turn else [0, 1], found.draw(torch.rand(1, 3, 32, 32)), strict=True):
+            assert seen.places is not None
+            looks[guide].append(seen.places[:, 0] > 0)
+    for each in looks.values():
+        assert torch.stack(each).any(0).all()
+
+
 def mean_colour(views: Tensor) -> Tensor:
     return F.normalize(views.mean((-2, -1)) + 1e-3, dim=-1)
 

@@ -37,13 +37,13 @@ class Targets:
     picture: Tensor
     maps: Tensor | None = None
 
-    def placed(self, draws: Draws) -> tuple[Draws, Tensor | None]:
-        """Move some cutouts to where targets hold; return how much each then counts for each target, (T, K), too, or
-        None where all count alike.
+    def placed(self, draws: Draws, looks: int = 0) -> tuple[Draws, Tensor | None]:
+        """Move some cutouts to where targets hold, others after each of the `looks`; return how much each then counts
+        for each target, (T, K), too, or None where all count alike.
         """
         if self.maps is None:
             return draws, None
-        draws = moved(draws, self.squares)
+        draws = moved(draws, self.squares, looks)
         return draws, place_weights(draws, self.maps, self.picture)
 
     @cached_property
@@ -171,7 +171,7 @@ class Objective:
         """Get ready for the update after `number` others, in this stage; `reached` (N, 3, h, w) are the pictures at the
         end of the one before."""
         self.held = reached if self.hold else None
-        self.turn = number % max(1, len(self.guides)) if self.in_turn else 0
+        self.looks, self.turn = divmod(number, max(1, len(self.guides)) if self.in_turn else 1)
         self.seen = max(1, round(self.shares[stage] * self.cutouts)) if self.shares else self.cutouts
 
     @property
@@ -195,7 +195,7 @@ class Objective:
         canvas = Canvas(images.shape[-2], images.shape[-1], max(guide.size for guide in self.guides))
         dtype = torch.promote_types(images.dtype, torch.float32)
         draws = draw(self.recipe, self.seen, self.crop_rngs, canvas, images.device, dtype)
-        seen = [guide.targets.placed(guide.look(draws)) for guide in self.looking]
+        seen = [guide.targets.placed(guide.look(draws), self.looks) for guide in self.looking]
         return [
             Views(each, draw_noise(each, guide.size, self.noise_rngs), places)
             for guide, (each, places) in zip(self.looking, seen, strict=True)

@@ -53,9 +53,12 @@ def window(where: Tensor) -> Tensor:
     return where.new_tensor([*(2 * centre / GRID - 1 for centre in centres), side / GRID])
 
 
-def moved(draws: Draws, squares: Tensor) -> Draws:
-    """Move cutouts to windows (N, R, 3), in turn; those of the whole picture stay as they are."""
-    turn = torch.arange(draws.zoom.shape[1], device=squares.device) % squares.shape[1]
+def moved(draws: Draws, squares: Tensor, looks: int = 0) -> Draws:
+    """Move cutouts to windows (N, R, 3), in turn, going on where as many in each of the `looks` before ended; those of
+    the whole picture stay as they are.
+    """
+    count = draws.zoom.shape[1]
+    turn = (torch.arange(count, device=squares.device) + looks * count) % squares.shape[1]
     x, y, side = squares.to(draws.zoom.dtype)[:, turn].unbind(-1)
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     shift = torch.stack([side, zero, x, zero, side, y, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
