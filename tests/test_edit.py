@@ -25,6 +25,7 @@ from vqclip.pipeline.build import build
 from vqclip.pipeline.mask import whole_thing
 from vqclip.pipeline.plan import make_plan
 from vqclip.pipeline.run import run as run_parts
+from vqclip.runs.session import file_size
 
 
 class Edits:
@@ -51,6 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tin
     Path("torn.png").write_bytes(Path("photo.png").read_bytes()[:900])
     Image.new("1", (10_001, 10_000)).save("huge.png")
     Image.new("RGB", (3000, 2)).save("thread.png")
+    Image.new("1", (17_000, 100)).save("long.png")
     Path("text.png").write_text("no picture")
     return Edits(Command(monkeypatch, capsys), tiny.config)
 
@@ -356,6 +358,14 @@ BAD = {
     "an empty rim": (("outpaint", "photo.png", "--left", "0"), "is empty"),
     "a rim around nothing": (("outpaint", "nope.png", "--left", "9"), "nope.png"),
     "a damaged point": (("interpolate", "a cat", "torn.png"), "torn.png"),
+    "a strip too high for its file": (
+        ("interpolate", "a cat", "a dog", "-n", "8193", "-o", "way.webp"),
+        "cannot hold 128x16400",
+    ),
+    "a picture too wide for its file": (
+        ("edit", "long.png", "a", "--box", "0,0,50,50", "-o", "long.webp"),
+        "cannot hold 17000x100",
+    ),
     "one frame": (("interpolate", "a cat", "a dog", "-n", "1"), "greater than or equal to 2"),
     "a strength that keeps nothing": (
         ("vary", "photo.png", "--strength", "1", "--set", "init.kind=codes"),
@@ -377,7 +387,7 @@ BAD = {
 def test_what_cannot_be_done_is_said_in_one_sentence_and_leaves_nothing(run: Edits, words: str) -> None:
     before = sorted(path.name for path in Path.cwd().rglob("*"))
     (name, *rest), reason = BAD[words]
-    failed = run(name, *rest, "-o", "new.png", "-q")
+    failed = run(name, *(() if "-o" in rest else ("-o", "new.png")), *rest, "-q")
     assert failed.code == 2 and reason in failed.stderr and len(failed.stderr.strip().splitlines()) == 1, failed.stderr
     assert "Traceback" not in failed.stderr and sorted(path.name for path in Path.cwd().rglob("*")) == before
 
@@ -454,6 +464,14 @@ def test_what_the_words_are_about_is_drawn_anew_and_the_rest_stays(run: Edits, t
     one, two = parts.descent.latent.detach()
     same = (one == two).all(0)
     assert 0.5 <= same.float().mean() <= 0.8
+
+
+@pytest.mark.parametrize("frames", ["2", "10"])
+def test_the_size_of_a_strip_is_known_before(run: Edits, tiny: TinyModels, frames: str) -> None:
+    done(run("interpolate", "a cat", "a dog", "-n", frames, "-o", "way.png", "--save-every", "4"))
+    config = load_config([str(tiny.config)], [], read_metadata(Path("way.png")).config)
+    size = {"2": (32, 16), "10": (128, 32)}[frames]
+    assert file_size(make_plan(config)) == pixels("way.png").shape[1::-1] == size
 
 
 def test_a_film_never_takes_the_pictures_name(run: Edits) -> None:

@@ -23,6 +23,7 @@ from vqclip.common.errors import UsageError
 from vqclip.common.images import FORMATS, check_side, fit, open_image, to_image, to_tensor
 from vqclip.common.remarks import quiet_pillow
 from vqclip.config.loader import load_config
+from vqclip.outputs.sheet import save_sheet
 from vqclip.pipeline.inputs import read_inputs
 from vqclip.pipeline.plan import make_plan
 
@@ -340,9 +341,16 @@ def test_a_strip_is_refused_before_decoding(size: tuple[int, int]) -> None:
 def test_a_side_that_a_format_cannot_hold_is_refused() -> None:
     check_side(Path("a.webp"), (16_383, 10))
     check_side(Path("a.png"), (70_000, 10))
-    for name, size in (("a.webp", (16_384, 10)), ("a.JPG", (10, 65_536))):
+    check_side(Path("a.jpg"), (1, 65_500))
+    Image.new("L", (1, 65_500)).save("a.jpg")  # libjpeg's own limit
+    with pytest.raises(OSError):
+        Image.new("L", (1, 65_501)).save("b.jpg")
+    for name, size in (("a.webp", (16_384, 10)), ("a.JPG", (10, 65_501))):
         with pytest.raises(UsageError, match=r"cannot hold .* choose \.png"):
             check_side(Path(name), size)
+    with pytest.raises(UsageError, match="cannot hold"):
+        save_sheet(Path("a.webp"), Image.new("RGB", (16_384, 10)))
+    assert not Path("a.webp").exists()
 
 
 EXIFS = (

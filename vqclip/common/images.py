@@ -31,8 +31,8 @@ ASPECT_LIMIT = 250
 
 MID_GREY = (128, 128, 128)
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-LARGEST_SIDES = {"WEBP": 16_383, "JPEG": 65_535}
-"""Pixels that a side may have in each format, where that is fewer than anybody draws (WebP's RFC 9649, ITU-T T.81)."""
+LARGEST_SIDES = {"WEBP": 16_383, "JPEG": 65_500}
+"""Pixels that a side may have in each format, where that is fewer than anybody draws (RFC 9649; libjpeg's own)."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 """Formats that are read, whatever the file is called. Pillow knows more, some of which start programs (EPS) or open

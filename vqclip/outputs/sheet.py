@@ -7,11 +7,12 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from vqclip.common.files import replacing
-from vqclip.common.images import SUFFIXES
+from vqclip.common.images import SUFFIXES, check_side
 
 MARGIN = 6  # pixels around every cell
 LINES = 3  # of text below a picture
 FONT_SIZE = 11  # pixels
+STRIP_COLUMNS = 8  # frames in a row of a strip
 
 
 def make_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], columns: int = 10) -> Image.Image:
@@ -32,14 +33,19 @@ def make_sheet(pictures: Sequence[Image.Image], captions: Sequence[str], columns
     return sheet
 
 
-def make_strip(paths: Sequence[Path], columns: int = 8) -> Image.Image:
+def strip_size(size: tuple[int, int], frames: int) -> tuple[int, int]:
+    """Return width and height of the strip of so many frames of `size`."""
+    columns = min(STRIP_COLUMNS, frames)
+    return columns * size[0], -(-frames // columns) * size[1]
+
+
+def make_strip(paths: Sequence[Path]) -> Image.Image:
     """Lay pictures of one size, read from their files, out in rows without a gap."""
     pictures = [Image.open(path).convert("RGB") for path in paths]
     width, height = pictures[0].size
-    columns = min(columns, len(pictures))
-    strip = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height), "white")
+    strip = Image.new("RGB", strip_size((width, height), len(pictures)), "white")
     for number, picture in enumerate(pictures):
-        strip.paste(picture, (number % columns * width, number // columns * height))
+        strip.paste(picture, (number % STRIP_COLUMNS * width, number // STRIP_COLUMNS * height))
     return strip
 
 
@@ -47,7 +53,9 @@ def save_sheet(path: Path, sheet: Image.Image) -> None:
     """Write a sheet whole or not at all; the suffix chooses PNG, JPEG or WebP.
 
     Raises:
+        UsageError: it is too large for the format.
         OutputError: it cannot be written.
     """
+    check_side(path, sheet.size)
     with replacing(path) as part:
         sheet.save(part, format=SUFFIXES.get(path.suffix.lower(), "PNG"))
