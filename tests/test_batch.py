@@ -25,7 +25,7 @@ from vqclip.batch import work
 from vqclip.batch.driver import Summary, run_batch
 from vqclip.batch.fields import FIELDS, Base
 from vqclip.batch.jobs import LATER, Job, read_jobs, shard
-from vqclip.batch.local import InProcess, Processes
+from vqclip.batch.local import InProcess, Processes, _work
 from vqclip.batch.results import DONE, FAILED, ResultRow, ResultsFile, read_results
 from vqclip.batch.work import CURVE, Curve, JobResult, Worker, groups
 from vqclip.common.errors import OutputError, UsageError
@@ -124,7 +124,6 @@ def test_settings_of_a_job(base: Base) -> None:
         ({"prompt": "a", "output": "C:a.png"}, "leaves the folder"),
         ({"prompt": "a", "output": "a.txt"}, "is no picture"),
         ({"prompt": "a", "output": ".a.png"}, "hidden"),
-        ({"prompt": "a", "output": "a.webp", "size": "16x16384"}, "cannot hold 16x16384"),
         ({"prompt": "a", "output": ".thumbs/a.png"}, "hidden"),
         ({"prompt": "a", "output": "a" * 300 + ".png"}, "too long"),
         ({"prompt": "a", "output": "a\ud800.png"}, "half a character"),
@@ -138,6 +137,25 @@ def test_a_wrong_job_says_so_and_the_others_stand(base: Base, row: Any, says: st
     jobs = read_jobs("a.jsonl", json.dumps(row) + '\n{"prompt": "good"}\n', base)
     assert jobs[0].error and says in jobs[0].error and jobs[0].code == 2 and jobs[0].config is None
     assert jobs[1].error is None and jobs[1].prompt == "good"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that is there and that nobody can read")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "a", "init_image": "/proc/self/mem"},
+        {"prompt": "a", "image_prompts": ["/proc/self/mem"]},
+        {"prompt": "a | @image:/proc/self/mem"},
+        {"prompt": "a", "set": {"losses": {"colours:/proc/self/mem": 1}}},
+        {"edit": "/proc/self/mem", "prompt": "a", "box": "1,1,5,5"},
+        {"interpolate": ["a", "/proc/self/mem"]},
+        {"prompt": "a", "config": "/proc/self/mem"},
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_jobs_error(base: Base, fields: dict[str, Any]) -> None:
+    bad, good = read_jobs("a.jsonl", json.dumps(fields) + '\n{"prompt": "good"}\n', base)
+    assert bad.error and "Cannot read" in bad.error and "/proc/self/mem" in bad.error and bad.code == 2
+    assert good.error is None
 
 
 def test_two_jobs_cannot_have_one_name(base: Base) -> None:
@@ -309,6 +327,30 @@ def test_one_that_fails_does_not_spoil_its_group(base: Base, monkeypatch: pytest
     made = Worker().make(jobs)
     assert made and [bool(each.picture) for each in made] == [True, False, True]
     assert made[1].code == 1 and made[1].error == "vqclip has a bug: RuntimeError: a bug"
+
+
+def falling_apart(wait: Callable[[], object]) -> None:
+    """Let every group fail, and the picture of `c`, once it is its turn, `wait`."""
+    go = work.run
+
+    def run(parts: Any, *rest: Any) -> Any:
+        prompts = [picture.prompt for picture in parts.plan.pictures]
+        if len(prompts) > 1:
+            raise RuntimeError
+        if prompts == ["c"]:
+            wait()
+        return go(parts, *rest)
+
+    work.run = run
+
+
+def test_what_was_finished_alone_is_kept_when_a_group_is_stopped(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, waiting = read_jobs("a.txt", "\n".join("abcdef"), base), Path("waiting")
+    monkeypatch.setattr(work, "run", work.run)  # put back afterwards
+    falling_apart(waiting.touch)
+    made = list(InProcess().results(groups(jobs, 4), waiting.exists))
+    assert [each.id for each in made] == [job.id for job in jobs[:2]] and all(each.picture for each in made)
+    assert Worker().make(jobs[2:4], waiting.exists) is None
 
 
 def test_a_curve_keeps_the_ends(base: Base) -> None:
@@ -724,6 +766,23 @@ def test_a_job_that_kills_its_worker_is_given_up(base: Base, monkeypatch: pytest
 def _dying_work(pipe: Any, *rest: Any) -> None:
     pipe.recv()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_keeps_what_it_finished_alone(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = read_jobs("a.txt", "\n".join("abcdef"), base)
+    monkeypatch.setattr("vqclip.batch.local._work", _falling_work)
+    made = list(Processes(1, [], 1).results(groups(jobs, 4), Path("waiting").exists))
+    assert [each.id for each in made] == [job.id for job in jobs[:2]] and all(each.picture for each in made)
+
+
+def _falling_work(pipe: Any, stopping: Any, *rest: Any) -> None:
+    def wait() -> None:
+        Path("waiting").touch()
+        stopping.wait()
+
+    falling_apart(wait)
+    _work(pipe, stopping, *rest)
 
 
 @pytest.mark.slow

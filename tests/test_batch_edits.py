@@ -9,7 +9,9 @@ import pytest
 from command import Command
 from conftest import TinyModels
 from PIL import Image
+from tiny_upscaler import random_upscaler, save
 
+from vqclip.batch import work
 from vqclip.batch.fields import Base
 from vqclip.batch.jobs import Job, read_jobs
 from vqclip.batch.work import Worker, groups
@@ -59,6 +61,56 @@ def test_a_job_makes_the_picture_of_its_command(run: Command, tiny: TinyModels, 
     assert job.error is None, job.error
     (made,) = Worker().make([job]) or []
     assert made.error is None and made.picture == Path("alone.png").read_bytes()
+
+
+ALONE = {
+    "the first of two": [
+        "a | @image:photo.png:0.7 | @image:mask.png:0.2",
+        "a | @image:mask.png:0.7 | @image:photo.png:0.2",
+    ],
+    "a region more": ["@image:photo.png | [left] @image:mask.png", "@image:photo.png"],
+    "less of it": ["a | @image:photo.png | @image:mask.png:-1", "a | @image:photo.png:-1 | @image:mask.png"],
+}
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_what_prompts_start_from_is_of_their_own_picture(run: Command, tiny: TinyModels, kind: str) -> None:
+    """What a job's prompt begins with is not what the one beside it does, although their settings are the same."""
+    base = Base([str(tiny.config)], ["init.kind=vary"])
+    jobs = jobs_of(base, *({"prompt": prompt, "seed": 1, "steps": 1} for prompt in ALONE[kind]))
+    alone = [(Worker().make([job]) or [])[0] for job in jobs]
+    beside = [made for group in groups(jobs, 4) for made in Worker().make(group) or []]
+    assert all(each.picture for each in alone) and alone[0].picture != alone[1].picture
+    assert [made.picture for made in beside] == [made.picture for made in alone]
+
+
+def test_prompts_of_the_same_pictures_go_together_and_no_others(run: Command) -> None:
+    prompts = ("a | @image:photo.png", "a dog", "b | @image:photo.png", "a cat")
+    jobs = jobs_of(Base([], ["init.strength=0.6"]), *({"prompt": prompt} for prompt in prompts))
+    assert [[job.prompt for job in group] for group in groups(jobs, 4)] == [list(prompts[::2]), list(prompts[1::2])]
+
+
+LARGE = {
+    "its size": ({"prompt": "a", "size": "16x16384", "output": "a.webp"}, "16x16384"),
+    "upscaled": (
+        {"prompt": "a", "size": "16x8192", "output": "a.webp", "set": "output.upscale=up.safetensors"},
+        "32x16384",
+    ),
+    "a strip": ({"interpolate": ["a", "b"], "frames": 8193, "output": "a.webp"}, "128x16400"),
+    "a photograph": ({"edit": "long.png", "prompt": "a", "box": "0,0,50,50", "output": "a.jpg"}, "65501x300"),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_picture_that_its_file_cannot_hold_is_said_before_anything_is_drawn(
+    run: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    save(random_upscaler(), Path("up.safetensors"))
+    Image.new("1", (65_501, 300)).save("long.png")
+    monkeypatch.setattr(work, "load_models", None)
+    (job,) = jobs_of(Base([str(tiny.config)]), LARGE[kind][0])
+    (made,) = Worker().make([job]) or []
+    assert made.code == 2 and f"cannot hold {LARGE[kind][1]}" in (made.error or ""), made.error
 
 
 def test_a_way_in_a_batch_leaves_its_strip_frames_and_film(run: Command, tiny: TinyModels) -> None:

@@ -85,6 +85,14 @@ def test_a_picture_it_was_made_from_must_be_the_same(run: Command, tiny: TinyMod
     assert run(*again, "--overwrite", "--file", "x").code == 2
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that is there and that nobody can read")
+def test_a_picture_it_was_made_from_that_cannot_be_read_is_said(run: Command, made: Path) -> None:
+    metadata = read_metadata(made).to_json()
+    metadata["config"]["overlay"]["image"], metadata["inputs"] = "/proc/self/mem", {"/proc/self/mem": "0" * 64}
+    failed = run("rerun", str(carrying(Path("b.png"), metadata)), "-o", "c.png")
+    assert failed.code == 2 and "Cannot read '/proc/self/mem'" in failed.stderr
+
+
 def test_what_is_not_as_it_was_is_said(made: Path) -> None:
     recorded = read_metadata(made)
     assert recorded.models is not None and differences(recorded, recorded.models) == []

@@ -14,14 +14,13 @@ from typing import Any
 
 from vqclip.batch.fields import Base, checked, config_of
 from vqclip.common.errors import UsageError, VqclipError
-from vqclip.common.hashes import known_sha256
-from vqclip.common.images import check_side
+from vqclip.common.hashes import input_sha256
 from vqclip.common.paths import at_home, is_file
 from vqclip.common.text import parse_json
 from vqclip.config.alternatives import alternatives, is_list
 from vqclip.config.loader import ConfigReader, to_dict
 from vqclip.config.prompts import TEXT, Prompt, files_of, parse_prompts, with_files
-from vqclip.config.schema import AUTO_SIZE, DRAWN_SEEDS, SEED_LIMIT, Config, parse_size
+from vqclip.config.schema import DRAWN_SEEDS, SEED_LIMIT, Config
 from vqclip.config.starts import SECTIONS, VQGAN
 from vqclip.config.yaml_text import parse_structure
 from vqclip.guidance.likeness import file_of
@@ -194,8 +193,6 @@ class _Expansion:
             if first + pictures > SEED_LIMIT:
                 raise UsageError(f"seed {first} is too large for {pictures} pictures.")
             config = config_of(facts, self.base, self.reader)
-            if output and config.size != AUTO_SIZE:
-                check_side(Path(output), parse_size(config.size))
             inputs = self._contents(config)
         except VqclipError as error:
             yield _failed(row, str(error), int(error.code))
@@ -221,13 +218,17 @@ class _Expansion:
         start = config.init.image and self._hash(config.init.image)
         masks = [self._hash(file) for file in (config.mask.original, config.mask.image) if file]
         points = [self._hash(point) for point in config.targets.path if is_file(point)]
-        named = [self._hash(at_home(file)) for file in _files(config)]
+        named = [self._hash(at_home(file)) for file in files_named(config)]
         return [start, *((self._hash(like.file), like.weight) for like in likenesses), *masks, *points, *named]
 
     def _hash(self, file: str) -> str:
-        """A file's SHA-256, read once; a missing one is an error when its job's turn comes."""
+        """A file's SHA-256, read once; a missing one is an error when its job's turn comes.
+
+        Raises:
+            UsageError: it is there and cannot be read.
+        """
         if file not in self.hashes:
-            self.hashes[file] = known_sha256(file) if is_file(file) else "missing"
+            self.hashes[file] = input_sha256(file) if is_file(file) else "missing"
         return self.hashes[file]
 
 
@@ -241,7 +242,7 @@ def _alternatives(row: object) -> list[object]:
     return [{**row, "prompt": each} for each in alternatives(prompt)]  # type: ignore[dict-item]
 
 
-def _files(config: Config) -> list[str]:
+def files_named(config: Config) -> list[str]:
     """The files that prompts, losses and the overlay name; what is wrong with one is said when its job's turn comes."""
     try:
         told = [config.overlay.image, *map(file_of, config.losses)]
@@ -275,7 +276,7 @@ def _decisive(config: Config) -> dict[str, Any]:
         content["overlay"]["image"] = ""
     else:
         del content["overlay"]
-    if _files(config):
+    if files_named(config):
         for key in ("prompts", "negatives"):
             content[key] = [with_files(prompt, lambda file: "") for prompt in content[key]]
         content["losses"] = with_loss_files(config.losses, lambda file: "")

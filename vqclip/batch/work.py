@@ -13,10 +13,12 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from vqclip.batch.jobs import Job
+from vqclip.batch.jobs import Job, files_named
 from vqclip.common.errors import ExitCode, OutOfMemoryError, OutputError, UsageError, VqclipError
+from vqclip.common.images import check_side
 from vqclip.common.process_memory import available_memory
 from vqclip.config.loader import to_dict
+from vqclip.config.prompts import likeness
 from vqclip.config.schema import Config, OutputConfig
 from vqclip.hub.access import Access
 from vqclip.hub.model_files import find_models
@@ -31,7 +33,7 @@ from vqclip.pipeline.memory_fit import Budget
 from vqclip.pipeline.plan import Plan, make_plan
 from vqclip.pipeline.provenance import describe, fingerprint, restore
 from vqclip.pipeline.run import run
-from vqclip.runs.session import composing, frame_sinks
+from vqclip.runs.session import composing, file_size, frame_sinks
 
 CURVE = 40
 """Points of a loss curve that are kept."""
@@ -62,8 +64,8 @@ class JobResult:
 
 
 def groups(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
-    """Put jobs together whose settings are the same but for prompt and seed, at most `size` of them, in their order;
-    each that travels stays alone.
+    """Put jobs together whose settings are the same but for prompt and seed, and whose prompts name the same files, as
+    the start may be one of them; at most `size` of them, in their order. Each that travels stays alone.
 
     Groups that need the same models follow one another, so that these are loaded once.
     """
@@ -81,8 +83,8 @@ def groups(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
 
 def _alike(config: Config) -> str:
     content = to_dict(config)
-    for key in ("prompts", "seed"):
-        del content[key]
+    del content["seed"]
+    content["prompts"] = [likeness(config.prompts), files_named(config)]
     return json.dumps(content, sort_keys=True)
 
 
@@ -109,7 +111,8 @@ class Worker:
     def make(self, jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False) -> list[JobResult] | None:
         """Make the pictures of a group; None when `stop` said so on the way.
 
-        Where the group fails, each of its jobs is done alone, so that one does not spoil the others.
+        Where the group fails, each of its jobs is done alone, so that one does not spoil the others, and `stop` leaves
+        those that are done.
 
         Raises:
             OutputError: the disk is full or may not be written, which every other job would meet too.
@@ -124,19 +127,20 @@ class Worker:
         except Exception as error:  # a bug of ours, or of a library: one job's, not the batch's
             if len(jobs) == 1:
                 return [JobResult(jobs[0].id, error=_words(error), code=int(_code(error)))]
-        made = []
+        made: list[JobResult] = []
         for job in jobs:
             alone = self.make([job], stop)
             if alone is None:
-                return None
+                return made or None
             made += alone
         return made
 
     def _together(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> list[JobResult] | None:
         began = time.monotonic()
-        for job in jobs:
-            _check_video(job)
-        plan = self.budget.fit(_joined([make_plan(job.config) for job in jobs if job.config is not None]))
+        plans = [make_plan(job.config) for job in jobs if job.config is not None]
+        for job, each in zip(jobs, plans, strict=True):
+            _check_files(job, each)
+        plan = self.budget.fit(_joined(plans))
         curve = Curve()
         parts = assemble(plan, self._models(plan))
         state = self._state_of(jobs)
@@ -193,13 +197,14 @@ def _saving(parts: Parts, state: Path | None) -> list[Sink]:
     return [State(state, runtime.state_every, runtime.state_seconds, fingerprint(parts))]
 
 
-def _check_video(job: Job) -> None:
-    """Find out before the run whether a job's video can be made.
+def _check_files(job: Job, plan: Plan) -> None:
+    """Find out before the run whether a job's picture and video can be written.
 
     Raises:
-        UsageError: it cannot, or it would have the picture's name.
+        UsageError: they cannot, or they would have one name.
     """
-    video = job.config and job.config.output.video
+    check_side(Path(job.output), file_size(plan))
+    video = plan.config.output.video
     if video:
         check_video(video)
         if PurePosixPath(job.output).suffix.lower() == f".{video}":

@@ -30,6 +30,18 @@ def known_sha256(path: Path | str) -> str:
     return remembered_sha256(path) or read_sha256(path)
 
 
+def input_sha256(path: Path | str) -> str:
+    """Return `known_sha256` of a file that the user names.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return known_sha256(path)
+    except OSError as error:
+        raise UsageError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+
+
 def remembered_sha256(path: Path | str) -> str | None:
     """Return what the last `read_sha256` found, if the file has the same size and time since; the file is not read."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vqclip.common.errors import UsageError
-from vqclip.common.hashes import known_sha256
+from vqclip.common.hashes import input_sha256
 from vqclip.common.paths import is_file
 from vqclip.config.loader import config_from_dict
 from vqclip.config.prompts import with_files
@@ -131,7 +131,7 @@ def _found(file: str, inputs: Mapping[str, str], files: Mapping[str, str]) -> st
         raise UsageError(
             f"The picture was made from {file!r}, which is not there: say where it is with --file OLD=NEW."
         )
-    if (found := known_sha256(place)) != inputs[file]:
+    if (found := input_sha256(place)) != inputs[file]:
         raise UsageError(
             f"{place!r} is not the file that the picture was made from (sha256 then {inputs[file]}, now {found}): give "
             "that one with --file OLD=NEW."
