@@ -86,6 +86,17 @@ def test_every_window_is_looked_at_in_its_turn(count: int, regions: int) -> None
         assert torch.equal(seen, seen[:1].expand_as(seen))
 
 
+def test_a_picture_of_one_region_has_its_cutouts_beside_one_of_three() -> None:
+    corners = torch.stack([box_map(left, top, left + 0.4, top + 0.4) for left in (0, 0.6) for top in (0, 0.6)])
+    picture, ones = torch.tensor([0, 1, 1, 1]), torch.ones(4)
+    both = Targets(torch.eye(4), ones, -torch.inf * ones, picture, corners)
+    alone = Targets(torch.eye(4)[:1], ones[:1], -torch.inf * ones[:1], picture[:1], corners[:1])
+    beside, weights = both.placed(draws("crowson", 7, 2))
+    single, own = alone.placed(draws("crowson", 7))
+    assert torch.equal(beside.frames[:1], single.frames) and torch.equal(beside.zoom[:1], single.zoom)
+    assert weights is not None and own is not None and torch.equal(weights[:1], own)
+
+
 @pytest.mark.parametrize("in_turn", [False, True])
 def test_every_guide_sees_every_region_however_few_cutouts_there_are(in_turn: bool) -> None:
     """One cutout, for the whole picture and a corner in turn: two guides in turn must not each have its own of both."""

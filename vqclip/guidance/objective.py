@@ -53,16 +53,11 @@ class Targets:
         return {row: window(each) for row, each in enumerate(maps) if each.min() < 1}
 
     @cached_property
-    def squares(self) -> Tensor:
-        """What to look at in each picture, (N, 1 + R, 3): the whole, and each region; the whole again where a picture
-        has fewer of them.
-        """
+    def squares(self) -> list[Tensor]:
+        """What to look at in each picture, (1 + R, 3): the whole, and each of its own regions."""
         rows = [[row for row in self.regions if self.picture[row] == n] for n in range(int(self.picture.max()) + 1)]
         whole = self.embeddings.new_tensor(WHOLE)
-        most = max(map(len, rows))
-        return torch.stack(
-            [torch.stack([whole, *(self.regions[row] for row in own), *[whole] * (most - len(own))]) for own in rows]
-        )
+        return [torch.stack([whole, *(self.regions[row] for row in own)]) for own in rows]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ each is meant.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -53,13 +54,13 @@ def window(where: Tensor) -> Tensor:
     return where.new_tensor([*(2 * centre / GRID - 1 for centre in centres), side / GRID])
 
 
-def moved(draws: Draws, squares: Tensor, looks: int = 0) -> Draws:
-    """Move cutouts to windows (N, R, 3), in turn, going on where as many in each of the `looks` before ended; those of
-    the whole picture stay as they are.
+def moved(draws: Draws, squares: Iterable[Tensor], looks: int = 0) -> Draws:
+    """Move cutouts to the windows (R, 3) of their picture, in turn, going on where as many in each of the `looks`
+    before ended; those of the whole picture stay as they are.
     """
     count = draws.zoom.shape[1]
-    turn = (torch.arange(count, device=squares.device) + looks * count) % squares.shape[1]
-    x, y, side = squares.to(draws.zoom.dtype)[:, turn].unbind(-1)
+    turn = torch.arange(looks * count, (looks + 1) * count, device=draws.zoom.device)
+    x, y, side = torch.stack([each[turn % len(each)] for each in squares]).to(draws.zoom.dtype).unbind(-1)
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     shift = torch.stack([side, zero, x, zero, side, y, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
     frames = torch.cat([draws.frames[:, :, :-1], shift[:, :, None] @ draws.frames[:, :, -1:]], dim=2)
