@@ -12,9 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
+from vqclip.config.loader import load_config
 from vqclip.guidance.colours import PALETTES, parse_colours
-from vqclip.guidance.filters import PLAIN, SQUARE, TOLD, find_filter
+from vqclip.guidance.filters import PLAIN, SQUARE, TOLD, find_filter, find_finish
 from vqclip.guidance.wallpaper import GROUPS
+from vqclip.hub.model_files import find_models
+from vqclip.pipeline.build import build
+from vqclip.pipeline.plan import make_plan
 
 CPU = torch.device("cpu")
 ALL = [*PLAIN, *(f"{name}:{example}" for name, (example, _) in TOLD.items())]
@@ -54,10 +58,40 @@ def test_filters_pass_gradcheck(spec: str) -> None:
     assert torch.autograd.gradcheck(find_filter(spec, CPU), pictures(1, 4, 4).requires_grad_())
 
 
-@pytest.mark.parametrize("spec", [spec for spec in ALL if not spec.startswith(("tile", "kaleidoscope"))])
-def test_a_filter_changes_nothing_in_what_it_made(spec: str) -> None:
-    once = filtered(spec, pictures())
-    torch.testing.assert_close(filtered(spec, once), once)
+@pytest.mark.parametrize("side", [12, 128])
+@pytest.mark.parametrize("spec", [spec for spec in ALL if not spec.startswith("kaleidoscope")])
+def test_what_is_put_over_a_finished_picture_changes_nothing_in_what_the_filter_made(spec: str, side: int) -> None:
+    """A tile may change by less than half a grey level of 255."""
+    once = filtered(spec, pictures(1, side, side))
+    torch.testing.assert_close(
+        find_finish(spec, CPU)(once), once, atol=0.5 / 255 if spec == "tile" else 1e-7, rtol=1e-7
+    )
+
+
+@pytest.mark.parametrize("size", [(96, 96), (48, 120), (120, 48)])
+@pytest.mark.parametrize("sectors", [2, 4, 6, 8, 12])
+def test_a_kaleidoscope_only_interpolates_anew_in_what_it_made(sectors: int, size: tuple[int, int]) -> None:
+    """Beside the mirrors, in a smooth picture of any form; mirrors along sides and diagonals have nothing to."""
+    smooth = torch.nn.functional.interpolate(pictures(1, 6, 6), size, mode="bicubic").clamp(0, 1)
+    once = filtered(f"kaleidoscope:{sectors}", smooth)
+    changed = (find_finish(f"kaleidoscope:{sectors}", CPU)(once) - once).abs()
+    assert changed.max() < (1e-9 if sectors in (2, 4, 8) else 0.1) and changed.mean() < 1e-3
+
+
+def test_the_seam_of_a_tile_that_was_enlarged_is_mended() -> None:
+    """An upscaler that knows nothing beyond the edge spoils its two outermost rows."""
+    made = filtered("tile", pictures(1, 128, 128))
+    spoiled = made.clone()
+    for dim in (-1, -2):
+        for edge in (0, 1, 126, 127):
+            spoiled.select(dim, edge).add_(0.3 if edge < 64 else -0.3)
+    mended = find_finish("tile", CPU)(spoiled)
+    for dim in (-1, -2):
+        for edge in (0, 127):
+            torch.testing.assert_close(
+                mended.select(dim, edge)[..., 4:-4], made.select(dim, edge)[..., 4:-4], atol=0.01, rtol=0
+            )
+    assert torch.equal(mended[..., 4:-4, 4:-4], spoiled[..., 4:-4, 4:-4])
 
 
 @pytest.mark.parametrize("spec", ["tile", "pmm", "p4m"])
@@ -213,3 +247,26 @@ def test_a_square_filter_wants_a_square_picture(run: Command, tiny: TinyModels) 
     done = run("generate", "a", "-c", str(tiny.config), "--size", "32x16", "--set", "filters=[p4m]", "-o", "a.png")
     assert done.code == 2 and "needs a square picture" in done.stderr
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("size", ["99x100", "100x99"])
+@pytest.mark.parametrize("group", ["p2", "cmm"])
+def test_a_wallpaper_wants_even_sides(run: Command, tiny: TinyModels, group: str, size: str) -> None:
+    words = ("-c", str(tiny.config), "--drawer", "pixels", "--set", f"filters=[grey, {group}]", "-o", "a.png")
+    done = run("generate", "a", *words, "--size", size)
+    assert done.code == 2 and f"{group!r} needs sides of an even number" in done.stderr and size in done.stderr
+    assert not list(Path().iterdir())
+
+
+def test_a_picture_s_part_is_filtered_before_it_goes_into_the_original(run: Command, tiny: TinyModels) -> None:
+    """The left half is black, the right one white, but for a patch on the right: nothing of that turns black."""
+    original = np.zeros((64, 64, 3), np.uint8)
+    original[:, 32:] = 255
+    Image.fromarray(original).save("photo.png")
+    options = {"mask.original": "photo.png", "mask.boxes": ["48,16,8,32"], "prompts": ["a"], "mask.feather": 0}
+    words = ["filters=[mirror]", "output.upscale=embedded", "optimise.steps=0"]
+    plan = make_plan(load_config([str(tiny.config)], words, {**options, "seed": 1}))
+    parts = build(plan, find_models(plan.config))
+    drawn = parts.descent.pictures()
+    small = torch.nn.functional.interpolate(parts.present(drawn), drawn.shape[-2:], mode="area")
+    assert (small - drawn).abs().mean() < 0.05 and drawn[..., -1].min() > 0.9

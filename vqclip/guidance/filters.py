@@ -1,7 +1,8 @@
 """Filters: what becomes of a picture between what draws it and what sees it.
 
-Guides, losses and files all get the filtered picture. Each filter does nothing more to what it made, so it is put over
-the finished picture too, once that was upscaled: what it promises holds for the file.
+Guides, losses and files all get the filtered picture. Once that was upscaled it is filtered again, so that what a
+filter promises holds for the file. Each does nothing more to what it made, but that a kaleidoscope interpolates anew
+beside its mirrors, and that a tile would blend anew: of that only the outermost edge is mended.
 """
 
 import math
@@ -16,7 +17,7 @@ from vqclip.common.errors import UsageError
 from vqclip.common.registry import pick_told
 from vqclip.guidance.colours import parse_colour, parse_colours
 from vqclip.guidance.losses import luma, replace_grad
-from vqclip.guidance.wallpaper import SQUARE_GROUPS, WALLPAPERS
+from vqclip.guidance.wallpaper import GROUPS, SQUARE_GROUPS, WALLPAPERS
 
 Filter = Callable[[Tensor], Tensor]
 """From pictures (N, 3, H, W) in [0, 1] to such pictures, each on its own."""
@@ -24,27 +25,33 @@ Filter = Callable[[Tensor], Tensor]
 RIM = 0.25
 """Share of a side over which a tile's edge goes over into its middle."""
 
+EDGE = 1 / 64
+"""The same of what was a tile before it was enlarged: its edge and its middle are alike there, to half a grey level."""
+
 FRAME = 1 / 16
 """Width of a frame, as a share of the short side."""
 
 MOST_SECTORS = 64
 """Of a kaleidoscope."""
 
+FOLDS = 4
+"""How often a place is mirrored into a kaleidoscope's wedge, and back into the picture where that has left it."""
 
-def tile(images: Tensor) -> Tensor:
+
+def tile(images: Tensor, rim: float = RIM) -> Tensor:
     """Make pictures (N, 3, H, W) that go on without a seam, laid side by side and one above the other.
 
-    Towards each edge a picture goes over into itself moved by half its side, so that what was neighbours in its middle
-    meets at the edge.
+    Towards each edge a picture goes over into itself moved by half its side, over a `rim` as a share of that, so that
+    what was neighbours in its middle meets at the edge.
     """
-    return _seamless(_seamless(images, -1), -2)
+    return _seamless(_seamless(images, -1, rim), -2, rim)
 
 
-def _seamless(images: Tensor, dim: int) -> Tensor:
+def _seamless(images: Tensor, dim: int, rim: float) -> Tensor:
     """Make pictures go on along one dimension."""
     length = images.shape[dim]
     places = torch.linspace(0, 1, length, device=images.device, dtype=images.dtype)
-    near = (torch.minimum(places, 1 - places) / RIM).clamp(max=1)
+    near = (torch.minimum(places, 1 - places) / rim).clamp(max=1)
     weight = near.square() * (3 - 2 * near)
     weight = weight if dim == -1 else weight[:, None]
     return torch.lerp(images.roll(length // 2, dim), images, weight)
@@ -89,20 +96,24 @@ def kaleidoscope(device: torch.device, argument: str) -> Filter:
 
     def reflect(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        short = min(height, width)
         down, across = (
-            (torch.arange(side, device=images.device, dtype=images.dtype) + 0.5 - side / 2) / (short / 2)
-            for side in (height, width)
+            torch.arange(side, device=images.device, dtype=images.dtype) + 0.5 - side / 2 for side in (height, width)
         )
-        radius = torch.hypot(down[:, None], across)
+        y, x = torch.meshgrid(down, across, indexing="ij")
         wedge = 2 * math.pi / sectors
-        angle = torch.atan2(across, -down[:, None]).remainder(2 * wedge)  # from the top on
-        angle = torch.minimum(angle, 2 * wedge - angle)
-        x, y = radius * angle.sin() * short / width, -radius * angle.cos() * short / height
-        grid = torch.stack([x, y], -1).expand(len(images), -1, -1, -1)
+        for _ in range(FOLDS):
+            radius, angle = torch.hypot(x, y), torch.atan2(x, -y).remainder(2 * wedge)  # from the top on
+            angle = torch.minimum(angle, 2 * wedge - angle)
+            x, y = _within(radius * angle.sin(), width / 2), _within(-radius * angle.cos(), height / 2)
+        grid = torch.stack([x * 2 / width, y * 2 / height], -1).expand(len(images), -1, -1, -1)
         return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     return reflect
+
+
+def _within(places: Tensor, most: float) -> Tensor:
+    """Mirror places into [-most, most], however far beyond they are."""
+    return most - ((places + most).remainder(4 * most) - 2 * most).abs()
 
 
 def palette(device: torch.device, argument: str) -> Filter:
@@ -150,8 +161,14 @@ TOLD: Mapping[str, tuple[str, Callable[[torch.device, str], Filter]]] = {
 }
 """Filters that are told something behind a colon, each with an example of it."""
 
+FINISHING: Mapping[str, Filter] = {"tile": partial(tile, rim=EDGE)}
+"""What is put over an enlarged picture instead, where a filter does more to what it made."""
+
 SQUARE = frozenset({"p4m"}) | SQUARE_GROUPS
 """Filters of square pictures only."""
+
+EVEN = frozenset(GROUPS)
+"""Filters of pictures with even sides only."""
 
 
 def find_filter(spec: str, device: torch.device) -> Filter:
@@ -162,6 +179,15 @@ def find_filter(spec: str, device: torch.device) -> Filter:
     """
     told = {name: (example, partial(make, device)) for name, (example, make) in TOLD.items()}
     return pick_told(PLAIN, told, spec, "filter")
+
+
+def find_finish(spec: str, device: torch.device) -> Filter:
+    """Return what is put over pictures that the filter made, once they were enlarged.
+
+    Raises:
+        UsageError: as `find_filter`.
+    """
+    return FINISHING.get(spec) or find_filter(spec, device)
 
 
 class Filtered:

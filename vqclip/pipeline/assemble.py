@@ -14,7 +14,7 @@ from vqclip.common.images import fit, to_image, to_tensor
 from vqclip.common.runtime import Generators
 from vqclip.config.schema import InitConfig
 from vqclip.config.starts import BENT, PICTURES
-from vqclip.guidance.filters import Filter, Filtered, find_filter
+from vqclip.guidance.filters import Filter, Filtered, find_filter, find_finish
 from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, rank_by_place
 from vqclip.guidance.paste import Pasted
 from vqclip.guidance.recipes import RECIPES
@@ -78,11 +78,11 @@ def assemble(plan: Plan, models: Models) -> Parts:
         OutOfMemoryError: the prior or the start does not fit.
     """
     with computing(plan):
-        filters = [find_filter(name, torch.device(plan.config.runtime.device)) for name in plan.config.filters]
+        device = torch.device(plan.config.runtime.device)
+        filters = [find_filter(name, device) for name in plan.config.filters]
         inputs = read_inputs(plan)
         patch = find_patch(plan.config.mask, inputs, models.perceptors[0])
         plan = _sized(plan, patch)
-        device = torch.device(plan.config.runtime.device)
         size = working_size(plan.config, _first_size(plan))
         drawer = whole = make_drawer(plan.config, size, device, models.vqgan)
         if size != _first_size(plan):
@@ -102,7 +102,7 @@ def assemble(plan: Plan, models: Models) -> Parts:
         return Parts(
             plan=plan,
             descent=_descent(plan, models, drawer, whole, inputs, start, patch, journey, aims, streams, filters),
-            present=Filtered(partial(enlarge, models.upscaler), filters) if models.upscaler else lambda images: images,
+            present=_presenting(plan, models, patch),
             perceptors=models.perceptors,
             targets=targets,
             models=models.hashes,
@@ -265,6 +265,14 @@ def _descent(
         reduce_render_memory=drawer.reduce_memory,
         differentiate=ReplayedGradient() if device.type == "cuda" and config.runtime.accelerate else differentiate,
     )
+
+
+def _presenting(plan: Plan, models: Models, patch: Patch | None) -> Callable[[Tensor], Tensor]:
+    """What enlarges pictures and filters them once more, but a patch: it holds the original too by now."""
+    if models.upscaler is None:
+        return lambda images: images
+    names, device = [] if patch else plan.config.filters, torch.device(plan.config.runtime.device)
+    return Filtered(partial(enlarge, models.upscaler), [find_finish(name, device) for name in names])
 
 
 def _filtered(drawer: Drawer, filters: Sequence[Filter]) -> Callable[[Tensor], Tensor]:

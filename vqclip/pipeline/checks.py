@@ -9,7 +9,7 @@ from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.config.regions import mask_of, place_region
 from vqclip.config.schema import Config
 from vqclip.config.starts import AUTO
-from vqclip.guidance.filters import SQUARE, find_filter
+from vqclip.guidance.filters import EVEN, SQUARE, find_filter
 from vqclip.guidance.likeness import file_of
 from vqclip.guidance.losses import find_loss
 from vqclip.guidance.objective import VISITS
@@ -47,7 +47,7 @@ def check(config: Config) -> None:
 
 
 def check_form(config: Config, width: int, height: int) -> None:
-    """Refuse a filter of square pictures where they are not.
+    """Refuse a filter of square pictures, or of those with even sides, where they are not.
 
     Raises:
         UsageError: it is there.
@@ -55,6 +55,12 @@ def check_form(config: Config, width: int, height: int) -> None:
     square = next((name for name in config.filters if name in SQUARE), None)
     if square is not None and width != height:
         raise UsageError(f"The filter {square!r} needs a square picture, and this one is {width}x{height}.")
+    even = next((name for name in config.filters if name in EVEN), None)
+    if even is not None and (width % 2 or height % 2):
+        raise UsageError(
+            f"The filter {even!r} needs sides of an even number of pixels, and the picture is {width}x{height}: choose "
+            "another --size."
+        )
 
 
 def check_regions(config: Config, width: int, height: int) -> None:
