@@ -47,7 +47,7 @@ TINY_PREPROCESS = {"size": 16, "mean": [0.5] * 3, "std": [0.25] * 3, "interpolat
 class TinyModels:
     """Files of a VQGAN of factor 2, of a CLIP that looks at 16 pixels and of a prior, and a config that uses them.
 
-    The config starts from random codes; `init.kind=prior` starts from the prior.
+    The config starts from random codes; with `prior.name` as `prior` it starts from that.
     """
 
     vqgan: Path
@@ -65,7 +65,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     save_tiny_prior(prior, vqgan, clip)
     config.write_text(
         f"size: 16x16\nvqgan: {{file: {vqgan}}}\nperceptors: [{clip}]\n"
-        f"prior: {{name: {prior}, candidates: 3}}\n"
+        "prior: {candidates: 3}\n"
         "cutouts: {recipe: vqclip, count: 4}\noptimise: {steps: 6, lr: 0.1, schedule: constant}\n"
         "runtime: {device: cpu, precision: fp32, threads: 1, state_every: 2}\n"
     )

@@ -14,6 +14,7 @@ from conftest import TinyModels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vqclip.cli import completion
 from vqclip.common.errors import UsageError
 from vqclip.config.alternatives import expand
 from vqclip.config.loader import (
@@ -57,6 +58,16 @@ def test_order_of_layers_matters() -> None:
     one, two = layer("one.yaml", "count: 1"), layer("two.yaml", "count: 2")
     assert load_config([one, two]).count == 2
     assert load_config([two, one]).count == 1
+
+
+def test_every_key_that_a_shell_completes_is_one_of_set() -> None:
+    """Losses that are told a file have dots in their names."""
+    names = [key for key in completion.settings("losses.") if key.startswith("losses.")]
+    assert {"losses.tv=", "losses.colours:photo.jpg="} <= set(names)
+    for name in names:
+        key = name.removeprefix("losses.").removesuffix("=")
+        assert load_config([], [f"{name}0.5"]).losses == {key: 0.5}
+        assert load_config([], [], {f"losses.{key}": 0.5}).losses == {key: 0.5}
 
 
 def test_lists_replace_and_losses_merge() -> None:

@@ -25,7 +25,6 @@ from vqclip.pipeline.build import build
 from vqclip.pipeline.mask import whole_thing
 from vqclip.pipeline.plan import make_plan
 from vqclip.pipeline.run import run as run_parts
-from vqclip.runs.session import file_size
 
 
 class Edits:
@@ -108,8 +107,9 @@ def test_a_mask_of_another_size_is_resized_and_that_is_said(run: Edits) -> None:
 
 
 @pytest.mark.parametrize("kind", ["prior", "codes", "image", "noise"])
-def test_what_is_masked_can_start_from_anything(run: Edits, kind: str) -> None:
-    done(run("edit", "photo.png", "a hat", "--mask", "mask.png", "--set", f"init.kind={kind}", "-o", f"{kind}.png"))
+def test_what_is_masked_can_start_from_anything(run: Edits, tiny: TinyModels, kind: str) -> None:
+    words = ("--set", f"prior.name={tiny.prior}", "--set", f"init.kind={kind}")
+    done(run("edit", "photo.png", "a hat", "--mask", "mask.png", *words, "-o", f"{kind}.png"))
     assert np.array_equal(pixels(f"{kind}.png")[:10], pixels("photo.png")[:10])
 
 
@@ -271,9 +271,26 @@ def test_a_strip_has_each_frame_of_the_journey_as_its_last_update_left_it(frames
         assert ends == [steps - belongs[::-1].index(frame) for frame in range(frames)]
 
 
+@pytest.mark.parametrize(
+    "words", [("-n", "9"), ("-n", "3", "--save-every", "4"), ("-n", "3", "--set", "output.upscale=none")]
+)
+def test_the_size_that_is_said_is_the_strip_s(run: Edits, words: tuple[str, ...]) -> None:
+    """Nine pictures of 16 pixels lie in rows of eight; what else is kept does not count."""
+    words = ("interpolate", "a cat", "a dog", *words, "-o", "way.png", "--json")
+    said = (done(run(*words, *more)).stdout.splitlines()[0] for more in (("--dry-run",), ()))
+    planned, made = (json.loads(line)["size"] for line in said)
+    assert planned == made == [*pixels("way.png").shape[1::-1]]
+
+
+def test_the_size_that_is_said_is_the_whole_picture_s(run: Edits) -> None:
+    words = ("edit", "photo.png", "a cat", "--box", "10%,10%,20%,20%", "-o", "e.png", "--json")
+    planned, made = (json.loads(done(run(*words, *more)).stdout)["size"] for more in (("--dry-run",), ()))
+    assert planned == made == [*pixels("photo.png").shape[1::-1]]
+
+
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
 def test_a_stopped_journey_goes_on_to_the_same_frames(run: Edits, tiny: TinyModels, at: int) -> None:
-    words = ["optimise.steps=5", "targets.frames=3", "targets.path=[a cat, photo.png]", "init.kind=prior"]
+    words = ["optimise.steps=5", "targets.frames=3", "targets.path=[a cat, photo.png]", f"prior.name={tiny.prior}"]
     plan = make_plan(load_config([str(tiny.config)], words, {"seed": 1}))
     kept = Keeping()
     whole = run_parts(build(plan, find_models(plan.config)), [kept])
@@ -471,7 +488,7 @@ def test_the_size_of_a_strip_is_known_before(run: Edits, tiny: TinyModels, frame
     done(run("interpolate", "a cat", "a dog", "-n", frames, "-o", "way.png", "--save-every", "4"))
     config = load_config([str(tiny.config)], [], read_metadata(Path("way.png")).config)
     size = {"2": (32, 16), "10": (128, 32)}[frames]
-    assert file_size(make_plan(config)) == pixels("way.png").shape[1::-1] == size
+    assert make_plan(config).result_size == pixels("way.png").shape[1::-1] == size
 
 
 def test_a_film_never_takes_the_pictures_name(run: Edits) -> None:

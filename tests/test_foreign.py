@@ -66,6 +66,39 @@ def test_nerdyrodent_s_image_prompts_size_and_model() -> None:
     assert (config.size, config.perceptors, config.seed) == ("304x304", ["ViT-B-16-quickgelu:openai"], 7)
 
 
+def test_nerdyrodent_s_film() -> None:
+    config, notes = imported("python generate.py -p 'a cat' -vid -ofps 30")
+    assert (config.output.video, config.output.fps) == ("mp4", 30) and notes == ""
+    config, notes = imported("python generate.py -p 'a cat' -vid -ofps 60 -vl 10")
+    assert config.output.fps == 15 and "at most 50 frames a second" in notes and "output.save_every" in notes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python generate.py -p 'a cat' -ii a.png -in gradient -iw 0.5",
+        "prompts: a cat\ninit_image: a.png\ninit_noise: gradient\ninit_weight: 0.5\n",
+    ],
+)
+def test_a_picture_to_start_from_counts_more_than_noise(text: str) -> None:
+    config, notes = imported(text)
+    assert (config.init.kind, config.init.image, config.init.weight) == ("image", "a.png", 0.5)
+    assert notes == "init_noise: the run starts from init_image; left out."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python generate.py -p 'a cat' -iw 0.5 -in gradient",
+        "prompts: a cat\ninit_weight: 0.5\ninit_noise: gradient\ninit_image: ''\n",
+    ],
+)
+def test_without_a_picture_to_start_from_there_is_nothing_to_be_held_near(text: str) -> None:
+    config, notes = imported(text)
+    assert (config.init.kind, config.init.image, config.init.weight) == ("gradient", None, 0)
+    assert notes == "init_weight: it pulls to init_image, and there is none; left out."
+
+
 def test_pixray_s_plain_settings() -> None:
     config, notes = imported(
         "drawer: vqgan\ndisplay_every: 10\noutput: outputs/pixray_vqgan.png\nvector_prompts: textoff\n"

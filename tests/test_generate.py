@@ -61,7 +61,19 @@ def test_the_same_command_writes_the_same_bytes_and_run_yaml_repeats_it(vqclip: 
 
 
 def test_sample_draws_with_the_prior_and_says_so_in_the_picture(vqclip: Command, tiny: TinyModels) -> None:
-    words = ("-c", str(tiny.config), "a cat", "--seed", "1", "-n", "4", "-o", "a.png")
+    words = (
+        "-c",
+        str(tiny.config),
+        "--set",
+        f"prior.name={tiny.prior}",
+        "a cat",
+        "--seed",
+        "1",
+        "-n",
+        "4",
+        "-o",
+        "a.png",
+    )
     done = vqclip("sample", *words)
     assert (done.code, done.stdout) == (0, "a.png\n"), done.stderr
     assert files() == {"a.png"} and size_of("a.png") == (16, 16)
@@ -76,7 +88,8 @@ def test_sample_draws_with_the_prior_and_says_so_in_the_picture(vqclip: Command,
 
 
 def test_sample_several_prompts_and_seeds(vqclip: Command, tiny: TinyModels) -> None:
-    done = vqclip("sample", "-c", str(tiny.config), "a cat", "a dog", "--count", "2", "--seed", "3", "--json")
+    words = ("-c", str(tiny.config), "--set", f"prior.name={tiny.prior}", "--count", "2", "--seed", "3", "--json")
+    done = vqclip("sample", "a cat", "a dog", *words)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(event["prompt"], event["seed"]) for event in events] == [
         ("a cat", 3),
@@ -88,7 +101,9 @@ def test_sample_several_prompts_and_seeds(vqclip: Command, tiny: TinyModels) -> 
 
 
 def test_a_run_from_the_prior_repeats_from_its_run_yaml(vqclip: Command, tiny: TinyModels) -> None:
-    vqclip("generate", "-c", str(tiny.config), "--set", "init.kind=prior", "a cat", "--seed", "1", "-o", "one/")
+    vqclip(
+        "generate", "-c", str(tiny.config), "--set", f"prior.name={tiny.prior}", "a cat", "--seed", "1", "-o", "one/"
+    )
     vqclip("generate", "-c", "one/run.yaml", "-o", "two/")
     assert Path("one/image.png").read_bytes() == Path("two/image.png").read_bytes()
 
@@ -316,7 +331,19 @@ def test_every_file_made_is_told(vqclip: Command, tiny: TinyModels) -> None:
 
 
 def test_what_takes_a_while_is_said_while_it_does(vqclip: Command, tiny: TinyModels) -> None:
-    words = ("sample", "-c", str(tiny.config), "a cat", "--seed", "1", "-n", "3", "--json")
+    words = (
+        "sample",
+        "-c",
+        str(tiny.config),
+        "--set",
+        f"prior.name={tiny.prior}",
+        "a cat",
+        "--seed",
+        "1",
+        "-n",
+        "3",
+        "--json",
+    )
     done = vqclip(*words, "-o", "a.png")
     said = done.stderr.splitlines()
     assert said.index("loading models") < said.index("drawing 3 starts for each picture")

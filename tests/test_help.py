@@ -96,3 +96,10 @@ def test_a_shell_completes_values(
     monkeypatch.setenv("COMP_WORDS", f"vqclip {words}")
     monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
     assert set(run().stdout.split()) == expected
+
+
+def test_an_output_is_said_to_be_what_the_command_takes(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    shown = {command: run(command, "-h").stdout for command in ("generate", "rerun", "upscale", "reconstruct")}
+    assert [command for command, text in shown.items() if "for stdout" in text] == ["generate"]
+    assert [command for command, text in shown.items() if "{seed}" in text] == ["generate", "rerun"]

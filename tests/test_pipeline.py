@@ -182,7 +182,7 @@ def test_no_steps_decode_the_start(tiny: TinyModels) -> None:
 
 def test_the_prior_makes_the_start_and_the_perceptors_choose_it(tiny: TinyModels) -> None:
     """With one candidate each, seed and caption decide; with more, the start is the one CLIP scores best."""
-    words = ("init.kind=prior", "optimise.steps=0")
+    words = (f"prior.name={tiny.prior}", "optimise.steps=0")
     plan = plan_of(tiny, *words, "prior.candidates=6")
     best = outcome(plan)[0]
     models = load_models(plan)
@@ -199,13 +199,13 @@ def test_the_prior_makes_the_start_and_the_perceptors_choose_it(tiny: TinyModels
 
 
 def test_a_start_of_the_prior_is_the_same_alone_and_among_others(tiny: TinyModels) -> None:
-    words = ("init.kind=prior", "optimise.steps=0")
+    words = (f"prior.name={tiny.prior}", "optimise.steps=0")
     both = outcome(plan_of(tiny, *words, prompts=("a cat", "a dog")))[0].images
     torch.testing.assert_close(both[1:], outcome(plan_of(tiny, *words, prompts=("a dog",)))[0].images)
 
 
 def test_models_can_be_shared_by_plans(tiny: TinyModels) -> None:
-    plans = [plan_of(tiny, "init.kind=prior", prompts=(text,)) for text in ("a cat", "a dog")]
+    plans = [plan_of(tiny, f"prior.name={tiny.prior}", prompts=(text,)) for text in ("a cat", "a dog")]
     models = load_models(plans[0])
     for plan in plans:
         shared = run(assemble(plan, models))
@@ -214,14 +214,14 @@ def test_models_can_be_shared_by_plans(tiny: TinyModels) -> None:
 
 
 def test_a_pull_to_the_priors_start_holds_the_latent_near_it(tiny: TinyModels) -> None:
-    words = ("init.kind=prior", "optimise.steps=8")
+    words = (f"prior.name={tiny.prior}", "optimise.steps=8")
     start = build(plan_of(tiny, *words)).descent.latent.detach()
     free, held = (outcome(plan_of(tiny, *words, f"init.weight={weight}"))[0].latent for weight in (0, 100))
     assert float((held - start).square().mean()) < 0.5 * float((free - start).square().mean())
 
 
 def test_the_prior_is_named_with_its_hash(tiny: TinyModels) -> None:
-    parts = build(plan_of(tiny, "init.kind=prior"))
+    parts = build(plan_of(tiny, f"prior.name={tiny.prior}"))
     assert parts.models.prior.sha256 == sha256(tiny.prior / "prior.safetensors")
     assert build(plan_of(tiny)).models.prior is None
 

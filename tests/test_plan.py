@@ -22,6 +22,7 @@ from vqclip.hub.prior_files import has_embedded_prior
 from vqclip.pipeline.checks import check
 from vqclip.pipeline.named_files import ImagePrompt, parse_image_prompt
 from vqclip.pipeline.plan import Plan, make_plan, seeds
+from vqclip.pipeline.settle import settle
 
 
 def config(tiny: TinyModels, *words: str, prompts: list[str] | None = None) -> Config:
@@ -102,6 +103,11 @@ def test_an_automatic_start_is_the_prior_where_there_is_one(layers: list[str], w
         ([], {"init.kind": "noise", "optimise.steps": 5}, ("noise", 1.0, 5, 0.1, 32, "coherent", "cosine")),
         ([], {"init.kind": "redraw", "init.image": "a.png"}, ("redraw", 0.6, 6, 0.01, 8, "vqclip", "constant")),
         ([], {"init.kind": "image", "init.image": "a.png"}, ("image", 1.0, 40, 0.05, 16, "coherent", "cosine")),
+        (
+            [],
+            {"init.kind": "image", "init.image": "a.png", "init.strength": 0.5},
+            ("image", 1.0, 40, 0.025, 16, "coherent", "cosine"),
+        ),
         ([], {"init.kind": "vary", "init.image": "a.png"}, ("vary", 0.3, 6, 0.01, 8, "vqclip", "constant")),
         ([], {"image_prompts": ["a.png"]}, ("redraw", 0.6, 6, 0.01, 8, "vqclip", "constant")),
         ([], {"image_prompts": ["a.png:-1"]}, ("prior", 0.6, 6, 0.01, 8, "vqclip", "constant")),
@@ -134,6 +140,24 @@ def test_steps_and_views_follow_from_the_kind_of_start(
     assert config.init.image == (str(Path("a.png").absolute()) if begins_with_it else None)
     assert make_plan(config).config == config  # a resolved config stays as it is
     assert make_plan(config_from_dict(to_dict(config), "a run")).config == config
+
+
+def test_a_likeness_in_alternatives_and_lists_is_drawn_anew() -> None:
+    """They stand for prompts, of which each has the picture."""
+    Path("list.txt").write_text("a cat | @image:a.png\na dog | @image:a.png\n")
+    Image.new("RGB", (8, 8)).save("a.png")
+    Image.new("RGB", (8, 8)).save("b.png")
+    for written in (["{a cat|a dog} | @image:a.png"], ["@list.txt"], ["{a cat|a {red|blue} dog} | @image:a.png"]):
+        init = make_plan(load_config([], [], {"prompts": written})).config.init
+        assert (init.kind, init.strength) == ("redraw", 0.6)
+    assert make_plan(load_config([], [], {"prompts": ["a cat | @image:{a|b}.png"]})).config.init.strength == 1
+
+
+def test_a_prior_of_ones_own_draws_the_start(tiny: TinyModels) -> None:
+    own = ["prior.name=my-prior", "init.kind=auto"]
+    found = load_config([str(tiny.config)], own, {"prompts": ["a cat"]})
+    assert (settle(found).init.kind, found.optimise.steps) == ("prior", load_config().optimise.steps)
+    assert settle(load_config([str(tiny.config)], [*own, "drawer=pixels"])).init.kind == "noise"
 
 
 @pytest.mark.parametrize("layers", [["vary"], ["imagenet-1024", "vary"]])

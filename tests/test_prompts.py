@@ -68,6 +68,9 @@ from vqclip.config.regions import caption
         ("[25%,0,50%,64] a cat", [Prompt("a cat", region="25%,0,50%,64")]),
         ("[in m.png] @image:a.png:2", [Prompt("a.png", 2, kind="image", region="in m.png")]),
         (r"[in a\]b.png] a", [Prompt("a", region="in a]b.png")]),
+        (r"[in a\[1\].png] a sun", [Prompt("a sun", region="in a[1].png")]),
+        ("[in  my  mask.png ] a sun", [Prompt("a sun", region="in my  mask.png")]),
+        ("a cat:0.0000001", [Prompt("a cat", 1e-7)]),
         (r"\[left] a cat", [Prompt("[left] a cat")]),
         ("nantucket:2", [Prompt("nantucket", 2)]),
         ("日本:2", [Prompt("日本", 2)]),
@@ -168,9 +171,9 @@ def test_weights_as_others_write_them_get_a_note(source: str, noted: bool) -> No
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
     lambda text: text == text.strip() and text
 )
-numbers = st.decimals(-1000, 1000, places=3).map(float)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
 stops = st.one_of(st.just(-math.inf), numbers)
-regions = st.sampled_from(["", "left", "top half", "1,2,3,4", "in a]b|c.png"])
+regions = st.one_of(st.sampled_from(["", "left", "top half", "1,2,3,4"]), texts.map("in {}".format))
 prompts = st.one_of(
     st.builds(Prompt, texts, numbers, stops, region=regions),
     st.builds(Prompt, texts, numbers, stops, st.just("image"), regions).filter(lambda prompt: "://" not in prompt.text),
@@ -182,6 +185,13 @@ prompts = st.one_of(
 @given(st.lists(prompts, min_size=1, max_size=4))
 def test_written_prompts_read_back(expected: list[Prompt]) -> None:
     assert parse_prompts("|".join(map(str, expected))) == expected
+
+
+@given(texts)
+def test_a_mask_of_any_name_gets_another_place(name: str) -> None:
+    """As a plan does, whose paths are whole: the folder's name may hold anything, too."""
+    source = str(Prompt("a sun", region=f"in {name}"))
+    assert files_of([with_files(source, lambda file: f"/[1]  a|b/{file}")]) == [f"/[1]  a|b/{name}"]
 
 
 @given(st.text())

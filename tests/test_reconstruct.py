@@ -10,7 +10,8 @@ from command import Command
 from conftest import TinyModels
 from PIL import Image
 
-from vqclip.models.vqgan import load_vqgan
+from vqclip.models.perceptor import Perceptor
+from vqclip.models.vqgan import VQGAN, load_vqgan
 from vqclip.tools.reconstruct import psnr, reconstruct, side_by_side
 
 
@@ -95,3 +96,34 @@ def test_bad_usage(vqclip: Command, tiny: TinyModels, words: tuple[str, ...], co
     assert (done.code, done.stdout) == (code, "")
     assert said in done.stderr and "Traceback" not in done.stderr
     assert not Path("out").exists() and not Path("one.png").exists()
+
+
+COMMANDS = {
+    "reconstruct": ("reconstruct", "a.png", "-c", "CONFIG", "-o", "r.png"),
+    "score": ("score", "a.png", "-p", "a cat", "-m", "CLIP"),
+    "classify": ("classify", "a.png", "-l", "cat,dog", "-m", "CLIP"),
+    "search": ("search", ".", "a cat", "-m", "CLIP"),
+    "embed": ("embed", "a.png", "-o", "v.safetensors", "-m", "CLIP"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("on_gpu", [False, True], ids=["cpu", "gpu"])
+def test_memory_that_ends_is_said(
+    vqclip: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, command: str, on_gpu: bool
+) -> None:
+    """A CPU's allocator has an error without a class of its own: it is asked for more than there can be."""
+
+    def full(*_: object, **__: object) -> None:
+        if on_gpu:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        torch.empty(2**55, dtype=torch.uint8)
+
+    picture("a.png")
+    monkeypatch.setattr(VQGAN, "encode", full)
+    monkeypatch.setattr(Perceptor, "encode_image", full)
+    monkeypatch.setattr(Perceptor, "encode_text", full)
+    places = {"CONFIG": str(tiny.config), "CLIP": str(tiny.clip)}
+    done = vqclip(*(places.get(word, word) for word in COMMANDS[command]))
+    assert (done.code, done.stdout) == (4, ""), done.stderr
+    assert "Not enough memory" in done.stderr and "bug" not in done.stderr

@@ -93,6 +93,21 @@ def test_a_picture_it_was_made_from_that_cannot_be_read_is_said(run: Command, ma
     assert failed.code == 2 and "Cannot read '/proc/self/mem'" in failed.stderr
 
 
+@pytest.mark.parametrize("vouched", [{"/pictures": "0" * 64}, {}], ids=["named twice", "named once"])
+def test_a_folder_that_only_the_picture_names_is_not_looked_through(made: Path, vouched: dict[str, str]) -> None:
+    """Also where its metadata leave it out of what the picture was made from."""
+    metadata = read_metadata(made).to_json()
+    metadata["config"]["targets"]["reference"] = "/pictures"
+    forged = carrying(Path("b.png"), {**metadata, "inputs": vouched})
+    with pytest.raises(UsageError, match="aimed by the pictures of '/pictures'"):
+        read_rerun(forged, ["optimise.steps=2"])
+    for folder in ("/pictures", "/mine", "none"):
+        assert read_rerun(forged, [f"targets.reference={folder}"]).config.targets.reference == folder
+        assert read_rerun(forged, [], {"/pictures": folder}).config.targets.reference == folder
+    with pytest.raises(UsageError, match="not made from such a file"):
+        read_rerun(made, [], {"none": "/pictures"})
+
+
 def test_what_is_not_as_it_was_is_said(made: Path) -> None:
     recorded = read_metadata(made)
     assert recorded.models is not None and differences(recorded, recorded.models) == []

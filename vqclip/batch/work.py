@@ -33,7 +33,7 @@ from vqclip.pipeline.memory_fit import Budget
 from vqclip.pipeline.plan import Plan, make_plan
 from vqclip.pipeline.provenance import describe, fingerprint, restore
 from vqclip.pipeline.run import run
-from vqclip.runs.session import composing, file_size, frame_sinks
+from vqclip.runs.session import composing, frame_sinks
 
 CURVE = 40
 """Points of a loss curve that are kept."""
@@ -203,7 +203,7 @@ def _check_files(job: Job, plan: Plan) -> None:
     Raises:
         UsageError: they cannot, or they would have one name.
     """
-    check_side(Path(job.output), file_size(plan))
+    check_side(Path(job.output), plan.result_size)
     video = plan.config.output.video
     if video:
         check_video(video)

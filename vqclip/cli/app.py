@@ -129,14 +129,26 @@ def _explain(error: BaseException) -> int:
             message, code = "Stopped.", ExitCode.INTERRUPT
         case typer.TyperException():
             message, code = _usage(error), ExitCode.USAGE
-        case MemoryError():
-            message, code = "Not enough memory; make --size or cutouts.micro_batch smaller.", ExitCode.MEMORY
+        case _ if _is_out_of_memory(error):
+            message, code = (
+                "Not enough memory; make --size smaller, or give fewer or smaller pictures.",
+                ExitCode.MEMORY,
+            )
         case _:
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             message, code = f"vqclip has a bug: {what} (VQCLIP_DEBUG=1 shows where).", ExitCode.BUG
     with contextlib.suppress(ReaderGone, OutputError):
         console.error(message, code)
     return code
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ended; only where torch is there already could it have been its own."""
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from vqclip.common.runtime import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqclip.cli.console import Console
-from vqclip.cli.generate import draw_or_show
+from vqclip.cli.generate import check_strength, draw_or_show
 from vqclip.cli.options import (
     Count,
     Device,
@@ -79,6 +79,9 @@ Amount = Annotated[
     float | None, typer.Option(metavar="0..1", help="How far from there to here."), Sets("targets.amount")
 ]
 
+ANEW = "the share that is drawn anew, and here the start is the picture itself: add --set init.kind=codes"
+"""What a strength means where a part is painted, and nothing draws it."""
+
 
 def edit(
     context: typer.Context,
@@ -131,9 +134,11 @@ def edit(
         raise UsageError(f"--show-mask {show_mask!r} is a picture that is read or made; give it a name of its own.")
     if show_mask and Path(show_mask).suffix.lower() not in SUFFIXES:
         raise UsageError(f"--show-mask {show_mask!r} is no picture; it ends in {', '.join(SUFFIXES)}.")
+    settings = read_settings(context, made.fixed, made.layer)
+    check_strength(settings, strength, ANEW)
     draw_or_show(
         console,
-        read_settings(context, made.fixed, made.layer),
+        settings,
         preview=preview is not False,
         access=choose_access(pull, offline),
         dry_run=dry_run,
@@ -181,9 +186,11 @@ def outpaint(
     sides = zip(edits.SIDES, (left, top, right, bottom), strict=True)
     rims = {name: side for name, side in sides if side is not None}
     made = edits.outpaint(image, given_options(context), rims, ratio)
+    settings = read_settings(context, made.fixed, made.layer)
+    check_strength(settings, strength, ANEW)
     draw_or_show(
         console,
-        read_settings(context, made.fixed, made.layer),
+        settings,
         preview=preview is not False,
         access=choose_access(pull, offline),
         dry_run=dry_run,

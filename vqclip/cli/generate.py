@@ -51,7 +51,6 @@ from vqclip.cli.viewer import open_file
 from vqclip.common.errors import Interrupted, UsageError
 from vqclip.common.quantities import counted, memory
 from vqclip.config.loader import to_dict, to_yaml
-from vqclip.config.prompts import likeness
 from vqclip.config.schema import Config
 from vqclip.config.starts import PRIORS
 from vqclip.hub.access import Access, choose_access
@@ -106,8 +105,9 @@ def generate(
     """Draw one picture per PROMPT: vqclip generate "a red apple"."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     settings = read_settings(context)
-    if strength is not None and not (settings.init.image or settings.image_prompts or likeness(settings.prompts)):
-        raise UsageError("--strength is how far the new picture may go from one that is given: add --init-image FILE.")
+    check_strength(
+        settings, strength, "how far the new picture may go from one that it starts from: add --init-image FILE"
+    )
     draw_or_show(console, settings, preview=preview is not False, access=choose_access(pull, offline), dry_run=dry_run)
 
 
@@ -137,6 +137,19 @@ def sample(
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     settings = read_settings(context, {"init.kind": "prior", "optimise.steps": 0})
     draw_or_show(console, settings, preview=False, access=choose_access(pull=False), dry_run=dry_run)
+
+
+def check_strength(settings: Config, strength: float | None, meaning: str) -> None:
+    """Refuse a `--strength` that would do nothing.
+
+    Raises:
+        UsageError: it would.
+    """
+    if strength is not None:
+        from vqclip.pipeline.settle import uses_strength
+
+        if not uses_strength(settings):
+            raise UsageError(f"--strength is {meaning}.")
 
 
 def draw_or_show(
@@ -230,7 +243,7 @@ def show_pictures(console: Console, plan: "Plan", folder: "RunFolder", finished:
             "path": str(path),
             "prompt": picture.prompt,
             "seed": picture.seed,
-            "size": list(plan.canvas or (finished.images.shape[3], finished.images.shape[2])),
+            "size": list(plan.result_size),
             "steps": finished.step,
             "seconds": round(finished.seconds, 3),
             "scores": finished.scores[number],
@@ -260,9 +273,8 @@ def _show_plan(console: Console, settings: Config) -> None:
     plan = make_plan(settings)
     needed = estimate_memory(plan)
     if console.as_json:
-        size = [plan.scale * plan.width, plan.scale * plan.height]
-        facts = {"config": to_dict(plan.config), "size": size, "memory_mb": needed // 2**20, "notes": plan.notes}
-        console.result("", {"event": "plan", **facts})
+        facts = {"size": list(plan.result_size), "memory_mb": needed // 2**20, "notes": plan.notes}
+        console.result("", {"event": "plan", "config": to_dict(plan.config), **facts})
         return
     console.text(to_yaml(plan.config))
     for note in plan.notes:

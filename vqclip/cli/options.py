@@ -92,6 +92,20 @@ Output = Annotated[
     ),
     Sets("output.path"),
 ]
+OutputFile = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /."),
+]
+NamedOutput = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="A picture file, maybe with {prompt} and {seed} in it, or a folder ending in /.",
+    ),
+    Sets("output.path"),
+]
 Size = Annotated[
     str | None,
     typer.Option(

@@ -12,6 +12,7 @@ from vqclip.cli.options import (
     Json,
     Layers,
     Offline,
+    OutputFile,
     Overrides,
     Overwrite,
     Pull,
@@ -30,9 +31,7 @@ def reconstruct(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures to encode and decode.")],
     config: Layers = None,
     overrides: Overrides = None,
-    output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /.")
-    ] = None,
+    output: OutputFile = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Crop and resize to this first.")] = None,
     alone: Annotated[bool, typer.Option("--alone", help="Without the original beside it.")] = False,
     device: Device = None,

@@ -15,9 +15,9 @@ from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.options import (
     Device,
     Json,
+    NamedOutput,
     Offline,
     Open,
-    Output,
     Overrides,
     Overwrite,
     Preview,
@@ -92,7 +92,7 @@ def rerun(
     file: Annotated[
         list[str] | None, typer.Option("--file", metavar="OLD=NEW", help="Where a picture it was made from is now.")
     ] = None,
-    output: Output = None,
+    output: NamedOutput = None,
     upscale: Upscale = None,
     device: Device = None,
     threads: Threads = None,

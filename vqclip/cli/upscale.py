@@ -10,7 +10,7 @@ from vqclip.cli.console import Console
 from vqclip.cli.hints import note_painted_photographs
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import counting
-from vqclip.cli.options import Device, Json, Offline, Output, Overwrite, Pull, Quiet, Threads, Verbose
+from vqclip.cli.options import Device, Json, Offline, OutputFile, Overwrite, Pull, Quiet, Threads, Verbose
 from vqclip.cli.targets import choose_targets, end_with
 from vqclip.common.errors import OutOfMemoryError, UsageError, VqclipError
 from vqclip.hub.access import choose_access
@@ -21,7 +21,7 @@ def upscale(
     model: Annotated[
         str, typer.Option("-m", "--model", metavar="embedded|NAME|FILE", help="The upscaler, as in output.upscale.")
     ] = "embedded",
-    output: Output = None,
+    output: OutputFile = None,
     device: Device = None,
     threads: Threads = None,
     overwrite: Overwrite = False,

@@ -56,7 +56,8 @@ OTHERWISE: Mapping[str, tuple[str, str]] = {
     ),
     **dict.fromkeys(("--cpu", "--no-gpu"), ("--device", "say --device cpu")),
     **dict.fromkeys(
-        ("--upscale", "--upscale-factor", "--enlarge"), ("--size", "say the size in pixels, e.g. --size 512x512")
+        ("--upscale", "--upscale-factor", "--enlarge"),
+        ("--seed", "say --set output.upscale=none, embedded, a name or a file; --size is what is drawn"),
     ),
     **dict.fromkeys(
         ("--grid", "--sheet", "--contact-sheet"), ("--set", "a page of all pictures in a folder: vqclip gallery DIR")

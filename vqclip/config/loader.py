@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from vqclip.common.errors import UsageError
 from vqclip.common.paths import configs_dir, is_there
@@ -63,8 +63,7 @@ class ConfigReader:
         Raises:
             UsageError: as `load_config`.
         """
-        config = _made(lambda starts: _changed(self.merge(starts, tuple(layers)), overrides, options))
-        return dataclasses.replace(config, prompts=expand(config.prompts)) if config.prompts else config
+        return _made(lambda starts: _changed(self.merge(starts, tuple(layers)), overrides, options), expand)
 
     def merge(self, starts: tuple[str, ...], layers: tuple[str, ...]) -> dict[str, Any]:
         """Merge default.yaml, what starts and drawers say, and the layers, from the longest beginning that is known.
@@ -110,17 +109,19 @@ def to_yaml(config: Config) -> str:
     return dump_yaml(to_dict(config))
 
 
-def _made(merge: Callable[[tuple[str, ...]], dict[str, Any]]) -> Config:
-    """Merge all layers, and once more over what the kind of start and the drawer say that they come to."""
+def _made(merge: Callable[[tuple[str, ...]], dict[str, Any]], read: Callable[[list[str]], list[str]] = list) -> Config:
+    """Merge all layers, and once more over what the kind of start and the drawer say that they come to; `read` turns
+    what is written for prompts into them."""
     merged = merge(())
+    prompts = read(merged["prompts"])
     init, vqgan, kept = merged["init"], merged["vqgan"], merged["mask"]["original"] is not None
-    like = bool(merged["image_prompts"] or likeness(merged["prompts"]))
+    like = bool(merged["image_prompts"] or likeness(prompts))
     alike = like and not (kept or init["image"] or merged["targets"]["path"])
-    embedded = vqgan["name"] == EMBEDDED and vqgan["file"] is None
-    start = start_of(init["kind"], merged["drawer"], prior=embedded, kept=kept, alike=alike)
+    drawn = (vqgan["name"] == EMBEDDED and vqgan["file"] is None) or merged["prior"]["name"] != EMBEDDED
+    start = start_of(init["kind"], merged["drawer"], prior=drawn, kept=kept, alike=alike)
     begun = begun_with(start, kept=kept, image=init["image"] is not None)
     settled = merge((init["kind"], start, *begun, merged["drawer"]))
-    config: Config = make(Config, _in_steps(settled, settled["optimise"]["steps"]))
+    config: Config = make(Config, {**_in_steps(settled, settled["optimise"]["steps"]), "prompts": prompts})
     return config
 
 
@@ -192,7 +193,7 @@ def _read_yaml(path: Path) -> object:
 def _read_override(override: str) -> object:
     """Read `key=value`; the value is YAML, but stays as typed when the key holds text."""
     key, equals, value = override.partition("=")
-    if not (equals and all(part.strip() for part in key.split("."))):
+    if not (equals and all(part.strip() for part in _parts(key))):
         raise UsageError(f"--set {shown(override)} is not key=value; write e.g. --set optimise.steps=100")
     key = key.strip()
     kind = _type_of(key)
@@ -200,14 +201,16 @@ def _read_override(override: str) -> object:
     return nested({key: value if plain else parse_structure(value, f"--set {shown(override)}")})
 
 
-def _quoted(override: str) -> str:
-    return shown(override)
+def _parts(key: str) -> list[str]:
+    """The names that a dotted key goes through; the last of a section of free names, as losses, may hold dots."""
+    free = get_origin(hints(Config).get(key.partition(".")[0].strip())) is dict
+    return key.split(".", 1 if free else -1)
 
 
 def _type_of(key: str) -> object:
     """Return the declared type of a dotted key, or None for an unknown one."""
     kind: Any = Config
-    for part in key.split("."):
+    for part in _parts(key):
         kind = hints(kind).get(part) if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
     return kind
 
@@ -216,7 +219,7 @@ def nested(options: Mapping[str, object]) -> dict[str, Any]:
     """Turn {"a.b": v, "a.c": w} into {"a": {"b": v, "c": w}}."""
     nested: dict[str, Any] = {}
     for key, value in options.items():
-        *sections, last = key.split(".")
+        *sections, last = _parts(key)
         place = nested
         for section in sections:
             place = place.setdefault(section, {})

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TypeVar
 
 from vqclip.common.errors import UsageError
@@ -88,7 +89,7 @@ class Prompt:
 
     def __str__(self) -> str:
         """Write the prompt so that `parse_prompts` reads the same one back."""
-        before = f"[{_escaped(self.region)}] " if self.region else ""
+        before = f"[{_escaped(self.region, '[')}] " if self.region else ""
         text = _escaped(self.text)
         if self.kind != TEXT:
             text = f"@{self.kind}:{text}"
@@ -249,10 +250,10 @@ def foreign_weights(prompts: Iterable[Prompt]) -> list[str]:
     ]
 
 
-def _escaped(text: str) -> str:
-    return re.sub(r"[|:\\{}\]]", lambda found: "\\" + found.group(), text)
+def _escaped(text: str, further: str = "") -> str:
+    return "".join(f"\\{character}" if character in f"|:\\{{}}]{further}" else character for character in text)
 
 
 def _decimal(number: float) -> str:
-    """Write a number in the tail's grammar, which has no exponent."""
-    return format(number, "f").rstrip("0").rstrip(".") if abs(number) < 1e15 else format(number, ".0f")
+    """Write a number exactly, without an exponent."""
+    return f"{Decimal(repr(number)):f}".removesuffix(".0")

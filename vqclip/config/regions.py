@@ -79,7 +79,7 @@ def parse_box(text: str) -> tuple[Length, Length, Length, Length]:
 
 
 def read_region(text: str) -> str | None:
-    """Return what stands in the brackets before a prompt as it is written: a name of PARTS, a box, or `in MASK.png`;
+    """Return what stands in the brackets before a prompt: a name of PARTS, a box, or `in MASK.png`;
     None where that is no region, but text.
 
     Raises:
@@ -90,9 +90,10 @@ def read_region(text: str) -> str | None:
     if name in PARTS:
         return name
     if name == MASK.strip() or name.startswith(MASK):
-        if not plain[len(MASK) :]:
+        file = text.strip()[len(MASK) :].strip()  # as it is written, with any blanks in it
+        if not file:
             raise UsageError("The region 'in' needs a picture whose white is meant: [in mask.png].")
-        return MASK + plain[len(MASK) :]
+        return MASK + file
     if BOX.fullmatch(plain):
         parse_box(plain)
         return plain

@@ -15,6 +15,7 @@ from vqclip.config.typed import FilePath, Interval
 
 SEED_LIMIT = 2**63
 LONGEST = 16384
+FASTEST = 50  # frames a second of a video
 """Pixels that a side of what is drawn may have."""
 
 AUTO_SIZE = "auto"
@@ -272,7 +273,7 @@ class OutputConfig:
         _require(self.save_every >= 0, "output.save_every", self.save_every, "0 (off) or more")
         _require(len(self.tags) <= 50, "output.tags", f"{len(self.tags)} texts", "at most 50")
         _require(all(0 < len(tag) <= 100 for tag in self.tags), "output.tags", self.tags, "of 1 to 100 characters each")
-        _require(1 <= self.fps <= 50, "output.fps", self.fps, "between 1 and 50")
+        _require(1 <= self.fps <= FASTEST, "output.fps", self.fps, f"between 1 and {FASTEST}")
         _require(
             self.video is None or self.video in VIDEO_FORMATS,
             "output.video",

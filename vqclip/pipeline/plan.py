@@ -19,6 +19,7 @@ from vqclip.config.regions import caption
 from vqclip.config.schema import DRAWN_SEEDS, Config, CutoutsConfig
 from vqclip.config.vocabulary import hint
 from vqclip.hub.upscaler_files import upscaler_scale
+from vqclip.outputs.sheet import strip_size
 from vqclip.pipeline.checks import check, check_form, check_regions, read_negatives
 from vqclip.pipeline.named_files import (
     ImagePrompt,
@@ -76,8 +77,9 @@ class Plan:
 
     @property
     def result_size(self) -> tuple[int, int]:
-        """Width and height of the finished pictures."""
-        return self.canvas or (self.scale * self.width, self.scale * self.height)
+        """Width and height of the finished pictures; of a path it is the strip's."""
+        size = self.canvas or (self.scale * self.width, self.scale * self.height)
+        return strip_size(size, self.config.targets.frames) if self.config.targets.path else size
 
 
 def make_plan(config: Config) -> Plan:

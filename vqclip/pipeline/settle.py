@@ -16,11 +16,11 @@ STILL = 1e-6  # factor of the steps' size at strength 0, whose picture stays
 
 def settle(config: Config) -> Config:
     """Choose what `auto` leaves open: with the embedded VQGAN the embedded prior's start and the embedded upscaler,
-    where they are there, else the picture whose part is painted anew or random codes (noise with another drawer), and
-    no upscaler.
+    where they are there, and the start of a prior that is named, else the picture whose part is painted anew or random
+    codes (noise with another drawer), and no upscaler.
 
-    What shall be like a picture starts from that, drawn anew. Where no prior can draw a picture anew, the start is the
-    picture, and `init.strength` a factor of the steps' size.
+    What shall be like a picture starts from that, drawn anew. Where no prior can draw a picture anew, or none shall,
+    the start is the picture, and `init.strength` a factor of the steps' size.
 
     Raises:
         UsageError: a picture shall be varied, and there is none.
@@ -28,18 +28,27 @@ def settle(config: Config) -> Config:
     embedded = config.drawer == VQGAN and config.vqgan.name == EMBEDDED and config.vqgan.file is None
     init, output, optimise = config.init, config.output, config.optimise
     like, kept = _likeness(config), config.mask.original is not None
-    prior = embedded and has_embedded_prior()
+    prior = (embedded and has_embedded_prior()) or config.prior.name != EMBEDDED
     kind = start_of(init.kind, config.drawer, prior=prior, kept=kept, alike=like is not None)
     if init.image is None and UNDRAWN.keys() & {kind, init.kind}:
         init = dataclasses.replace(init, image=like)
     if init.kind == VARY and not (init.image or kept):
         raise UsageError("init.kind vary starts from a picture: give init.image or an image prompt.")
-    if UNDRAWN.get(init.kind) == kind:
+    if UNDRAWN.get(init.kind) == kind or (init.kind == "image" and not kept):
         optimise = dataclasses.replace(optimise, lr=max(init.strength, STILL) * optimise.lr)
         init = dataclasses.replace(init, strength=init.strength if kind in BENT else 1.0)
     if output.upscale == AUTO:
         output = dataclasses.replace(output, upscale=EMBEDDED if embedded and has_embedded_upscaler() else NONE)
     return dataclasses.replace(config, init=dataclasses.replace(init, kind=kind), output=output, optimise=optimise)
+
+
+def uses_strength(config: Config) -> bool:
+    """Whether `init.strength` says anything about a run: of a picture that is drawn anew, moved or mixed with what is
+    drawn, or whose steps it makes smaller.
+    """
+    init, kept = settle(config).init, config.mask.original is not None
+    mixed = kept or init.image is not None
+    return config.init.kind in UNDRAWN or (mixed and not (kept and init.kind == "image"))
 
 
 def _likeness(config: Config) -> str | None:

@@ -13,7 +13,7 @@ from vqclip.common.hashes import input_sha256
 from vqclip.common.paths import is_file
 from vqclip.config.loader import config_from_dict
 from vqclip.config.prompts import with_files
-from vqclip.config.schema import Config, parse_size
+from vqclip.config.schema import NO_REFERENCE, Config, parse_size
 from vqclip.hub.upscaler_files import NONE
 from vqclip.models.provenance import ModelHash, ModelHashes
 from vqclip.outputs.metadata import Metadata
@@ -53,8 +53,11 @@ def read_rerun(
     output = metadata.config.get("output")
     upscale = output.get("upscale", NONE) if isinstance(output, Mapping) else NONE  # earlier versions did not
     config = config_from_dict({**stated, "output": {"upscale": upscale}}, where, overrides, options)
-    if not any(word.partition("=")[0].strip() == "size" for word in overrides):
+    said = {word.partition("=")[0].strip() for word in overrides}
+    if "size" not in said:
         _check_size(config, where)
+    if "targets.reference" not in said:
+        _check_agreed(config.targets.reference, files or {})
     return Rerun(_with_inputs(config, metadata.inputs, files or {}), metadata)
 
 
@@ -89,9 +92,18 @@ def _check_size(config: Config, where: str) -> None:
         raise UsageError(f"{where} asks for {config.size} pixels; if you mean it, give the size with --set size=…")
 
 
+def _check_agreed(folder: str, files: Mapping[str, str]) -> None:
+    """A folder of a reference that only the picture names is not looked through before the user says so."""
+    if folder != NO_REFERENCE and folder not in files:
+        raise UsageError(
+            f"The picture was aimed by the pictures of {folder!r}: say where they are with --file OLD=NEW, or leave "
+            "them out with --set targets.reference=none."
+        )
+
+
 def _with_inputs(config: Config, inputs: Mapping[str, str], files: Mapping[str, str]) -> Config:
     """Put the pictures that it was made from into the config, from where they are now."""
-    unused = [old for old in files if old not in inputs]
+    unused = [old for old in files if old not in {*inputs, config.targets.reference} - {NO_REFERENCE}]
     if unused:
         known = ", ".join(map(repr, inputs)) or "none"
         raise UsageError(f"--file {unused[0]!r}: the picture was not made from such a file (made from: {known}).")
@@ -112,7 +124,7 @@ def _with_inputs(config: Config, inputs: Mapping[str, str], files: Mapping[str, 
         targets=dataclasses.replace(
             config.targets,
             path=[_found(point, inputs, files) for point in config.targets.path],
-            reference=_agreed(config.targets.reference, inputs, files),
+            reference=files.get(config.targets.reference, config.targets.reference),
         ),
         image_prompts=prompts,
         overlay=dataclasses.replace(overlay, image=overlay.image and _found(overlay.image, inputs, files)),
@@ -137,16 +149,6 @@ def _found(file: str, inputs: Mapping[str, str], files: Mapping[str, str]) -> st
             "that one with --file OLD=NEW."
         )
     return place
-
-
-def _agreed(folder: str, inputs: Mapping[str, str], files: Mapping[str, str]) -> str:
-    """The folder of a reference; one that only the picture names is not looked through before the user says so."""
-    if folder in inputs and folder not in files:
-        raise UsageError(
-            f"The picture was aimed by the pictures of {folder!r}: say where they are with --file OLD=NEW, or leave "
-            "them out with --set targets.reference=none."
-        )
-    return files.get(folder, folder)
 
 
 def _digest(model: ModelHash | None) -> str | None:

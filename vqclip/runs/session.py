@@ -21,7 +21,7 @@ from vqclip.optimisation.step import Finished, Interruption, Sink, Step
 from vqclip.outputs.frames import Frames, Videos, frame_name
 from vqclip.outputs.metrics import Metrics
 from vqclip.outputs.picture import Compose, Drawings, Pictures, read_latent
-from vqclip.outputs.sheet import make_strip, strip_size
+from vqclip.outputs.sheet import make_strip
 from vqclip.outputs.state import Partial, State, saved_states
 from vqclip.outputs.video import check_video
 from vqclip.pipeline.assemble import Parts
@@ -71,7 +71,7 @@ def folder_for(plan: Plan) -> RunFolder:
         check_video(output.video)
         if set(folder.videos(output.video)) & set(folder.images):
             raise UsageError(f"{str(folder.target)!r} would be the video's name too: choose another format for one.")
-    check_side(folder.images[0], file_size(plan))
+    check_side(folder.images[0], plan.result_size)
     beside = [*(folder.videos(output.video) if output.video else []), *(folder.drawings if output.svg else [])]
     check_free(folder, beside, output.overwrite)
     return folder
@@ -265,11 +265,6 @@ def _ends(parts: Parts) -> list[int]:
     """After which updates the pictures of a journey are finished; none without one."""
     config = parts.plan.config
     return last_updates(config.targets.frames, config.optimise.steps) if config.targets.path else []
-
-
-def file_size(plan: Plan) -> tuple[int, int]:
-    """Return width and height of the finished picture as `composing` makes it."""
-    return strip_size(plan.result_size, plan.config.targets.frames) if plan.config.targets.path else plan.result_size
 
 
 def _repeatable(config: Config) -> Config:

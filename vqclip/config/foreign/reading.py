@@ -19,6 +19,12 @@ from vqclip.config.yaml_text import Structure, parse_structure
 
 T = TypeVar("T")
 
+IDLE = {
+    True: ("init_noise", "the run starts from init_image; left out"),
+    False: ("init_weight", "it pulls to init_image, and there is none; left out"),
+}
+"""With a picture to start from, and without: the setting that does nothing then, and why."""
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -37,9 +43,12 @@ def import_settings(text: str, source: str) -> Imported:
     """
     tool, theirs = _read(text, source)
     settings, notes = {**tool.defaults, **_told(tool.together, "the whole", theirs)}, []
+    idle, reason = IDLE[is_on(theirs.get("init_image"))]
     for key, value in theirs.items():
         rule = tool.rules.get(key)
         try:
+            if key == idle and is_on(value):
+                raise NoEqualError(reason)
             if rule is None and key not in tool.ignored:
                 raise NoEqualError("no equal here; left out")
             if isinstance(rule, str) and is_on(value):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from vqclip.common.registry import pick, shown
+from vqclip.config.schema import FASTEST
 from vqclip.config.yaml_text import Structure
 
 T = TypeVar("T")
@@ -99,13 +100,21 @@ def clips(value: Structure) -> Keys:
 
 
 def start(value: Structure) -> Keys:
-    """A picture to start from, as it is."""
-    return {"init.kind": "image", "init.image": text_of(value)}
+    """A picture to start from, as it is, if there is one."""
+    return {"init.kind": "image", "init.image": text_of(value)} if value else {}
 
 
 def noise(value: Structure) -> Keys:
     """What to start from, where it is no picture."""
     return {"init.kind": {"gradient": "gradient", "pixels": "noise", "snow": "noise"}[text_of(value)]}
+
+
+def rate(value: Structure) -> Keys:
+    """Frames a second of a video; 0 leaves it to the tool."""
+    frames = int(float(text_of(value)))
+    if frames > FASTEST:
+        raise NoEqualError(f"a video has at most {FASTEST} frames a second here: say output.fps")
+    return {"output.fps": frames} if frames else {}
 
 
 def optimiser(value: Structure) -> Keys:
