@@ -22,7 +22,14 @@ COMMANDS: dict[str, tuple[dict[str, object], list[str]]] = {
         ["edit", "photo.png", "a hat", "--box", "2,2,5,5", "--box", "50%,50%,20%,20%", "--feather", "0"],
     ),
     "a mask": (
-        {"edit": "photo.png", "prompt": "a", "mask": "mask.png", "invert": True, "strength": 0.5, "set": "init.kind=codes"},
+        {
+            "edit": "photo.png",
+            "mask": "mask.png",
+            "invert": True,
+            "strength": 0.5,
+            "prompt": "a",
+            "set": "init.kind=codes",
+        },
         ["edit", "photo.png", "a", "--mask", "mask.png", "--invert", "--strength", "0.5", "--set", "init.kind=codes"],
     ),
     "a text difference": (
