@@ -117,7 +117,7 @@ def test_batch(run: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
-        (100, rf"vq-f4 {'━' * 32} ([\d.]+)/\1 [kM]B +[\d.?]+ ?[kM]?B?(/s)? +#"),
+        (100, rf"vq-f4 {'━' * 32} ([\d.]+)/\1 [kM]B +[\d.?]+ ?[kMG]?B?(/s)? +#"),
         (40, r"vq-f4 ([\d.]+)/\1 [kM]B #"),
     ],
     ids=["wide", "narrow"],
