@@ -133,7 +133,15 @@ def test_a_repository_of_somebody_s_keeps_its_tokeniser_with_it(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{"trust_remote_code": True}, {"clean": "canonicalize", "cache_dir": "/"}, ["trust_remote_code"], "x", 3]
+    "kwargs",
+    [
+        {"trust_remote_code": True},
+        {"clean": "canonicalize", "cache_dir": "/"},
+        ["trust_remote_code"],
+        [[1, 2], ["a", 3]],
+        "x",
+        3,
+    ],
 )
 def test_a_config_tells_a_tokeniser_how_to_read_and_no_more(tiny: TinyModels, tmp_path: Path, kwargs: object) -> None:
     said = refused({"hf_tokenizer_name": "x", "tokenizer_kwargs": kwargs}, tiny, tmp_path / "clip")

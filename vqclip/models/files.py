@@ -104,7 +104,7 @@ def check_clip_config(folder: Path) -> None:
         asked = dict(text.get("tokenizer_kwargs", {}))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{str(path)!r} is not a config of open_clip: it needs model_cfg with text_cfg.") from error
-    if unknown := sorted(set(asked) - TOKENISER_SETTINGS):
+    if unknown := sorted(map(str, set(asked) - TOKENISER_SETTINGS)):
         raise ModelError(
             f"{str(path)!r} is refused: its tokenizer_kwargs may hold {', '.join(sorted(TOKENISER_SETTINGS))}, "
             f"not {unknown[0][:80]!r}."
