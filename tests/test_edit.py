@@ -20,7 +20,7 @@ from vqclip.optimisation.journey import Journey, last_updates
 from vqclip.optimisation.start import bent, grains, lowest
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.picture import read_metadata
-from vqclip.pipeline import edits
+from vqclip.pipeline import assemble, edits
 from vqclip.pipeline.build import build
 from vqclip.pipeline.mask import whole_thing
 from vqclip.pipeline.plan import make_plan
@@ -504,3 +504,49 @@ def test_a_part_that_is_found_grows_to_its_thing_and_not_into_the_ground() -> No
     thing[10:30, 12:20] = apart[10:30, 24:28] = found[15:25, 10:18] = True
     pixels[thing | apart] = (200, 0, 0)
     assert np.array_equal(whole_thing(found, pixels), found | thing)
+
+
+def test_a_frame_that_is_passed_over_is_moved_for_too() -> None:
+    """Four updates for eight frames: each moves the latent by two frames' worth."""
+    latents = torch.tensor([0.0, 7.0]).view(2, 1, 1, 1, 1)
+    journey = Journey(8, 2, lambda point, share: None, latents)
+    latent = torch.zeros(1, 1, 1, 1)
+    moved = [(journey(latent, number, 4), float(latent)) for number in range(4)]
+    assert moved == [(False, 0), (True, 2), (True, 4), (True, 6)]
+
+
+def test_every_picture_of_a_way_needs_a_step(run: Edits) -> None:
+    done = run.command("generate", "-c", str(run.config), "--set", "targets.path=[a cat, a dog]", "-o", "way.png")
+    assert done.code == 2 and "optimise.steps is 6; each of the 8 pictures of targets.path needs one" in done.stderr
+
+
+def test_a_way_does_not_go_on_for_more_steps(run: Edits) -> None:
+    done(run("interpolate", "a cat", "a dog", "-n", "3", "-o", "way/"))
+    refused = run.command("resume", "way", "--steps", "60")
+    assert refused.code == 2 and "is a way of 3 pictures that share its 6 steps" in refused.stderr
+
+
+@pytest.mark.parametrize("words", [("vary",), ("edit", "--from", "a cat", "--to", "a dog")])
+def test_a_picture_keeps_its_form_in_the_area_that_a_config_says(run: Edits, words: tuple[str, ...]) -> None:
+    """The config of the tiny models says 16x16, as those of published models say 256x256."""
+    Image.new("RGB", (60, 20)).save("wide.png")
+    name, *more = words
+    planned = json.loads(done(run(name, *more, "wide.png", "--dry-run", "--json")).stdout)["size"]
+    assert planned == [28, 10]
+    planned = json.loads(done(run(name, *more, "wide.png", "--dry-run", "--json", "--size", "16x16")).stdout)["size"]
+    assert planned == [16, 16]
+
+
+def test_words_are_found_in_what_is_worked_on(run: Edits, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photo of another form is cut for the start, and looked at as it was cut."""
+    Image.new("RGB", (60, 20)).save("wide.png")
+    looked_at = []
+
+    def places(meaning: torch.Tensor, picture: Image.Image, perceptor: object) -> torch.Tensor:
+        looked_at.append(picture.size)
+        return torch.zeros(picture.size[::-1])
+
+    monkeypatch.setattr(assemble, "places_of", places)
+    words = ("edit", "wide.png", "--from", "a cat", "--to", "a dog", "--set", f"prior.name={tiny.prior}")
+    done(run(*words, "--set", "init.kind=prior", "--size", "16x16", "-o", "e.png"))
+    assert looked_at == [(16, 16)]

@@ -188,3 +188,19 @@ def test_bad_usage(vqclip: Command, tiny: TinyModels) -> None:
     Path("file").write_text("mine")
     done = vqclip("evaluate", "heldout-single", "-o", "file")
     assert done.code == 2 and "is a file" in done.stderr and Path("file").read_text() == "mine"
+
+
+def test_two_lists_never_share_their_files(vqclip: Command, tiny: TinyModels, judge: Path) -> None:
+    for name in ("a/list.txt", "b/list.txt"):
+        Path(name).parent.mkdir()
+        Path(name).write_text("a cat\na dog\n")
+    done = vqclip("evaluate", "a/list.txt", "b/list.txt", "-c", str(tiny.config), "--judge", str(judge), "-o", "rep")
+    assert done.code == 2 and "Two lists would be written to 'rep/list.json'" in done.stderr
+    assert not Path("rep").exists()
+
+
+@pytest.mark.parametrize("line", ["a {red|green} cat", "fog:nan", "a cat |"])
+def test_a_bad_prompt_is_found_before_anything_is_drawn(vqclip: Command, tmp_path: Path, line: str) -> None:
+    Path("list.txt").write_text(f"# a list\na cat\n{line}\n")
+    with pytest.raises(UsageError, match=r"^Line 3 of the prompt list 'list\.txt': "):
+        read_prompts("list.txt")

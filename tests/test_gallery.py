@@ -162,6 +162,12 @@ def test_a_users_file_in_the_place_of_a_small_copy_stays(tmp_path: Path) -> None
     Image.new("RGB", (600, 400), "red").save(tmp_path / "cat.png")
     small = tmp_path / "thumbs" / "cat.png.webp"
     small.parent.mkdir()
+    small.write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"cat\.png\.webp' is in the place of a page's small copies"):
+        write_gallery(tmp_path)
+    assert not (tmp_path / "index.html").exists()
+    small.unlink()
+    write_gallery(tmp_path)  # the folder is ours now
     for mine in (b"mine", (tmp_path / "cat.png").read_bytes()):
         small.write_bytes(mine)
         os.utime(small, (1, 1))
@@ -207,3 +213,14 @@ def test_a_name_that_leaves_no_room_for_a_copy_is_shown_itself(tmp_path: Path) -
     name = "n" * 251 + ".png"
     Image.new("RGB", (20, 20), "red").save(tmp_path / name)
     assert f'img src="{name}"' in write_gallery(tmp_path).read_text()
+
+
+def test_a_picture_that_is_replaced_by_an_older_one_gets_a_new_copy(tmp_path: Path) -> None:
+    for name, colour, time in (("cat.png", "red", 2), ("old.png", "blue", 1)):
+        Image.new("RGB", (9, 9), colour).save(tmp_path / name)
+        os.utime(tmp_path / name, (time, time))
+    write_gallery(tmp_path)
+    (tmp_path / "old.png").rename(tmp_path / "cat.png")
+    write_gallery(tmp_path)
+    with Image.open(tmp_path / "thumbs" / "cat.png.webp") as copy:
+        assert copy.convert("RGB").getpixel((4, 4))[2] > 200

@@ -176,3 +176,18 @@ def test_a_hostile_pattern_takes_no_time() -> None:
 def test_a_word_that_can_be_no_path_is_looked_up_without_a_fault(word: str) -> None:
     with contextlib.suppress(UsageError):
         assert gather([word])
+
+
+def test_what_is_left_out_is_said_below_the_pattern(place: Path) -> None:
+    assert names(gather(["../p/sub/*.jpg"], exclude=["p"])) == ["../p/sub/c.jpg"]
+    with pytest.raises(UsageError, match="Nothing matches"):
+        gather(["../p/*/*.jpg"], exclude=["sub/*"])
+
+
+def test_unfinished_pictures_of_a_run_are_passed_over(place: Path) -> None:
+    for name in ("partial.png", "partial-1.png", "image.png"):
+        (place / "run" / name).parent.mkdir(exist_ok=True)
+        (place / "run" / name).touch()
+    assert len(names(gather(["run"]))) == 3
+    (place / "run" / "run.yaml").touch()
+    assert names(gather(["run"])) == ["run/image.png", "run/run.yaml"]

@@ -103,3 +103,22 @@ def test_an_output_is_said_to_be_what_the_command_takes(run: Command, monkeypatc
     shown = {command: run(command, "-h").stdout for command in ("generate", "rerun", "upscale", "reconstruct")}
     assert [command for command, text in shown.items() if "for stdout" in text] == ["generate"]
     assert [command for command, text in shown.items() if "{seed}" in text] == ["generate", "rerun"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("gallery", ""),
+        ("score", "", "-p", "cat"),
+        ("search", "", "a cat"),
+        ("generate", "a cat", "-o", ""),
+        ("upscale", "a.png", "--output="),
+        ("batch", "jobs.txt", "-o", ""),
+        ("edit", "a.png", "a hat", "--mask", ""),
+    ],
+)
+def test_an_empty_word_is_no_place(run: Command, words: tuple[str, ...]) -> None:
+    """A script's unset variable names no folder, and surely not the one it runs in."""
+    done = run(*words)
+    assert done.code == 2 and "is empty; name a file or folder, or leave it out." in done.stderr
+    assert list(Path.cwd().iterdir()) == []

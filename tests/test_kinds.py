@@ -218,3 +218,26 @@ def test_explain_shows_parts_tokens_and_what_is_ignored(run: Command, tiny: Tiny
     missing = run("prompt", "explain", "a cat", "--set", "perceptors=['ViT-B-32:openai']")
     assert missing.code == 0 and "what ViT-B-32:openai reads is not known" in missing.stderr
     assert run("prompt", "explain", "a | @foo:b").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("embed", "gone.heic", "-o", "v.safetensors"), "Cannot read the image 'gone.heic'"),
+        (("embed", "photos", "-o", "v.safetensors"), "'photos' is a folder; name its pictures."),
+        (("search", "photos", "gone.jp2"), "There is no file 'gone.jp2' to search with"),
+        (("search", "photos", "@image:gone"), "There is no file 'gone' to search with"),
+    ],
+)
+def test_a_picture_that_is_not_there_is_never_read_as_words(run: Command, words: tuple[str, ...], says: str) -> None:
+    Path("photos").mkdir()
+    done = run(*words)
+    assert done.code == 2 and says in done.stderr and not Path("v.safetensors").exists()
+
+
+def test_what_is_no_picture_is_not_said_to_be_of_others(run: Command, tiny: TinyModels) -> None:
+    assert run("generate", "a cat", "-c", str(tiny.config), "--steps", "2", "-o", "out/").code == 0
+    assert (Path("out") / "run.yaml").exists()
+    assert "was not made by vqclip" not in run("score", "out", "-p", "a cat").stderr
+    Image.new("RGB", (8, 8)).save("holiday.jpg")
+    assert "'holiday.jpg' was not made by vqclip" in run("score", "out", "holiday.jpg", "-p", "a cat").stderr

@@ -17,6 +17,7 @@ from vqclip.guidance.likeness import aesthetic, colours, file_of, style
 from vqclip.hub.clip_files import find_clip
 from vqclip.models.features import EarlyFeatures, width_of
 from vqclip.models.perceptor import Perceptor, load_perceptor
+from vqclip.outputs.picture import read_metadata
 from vqclip.pipeline.properties import read_head
 
 CPU = torch.device("cpu")
@@ -177,6 +178,7 @@ def test_a_run_is_told_files_and_can_be_made_again(run: Command, tiny: TinyModel
     assert all(f"{name}:{Path(file).absolute()}" in logged for name, file in (("colours", "a.png"), ("style", "a.png")))
     assert run("rerun", "run/image.png", "-o", "b.png").code == 0
     assert (np.asarray(Image.open("b.png")) == np.asarray(Image.open("run/image.png"))).all()
+    assert str(Path("h.safetensors").absolute()) in read_metadata(Path("b.png")).inputs
     Path("jobs.txt").write_text("a cat\n")
     batch = ("batch", "jobs.txt", "-o", "out", "-c", str(tiny.config), "--set", losses)
     assert run(*batch).code == 0 and "1 done before" in run(*batch).stderr
@@ -198,3 +200,13 @@ def test_what_cannot_be_told_is_one_sentence(run: Command, tiny: TinyModels, los
     save_file({"weight": torch.ones(1, 3), "bias": torch.ones(1)}, "h.safetensors")
     done = run("generate", "a cat", "-c", str(tiny.config), "--set", f"losses={{'{loss}': 1}}", "-o", "a.png")
     assert done.code == 2 and says in done.stderr and not Path("a.png").exists()
+
+
+def test_a_run_does_not_go_on_with_another_head(run: Command, tiny: TinyModels) -> None:
+    head = {"weight": torch.ones(1, 16), "bias": torch.ones(1)}
+    save_file(head, "h.safetensors")
+    words = ("-c", str(tiny.config), "--seed", "1", "--set", "losses={'aesthetic:h.safetensors': 1}", "-o", "a.png")
+    assert run("generate", "a cat", *words).code == 0
+    save_file({**head, "bias": torch.zeros(1)}, "h.safetensors")
+    done = run("rerun", "a.png", "-o", "b.png")
+    assert done.code == 2 and "h.safetensors' is not the file that the picture was made from" in done.stderr

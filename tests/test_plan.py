@@ -16,7 +16,7 @@ from vqclip.common.errors import ModelError, UsageError
 from vqclip.common.runtime import resolve_precision
 from vqclip.config.loader import config_from_dict, load_config, to_dict, to_yaml
 from vqclip.config.prompts import Prompt
-from vqclip.config.schema import Config
+from vqclip.config.schema import Config, GuideConfig, parse_guide
 from vqclip.config.starts import PICTURES
 from vqclip.hub.prior_files import has_embedded_prior
 from vqclip.pipeline.checks import check
@@ -328,3 +328,29 @@ def test_a_single_cell_of_a_narrow_network_is_refused(tiny: TinyModels) -> None:
     with pytest.raises(UsageError, match=r"single cell.*at least 4x2"):
         plan(tiny, "size=1x1")
     assert plan(tiny, "size=4x2").width == 4
+
+
+@pytest.mark.parametrize(
+    ("prompt", "idle"),
+    [("fog:-0.5:0.8", True), ("fog:-0.5:-0.8", False), ("a cat:1:0.3", False), ("a cat:1:5", True), ("fog:-1", False)],
+)
+def test_a_stop_that_switches_its_prompt_off_is_noted(tiny: TinyModels, prompt: str, idle: bool) -> None:
+    notes = plan(tiny, prompts=[f"a house | {prompt}"]).notes
+    assert any("switches it off" in note for note in notes) == idle
+
+
+@pytest.mark.parametrize("weight", [1e-05, 1234567.5, 0.1 + 0.2, 2.0, 1e-300])
+def test_any_weight_of_a_guide_survives_being_written_down(tiny: TinyModels, weight: float) -> None:
+    assert parse_guide(str(GuideConfig("embedded", weight))) == GuideConfig("embedded", weight)
+
+
+@pytest.mark.parametrize("key", ["count", "micro_batch"])
+def test_more_cutouts_than_anybody_needs_are_refused(tiny: TinyModels, key: str) -> None:
+    with pytest.raises(UsageError, match=rf"cutouts\.{key} is 1000000000000000000"):
+        plan(tiny, f"cutouts.{key}=1000000000000000000")
+
+
+def test_losses_can_be_taken_away() -> None:
+    assert load_config([], ["drawer=pixels"], {"prompts": ["a"]}).losses == {"smoothness": 1.0}
+    assert load_config([], ["drawer=pixels", "losses={}"], {"prompts": ["a"]}).losses == {}
+    assert load_config([], ["losses={saturation: 1}", "losses.symmetry=2"]).losses == {"saturation": 1, "symmetry": 2}

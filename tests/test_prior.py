@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from vqclip.common.errors import ModelError, UsageError
 from vqclip.hub.prior_files import find_prior
+from vqclip.models import rerank
 from vqclip.models.files import PriorFiles
-from vqclip.models.prior import BLOCK, Near, Prior, Sampling, load_prior, pick_codes, save_prior
+from vqclip.models.prior import BLOCK, FREE, Near, Prior, Sampling, load_prior, pick_codes, save_prior
 from vqclip.models.rerank import Proposer, best_proposals, load_proposer
 from vqclip.models.vqgan import load_vqgan
 
@@ -205,6 +206,17 @@ def test_proposals_follow_caption_and_seed_alone(tiny: TinyModels) -> None:
 def test_fewer_candidates_are_the_first_of_more(tiny: TinyModels) -> None:
     many, few = (proposer(tiny).draw(["a cat"], count, rngs(5), Sampling()) for count in (4, 2))
     assert torch.equal(many[:, :2], few)
+
+
+def test_many_candidates_are_drawn_in_parts(tiny: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    near = Near(torch.randn(2, SIDE, SIDE, TINY_PRIOR.channels, generator=rngs(9)[0]), 0.5)
+    words = (["a cat", "a dog"], 3, rngs(1, 2), Sampling())
+    given = torch.full((2, SIDE, SIDE), FREE)
+    given[:, 0] = 3
+    whole = proposer(tiny).draw(*words, given, near)
+    monkeypatch.setattr(rerank, "DRAWN", 4)
+    parts = proposer(tiny).draw(["a cat", "a dog"], 3, rngs(1, 2), Sampling(), given, near)
+    assert torch.equal(whole, parts) and (parts[:, :, 0] == 3).all()
 
 
 def test_the_best_candidate_of_each_caption_is_taken(tiny: TinyModels) -> None:

@@ -223,3 +223,31 @@ def test_stages_that_make_no_whole_are_refused(command: Command, tiny: TinyModel
 def test_a_hold_without_stages_is_refused(command: Command, tiny: TinyModels) -> None:
     done = command("generate", "a cat", "-c", str(tiny.config), "--set", "optimise.hold=1")
     assert done.code == 2 and "optimise.hold" in done.stderr
+
+
+def test_a_stage_of_the_same_size_begins_anew_too() -> None:
+    """A recorded step, which holds for one latent, would not see what the new stage is held near."""
+    descent = growing(ema=0.5)
+    descent.growth = [Growth(0.5, (4, 4))]
+    before, optimiser = descent.latent, descent.optimiser
+    steps = optimise(descent, 4)
+    next(steps), next(steps)
+    kept = descent.average.value(before.detach())
+    next(steps)
+    assert descent.latent is not before and descent.optimiser is not optimiser
+    torch.testing.assert_close(descent.latent.detach(), kept + 0.1)
+
+
+def test_an_average_begins_anew_where_the_latent_is_moved() -> None:
+    descent = growing(ema=0.9)
+    descent.growth = []
+
+    def jump(latent: torch.Tensor, number: int, total: int) -> bool:
+        if number == 2:
+            latent.data += 5
+        return number == 2
+
+    descent.travel = jump
+    steps = optimise(descent, 4)
+    next(steps), next(steps), next(steps)
+    torch.testing.assert_close(descent.average.value(descent.latent.detach()), descent.latent.detach())

@@ -33,7 +33,7 @@ def test_psnr_is_what_the_formula_says() -> None:
 
 def test_the_codes_are_the_picture(tiny: TinyModels) -> None:
     vqgan = load_vqgan(tiny.vqgan)
-    found = reconstruct(vqgan, Image.linear_gradient("L").convert("RGB"), "16x8")
+    found = reconstruct(vqgan, Image.linear_gradient("L").convert("RGB"), (16, 8))
     assert found.codes.shape == (4, 8) and found.original.shape == found.picture.shape == (3, 8, 16)
     assert torch.equal(found.picture, vqgan.decode(vqgan.lookup(found.codes[None])).clamp(0, 1)[0])
     assert found.psnr == pytest.approx(psnr(found.original, found.picture))
@@ -127,3 +127,13 @@ def test_memory_that_ends_is_said(
     done = vqclip(*(places.get(word, word) for word in COMMANDS[command]))
     assert (done.code, done.stdout) == (4, ""), done.stderr
     assert "Not enough memory" in done.stderr and "bug" not in done.stderr
+
+
+def test_a_picture_too_wide_for_its_format_is_said(vqclip: Command, tiny: TinyModels) -> None:
+    done = vqclip("reconstruct", "-c", str(tiny.config), picture("a.png"), "--size", "8200x16", "-o", "x.webp")
+    assert done.code == 2 and "'x.webp' cannot hold 16400x16 pixels" in done.stderr and not Path("x.webp").exists()
+
+
+def test_a_bad_size_is_found_once_and_before_the_model(vqclip: Command) -> None:
+    done = vqclip("reconstruct", picture("a.png"), picture("b.png"), "--size", "foo", "--set", "vqgan.name=none")
+    assert done.code == 2 and done.stderr.count("foo") == 1 and "size" in done.stderr

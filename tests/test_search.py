@@ -5,8 +5,10 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vqclip.common import images
 from vqclip.common.errors import Interrupted, UsageError
 from vqclip.common.hashes import Stamp
 from vqclip.common.paths import cache_dir
+from vqclip.folders import embedding, search_index
 from vqclip.folders.embedding import embed_files
 from vqclip.folders.search_index import Index, index_file, read_index, search_dir, update_index, write_index
 from vqclip.hub.clip_files import find_clip
@@ -420,3 +424,69 @@ def test_bad_usage_is_a_sentence(run: Command, tiny: TinyModels, words: list[str
     Path("there.png").touch()
     done = run("search", *words, "-m", str(tiny.clip))
     assert done.code == code and says in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_a_file_that_may_not_be_read_now_is_looked_at_again(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, writes = images.open_regular, []
+
+    def forbidden(source: Any) -> Any:
+        if Path(str(source)).name == "0.png":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return reads(source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "open_regular", forbidden)
+        index, seen = looks()
+        assert seen == 6 and len(index.names) == 5 and "Permission denied" in index.refused["0.png"][1]
+        patch.setattr(search_index, "write_index", lambda path, index: writes.append(path))
+        assert looks()[1] == 1 and writes == []  # nothing new is known
+    index, seen = looks()
+    assert seen == 1 and index.refused == {} and "0.png" in index.names
+
+
+def test_who_stops_asking_does_not_wait_for_what_is_decoded(
+    folder: Path, perceptor: Perceptor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave, reads = threading.Event(), embedding.open_image
+
+    def slow(path: Path) -> Image.Image:
+        if path.name == "9.png":
+            leave.wait(30)
+        return reads(path)
+
+    monkeypatch.setattr(embedding, "open_image", slow)
+    paths = [folder / "0.png"] * 64 + [folder / "9.png"] * 64
+    found = embed_files(perceptor, paths)
+    assert next(found)[0].name == "0.png"
+    began = time.monotonic()
+    found.close()
+    assert time.monotonic() - began < 5
+    leave.set()
+
+
+def test_what_was_indexed_before_a_signal_is_kept(
+    folder: Path, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reads = embedding.open_image
+
+    def stopping(path: Path) -> Image.Image:
+        if path.name == "5.png":
+            os.kill(os.getpid(), signal.SIGINT)
+        return reads(path)
+
+    monkeypatch.setattr(embedding, "open_image", stopping)
+    done = Command(monkeypatch, capsys)("search", str(folder), "a cat", "-m", str(tiny.clip))
+    assert done.code == 130 and "Stopped; what was indexed is kept." in done.stderr
+    (kept,) = search_dir().glob("*.npz")
+    assert len(read_index(kept).names) >= 1
+
+
+def test_pictures_that_are_left_out_are_not_counted(
+    folder: Path, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "sub" / "notes.txt").write_text("hello")
+    vqclip = Command(monkeypatch, capsys)
+    words = ("search", str(folder), "a cat", "-m", str(tiny.clip))
+    assert "6 of 6 pictures" in vqclip(*words).stderr
+    done = vqclip(*words, "--exclude", "sub")
+    assert "3 of 3 pictures" in done.stderr and "notes.txt" not in done.stderr

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from faulty_server import Behaviour, Server, serving
 from PIL import Image
 from tiny_upscaler import random_upscaler, save, save_published
 
+from vqclip.common.errors import UsageError
 from vqclip.common.images import open_image, to_image, to_tensor
 from vqclip.hub.sources import WebFile
 from vqclip.hub.upscaler_catalogue import UPSCALERS
@@ -200,3 +202,22 @@ def test_a_file_that_is_not_the_published_one_is_not_kept(online: Callable[..., 
 def test_a_vqgan_cannot_take_an_upscalers_name(run: Command, tiny: TinyModels) -> None:
     done = run("models", "convert", str(tiny.vqgan), "--name", NAME)
     assert done.code == 2 and "means another one already" in done.stderr
+
+
+def test_a_colour_profile_is_kept(run: Command, upscaler: str) -> None:
+    profile = b"\0" * 16 + b"RGB " + b"\0" * 108
+    Image.new("RGB", (8, 8), "red").save("a.png", icc_profile=profile)
+    assert run("upscale", "a.png", "-m", upscaler, "-o", "b.png").code == 0
+    with Image.open("b.png") as image:
+        assert image.info["icc_profile"] == profile
+
+
+def test_only_what_can_be_made_again_says_how(run: Command, tiny: TinyModels, upscaler: str) -> None:
+    words = ("-c", str(tiny.config), "--seed", "1", "--steps", "2")
+    assert run("generate", "a cat", *words, "-o", "cat.png").code == 0
+    assert run("edit", "cat.png", "a dog", "--box", "0,0,9,9", *words, "-o", "part.png").code == 0
+    assert run("upscale", "cat.png", "part.png", "-m", os.path.relpath(upscaler), "-o", "large/").code == 0
+    named = Path(read_metadata(Path("large/cat-upscaled.png")).config["output"]["upscale"])
+    assert named.is_absolute() and named.samefile(upscaler)
+    with pytest.raises(UsageError, match="carries no vqclip metadata"):
+        read_metadata(Path("large/part-upscaled.png"))

@@ -44,3 +44,14 @@ def test_words_are_missed_where_they_are_hidden() -> None:
     row, column = divmod(int(missed.argmax()), 64)
     assert 0 <= row < 22 and 0 <= column < 26
     assert float(missed[30:, 36:].abs().max()) < 0.01 * float(missed.max())
+
+
+def test_no_more_hidden_pictures_than_are_seen_at_once_are_made() -> None:
+    seen = []
+
+    def see(images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return images.flatten(1)[:, :4]
+
+    occlusion_map(torch.rand(1, 3, 24, 36), see, torch.ones(4))
+    assert max(seen) <= 32 and sum(seen) == 144 + 1

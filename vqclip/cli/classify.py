@@ -1,6 +1,7 @@
 """vqclip classify: which of several labels fits a picture best."""
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,11 +68,12 @@ def classify(
         asked, given = [read_query(name) for name in labels], given_images(console, images, null, exclude)
         model, _ = load_clip(perceptor, device, threads, access)
         note_unknown_words(console, texts_of(asked), perceptor)
-        note_foreign_pictures(console, (each.path for each in given), perceptor)
         classes = query_vectors(model, asked, template or TEMPLATES)
         own = Calibration(model.scale)
         rest, sure = (None, own) if closed else _background(model, classes, beside, CALIBRATED.get(perceptor, own))
+        seen: list[Path] = []
         for path, vector in vectors_of(console, model, given):
+            seen.append(path)
             found = chances(model, classes @ vector, None if rest is None else rest @ vector, sure).tolist()
             best = sorted(zip([*labels, None], found, strict=False), key=lambda each: -each[1])
             last = [place for place, (name, _) in enumerate(best, 1) if name][:top][-1]
@@ -79,6 +81,7 @@ def classify(
             line = ", ".join(f"{name or NONE} {chance:.1%}" for name, chance in best[:last])
             event = {"event": "class", "path": str(path), "labels": ranked}
             console.result(f"{path}  {line}", event, null=null)
+        note_foreign_pictures(console, seen, perceptor)
 
 
 def _background(

@@ -10,6 +10,10 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from vqclip.cli.options import defaults
 from vqclip.cli.words import PROMPT, first_word, our_words
+from vqclip.common.errors import UsageError
+
+FILES = ("FILE", "FOLDER", "DIR", "IMAGE", "PATH", "JOBS", "RUN")
+"""What stands in the metavar of a parameter that names a file or folder."""
 
 EXAMPLE = ": vqclip "
 """Parts the first line of a command's docstring: what it does, and an example of it."""
@@ -58,9 +62,20 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words behind the command."""
-        return super().parse_args(
-            ctx, args if ctx.resilient_parsing else our_words(args, self._known(ctx), ctx.command_path)
-        )
+        if not ctx.resilient_parsing:
+            args = our_words(args, self._known(ctx), ctx.command_path)
+            self._check_filled(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def _check_filled(self, ctx: Any, args: list[str]) -> None:
+        """Refuse an empty word where a file or folder is meant, as a script's unset variable is: to Path it is `.`."""
+        given = self.make_parser(ctx).parse_args(list(args))[0]
+        for param in self.get_params(ctx):
+            named = any(kind in str(param.metavar) for kind in FILES)
+            values = given.get(str(param.name))
+            if named and "" in (values if isinstance(values, list | tuple) else [values]):
+                name = max(param.opts, key=len) if isinstance(param, TyperOption) else str(param.metavar).strip(".")
+                raise UsageError(f"{name} is empty; name a file or folder, or leave it out.")
 
     def _known(self, ctx: Any) -> dict[str, bool]:
         """Each option's names, with whether it takes a value."""

@@ -13,6 +13,7 @@ import typer
 from vqclip import __version__
 from vqclip.cli.console import Console
 from vqclip.common.paths import is_file, is_there
+from vqclip.common.process_memory import available_memory
 
 PROBE = 512
 """Side of the matrices whose product is timed: small, as some CPUs only emulate bf16."""
@@ -81,10 +82,8 @@ def _memory() -> dict[str, str]:
 
 
 def _free_memory() -> str:
-    try:
-        return f"{os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
-    except (AttributeError, ValueError, OSError):
-        return "unknown on this system"
+    free = available_memory()
+    return "unknown on this system" if free is None else f"{free / 2**30:.1f} GiB"
 
 
 def _devices() -> dict[str, str]:

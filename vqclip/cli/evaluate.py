@@ -53,7 +53,7 @@ def evaluate(
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     settings = read_settings(context)
     choose_access(pull=False)
-    with Interrupts():
+    with Interrupts("Stopped; what was finished is kept."):
         from vqclip.tools.evaluate import evaluate as measure
         from vqclip.tools.evaluate import load_judges, read_prompts
 
@@ -92,6 +92,10 @@ def _new_folder(output: str, lists: "list[PromptList]", seeds: int, overwrite: b
     folder = Path(output)
     if is_there(folder) and not is_folder(folder):
         raise UsageError(f"--output {output!r} is a file; give a folder for the sheets.")
+    figures = [_figures(folder, prompts) for prompts in lists]
+    double = next((place for place in figures if figures.count(place) > 1), None)
+    if double:
+        raise UsageError(f"Two lists would be written to {str(double)!r}; give them one at a time.")
     for prompts in lists:
         places = [_figures(folder, prompts), *_sheets(folder, prompts, range(seeds))]
         for place in places:

@@ -47,15 +47,17 @@ def reconstruct(
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     settings = read_settings(context)
     access = choose_access(pull, offline)
-    with Interrupts():
-        from vqclip.common.images import open_image
+    with Interrupts("Stopped; the pictures that were finished are kept."):
+        from vqclip.common.images import check_side, open_image
         from vqclip.common.runtime import resolve_device, set_threads
+        from vqclip.config.schema import parse_size
         from vqclip.hub.vqgan_files import find_vqgan
         from vqclip.models.vqgan import load_vqgan
         from vqclip.outputs.picture import save_picture
         from vqclip.tools.reconstruct import reconstruct as through_codes
         from vqclip.tools.reconstruct import side_by_side
 
+        sides = parse_size(size) if size else None
         targets = choose_targets(images, output, "reconstructed", overwrite)
         set_threads(settings.runtime.threads)
         files = find_vqgan(settings.vqgan, access)
@@ -64,14 +66,16 @@ def reconstruct(
         failures: list[VqclipError] = []
         for source, target in zip(images, targets, strict=True):
             try:
-                found = through_codes(vqgan, open_image(source), size)
+                found = through_codes(vqgan, open_image(source), sides)
+                shown = found.picture if alone else side_by_side(found)
+                check_side(target, (shown.shape[-1], shown.shape[-2]))
             except UsageError as error:
                 if len(images) == 1:
                     raise
                 failures.append(error)
                 console.error(str(error), error.code)
                 continue
-            save_picture(target, found.picture if alone else side_by_side(found))
+            save_picture(target, shown)
             height, width = found.picture.shape[-2:]
             event = {
                 "event": "reconstruction",

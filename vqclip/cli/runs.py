@@ -64,6 +64,11 @@ def resume(
             return console.say("This run is finished; --steps N goes on from it.")
         folder, config = unfinished(run)
         before = config.optimise.steps
+        if steps is not None and config.targets.path:
+            raise UsageError(
+                f"{run!r} is a way of {config.targets.frames} pictures that share its {before} steps; draw it anew for "
+                "more of them: vqclip interpolate … --steps N."
+            )
         if steps is not None:
             config = dataclasses.replace(config, optimise=dataclasses.replace(config.optimise, steps=steps))
         plan = make_plan(config)

@@ -1,5 +1,6 @@
 """vqclip score: how well pictures match texts."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,10 +43,11 @@ def score(
         given = given_images(console, images, null, exclude)
         model, _ = load_clip(perceptor, device, threads, access)
         note_unknown_words(console, texts_of(asked), perceptor)
-        note_foreign_pictures(console, (each.path for each in given), perceptor)
         texts = query_vectors(model, asked)
         alone = len(prompt) == 1 and model.bias is None  # a softmax over one text says nothing
+        seen: list[Path] = []
         for path, vector in vectors_of(console, model, given):
+            seen.append(path)
             cosines = (texts @ vector)[None]
             chances = probabilities(model, cosines)[0].tolist()
             for text, cosine, chance in zip(prompt, cosines[0].tolist(), chances, strict=True):
@@ -53,3 +55,4 @@ def score(
                 event = {"event": "score", "path": str(path), "prompt": text, "cosine": round(cosine, 4)}
                 percent = "" if alone else f"{chance:7.1%}  "
                 console.result(f"{cosine:7.4f}  {percent}{path}  {text}", {**event, "probability": shown}, null=null)
+        note_foreign_pictures(console, seen, perceptor)

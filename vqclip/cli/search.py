@@ -2,7 +2,7 @@
 
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PurePath
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +20,7 @@ from vqclip.hub.access import choose_access
 if TYPE_CHECKING:
     from vqclip.tools.search import Hit
 
+KEPT = "Stopped; what was indexed is kept."
 THUMBNAIL = 160  # pixels of a picture's side on the sheet
 COLUMNS = 32  # character cells of a picture in the terminal
 
@@ -84,7 +85,8 @@ def search(
     if null and as_json:
         raise UsageError("--null writes paths alone, and --json whole objects; leave one out.")
     _check(folder, query, grid, overwrite)
-    with Interrupts("Stopped; what was indexed is kept."):
+    with Interrupts(KEPT) as interrupts:
+        from vqclip.folders.inputs import is_excluded
         from vqclip.folders.search_index import update_index
         from vqclip.tools.queries import pictures_of, query_vectors, read_query, texts_of
         from vqclip.tools.search import find
@@ -93,9 +95,17 @@ def search(
         model, files = load_clip(perceptor, device, threads, access)
         vector = query_vectors(model, asked)[0]
         note_unknown_words(console, texts_of(asked), perceptor)
-        with telling_left_out(console) as skip, counting(console, "indexing") as count:
-            index = update_index(folder, model, files, count, exclude or (), skip)
-        tell_skipped(console, [why for _, why in index.refused.values()])
+        with telling_left_out(console) as skip, counting(console, "indexing") as count, interrupts.deferred():
+
+            def watch(done: int, total: int) -> None:
+                count(done, total)
+                if interrupts.received():
+                    raise interrupts.error(KEPT)
+
+            index = update_index(folder, model, files, watch, exclude or (), skip)
+        looked_at = [name for name in index.names if not is_excluded(PurePath(name), exclude or ())]
+        refused = {name: why for name, (_, why) in index.refused.items()}
+        tell_skipped(console, [refused[name] for name in refused if not is_excluded(PurePath(name), exclude or ())])
         began = time.monotonic()
         hits = find(index, folder, vector, top, exclude or (), pictures_of(asked), min_score)
         spent = time.monotonic() - began
@@ -104,7 +114,7 @@ def search(
             line = str(hit.path) if bare or null else f"{hit.score:7.4f}  {hit.path}"
             console.result(line, event, null=null)
         note_foreign_pictures(console, (hit.path for hit in hits), perceptor)
-        console.say(f"{len(hits)} of {len(index.names)} pictures, searched in {1000 * spent:.1f} ms")
+        console.say(f"{len(hits)} of {len(looked_at)} pictures, searched in {1000 * spent:.1f} ms")
         if grid and hits:
             _write_grid(grid, hits)
         if console.draws and preview is not False:

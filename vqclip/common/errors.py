@@ -35,6 +35,10 @@ class UsageError(VqclipError):
     code = ExitCode.USAGE
 
 
+class UnreadableError(UsageError):
+    """A file that cannot be read here and now: what is in the way lies outside of it, and may go."""
+
+
 class ModelError(VqclipError):
     """A model is missing, damaged, refused or cannot be fetched."""
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vqclip.common.depth import deep_values, eight_bits
-from vqclip.common.errors import UsageError
+from vqclip.common.errors import UnreadableError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,16 @@ ASPECT_LIMIT = 250
 
 MID_GREY = (128, 128, 128)
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+READ_SUFFIXES = frozenset(
+    (*SUFFIXES, ".jfif", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".ppm")
+) | {".pgm", ".pnm"}
+"""How files are called that are meant as pictures, and not as words."""
+
 LARGEST_SIDES = {"WEBP": 16_383, "JPEG": 65_500}
 """Pixels that a side may have in each format, where that is fewer than anybody draws (RFC 9649; libjpeg's own)."""
+
+PROFILE = "icc_profile"
+"""What Pillow calls a picture's colour profile among what it holds beside pixels, and writes of itself."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 """Formats that are read, whatever the file is called. Pillow knows more, some of which start programs (EPS) or open
@@ -62,7 +70,8 @@ def open_image(source: Path | str | BinaryIO, name: str | None = None) -> Image.
     call it.
 
     Raises:
-        UsageError: missing, no regular file, unreadable, truncated, not a picture, over 100 megapixels, or a strip.
+        UsageError: missing, no regular file, truncated, not a picture, over 100 megapixels, or a strip.
+        UnreadableError: it may be a picture, but may not be read, or not without a package.
     """
     with opening(source, name) as image:
         if max(image.size) > ASPECT_LIMIT * min(image.size):
@@ -105,10 +114,17 @@ def opening(source: Path | str | BinaryIO, name: str | None = None) -> Iterator[
     except Image.DecompressionBombError as error:
         raise UsageError(f"The image {called} is too large; at most 100 megapixels are read.") from error
     except OSError as error:
-        reason = error.strerror or "the file is damaged or truncated"
-        raise UsageError(f"Cannot read the image {called}: {reason}.") from error
+        if error.strerror:  # the system's word; Pillow's own errors have none
+            raise UnreadableError(f"Cannot read the image {called}: {error.strerror}.") from error
+        raise UsageError(f"Cannot read the image {called}: the file is damaged or truncated.") from error
     except DAMAGE as error:
         raise UsageError(f"Cannot read the image {called}: the file is damaged.") from error
+
+
+def rgb_profile(picture: Image.Image) -> bytes | None:
+    """The ICC profile that came with a picture, if it is one of RGB: ICC.1:2022, 7.2.6."""
+    profile = picture.info.get(PROFILE)
+    return profile if isinstance(profile, bytes) and profile[16:20] == b"RGB " else None
 
 
 def check_side(path: Path, size: tuple[int, int]) -> None:
@@ -150,7 +166,9 @@ def _formats(file: BinaryIO, called: str) -> tuple[str, ...]:
     if head[4:8] != b"ftyp" or head[8:] not in HEIF_BRANDS:
         return FORMATS
     if find_spec("pillow_heif") is None:
-        raise UsageError(f"{called} is a HEIC photograph, which needs another package: pip install 'vqclip[heic]'.")
+        raise UnreadableError(
+            f"{called} is a HEIC photograph, which needs another package: pip install 'vqclip[heic]'."
+        )
     from pillow_heif import register_heif_opener
 
     register_heif_opener()

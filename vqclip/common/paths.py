@@ -12,6 +12,9 @@ from vqclip.common.errors import UsageError
 PAGE, THUMBS = "index.html", "thumbs"
 """What a gallery adds to a folder of pictures."""
 
+RUN, PARTIAL = "run.yaml", "partial*.png"
+"""What tells the folder of a run, and the pictures in it that are not finished."""
+
 PACKAGE = Path(__file__).resolve().parents[1]
 
 

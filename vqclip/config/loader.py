@@ -203,8 +203,12 @@ def _read_override(override: str) -> object:
 
 def _parts(key: str) -> list[str]:
     """The names that a dotted key goes through; the last of a section of free names, as losses, may hold dots."""
-    free = get_origin(hints(Config).get(key.partition(".")[0].strip())) is dict
-    return key.split(".", 1 if free else -1)
+    return key.split(".", 1 if _is_free(key.partition(".")[0].strip()) else -1)
+
+
+def _is_free(section: str) -> bool:
+    """Whether a section's names are the user's, as those of losses."""
+    return get_origin(hints(Config).get(section)) is dict
 
 
 def _type_of(key: str) -> object:
@@ -247,8 +251,9 @@ def _laid(below: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections and losses merge key by key; everything else, lists too, is replaced."""
+    """Sections and losses merge key by key; everything else, lists too, is replaced, and `losses: {}` leaves none."""
     merged = dict(base)
     for key, value in over.items():
-        merged[key] = _merge(base[key], value) if isinstance(value, dict) and key in base else value
+        merges = isinstance(value, dict) and key in base and (value or not _is_free(key))
+        merged[key] = _merge(base[key], value) if merges else value
     return merged

@@ -35,6 +35,9 @@ REGION = re.compile(r"\s*\[([^\[\]|]*)\]")
 
 TEXT, IMAGE, VECTOR, NOISE = "text", "image", "vector", "noise"
 
+FARTHEST = math.pi**2 / 2
+"""The largest spherical distance, that of opposite vectors."""
+
 VECTOR_FILE = ".safetensors"
 
 
@@ -247,6 +250,16 @@ def foreign_weights(prompts: Iterable[Prompt]) -> list[str]:
         "e.g. red cube:0.15 | green sphere:1.3"
         for prompt in prompts
         if FOREIGN.search(prompt.text)
+    ]
+
+
+def idle_stops(prompts: Iterable[Prompt]) -> list[str]:
+    """Return a note for each prompt that its stop switches off: its signed distance never is beyond."""
+    return [
+        f"the stop {prompt.stop:g} of {prompt.text!r} switches it off: with a weight above 0 a stop lies between 0 and "
+        f"{FARTHEST:.2f}, and below 0 between -{FARTHEST:.2f} and 0, e.g. fog:-0.5:-0.8"
+        for prompt in prompts
+        if (prompt.weight < 0 and prompt.stop >= 0) or (prompt.weight > 0 and prompt.stop >= FARTHEST)
     ]
 
 

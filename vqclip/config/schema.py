@@ -6,6 +6,7 @@ Every value and its meaning stand in configs/default.yaml.
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 from vqclip.common.errors import UsageError
 from vqclip.common.registry import shown
@@ -183,6 +184,9 @@ class TargetsConfig:
         _require(0 <= self.lean <= 1, "targets.lean", self.lean, "between 0 and 1")
 
 
+MOST_CUTOUTS = 100_000
+
+
 @dataclass(frozen=True)
 class CutoutsConfig:
     """How the perceptors look at a picture."""
@@ -192,13 +196,10 @@ class CutoutsConfig:
     micro_batch: int | None
 
     def __post_init__(self) -> None:
-        _require(self.count >= 1, "cutouts.count", self.count, "at least 1")
-        _require(
-            self.micro_batch is None or self.micro_batch >= 1,
-            "cutouts.micro_batch",
-            self.micro_batch,
-            "at least 1",
-        )
+        rule = f"between 1 and {MOST_CUTOUTS}"
+        _require(1 <= self.count <= MOST_CUTOUTS, "cutouts.count", self.count, rule)
+        parted = self.micro_batch is None or 1 <= self.micro_batch <= MOST_CUTOUTS
+        _require(parted, "cutouts.micro_batch", self.micro_batch, rule)
 
 
 @dataclass(frozen=True)
@@ -315,7 +316,10 @@ class GuideConfig:
         _require(0 < self.share <= 1, f"the share of {self.name!r}", self.share, "above 0 and at most 1")
 
     def __str__(self) -> str:
-        return self.name + "".join(f" {key}={getattr(self, key):g}" for key in GUIDE_KEYS if getattr(self, key) != 1)
+        numbers = {key: float(getattr(self, key)) for key in GUIDE_KEYS}
+        return self.name + "".join(
+            f" {key}={Decimal(repr(number)):f}".removesuffix(".0") for key, number in numbers.items() if number != 1
+        )
 
 
 @dataclass(frozen=True)
@@ -419,9 +423,7 @@ def parse_guide(entry: str) -> GuideConfig:
     while found := re.fullmatch(rf"(.+) ({'|'.join(GUIDE_KEYS)})=(\S*)", name, re.DOTALL):
         name, key, value = found.groups()
         _require(key not in numbers, "perceptors", entry, f"given one {key} each")
-        _require(
-            bool(re.fullmatch(r"[0-9.]{1,12}", value)) and value.count(".") < 2 and value != ".", key, value, "a number"
-        )
+        _require(bool(re.fullmatch(r"(?=.*[0-9])[0-9]{0,400}\.?[0-9]{0,400}", value)), key, value, "a number")
         numbers[key] = float(value)
     return GuideConfig(name, **numbers)
 

@@ -21,10 +21,16 @@ READERS = 4
 
 
 def embed_files(perceptor: Perceptor, paths: Iterable[Path]) -> Iterator[tuple[Path, Tensor | UsageError]]:
-    """Yield each path with its unit vector (D,) on the CPU, or with why it is no picture; in the order given."""
-    with ThreadPoolExecutor(READERS, "reader") as pool:
+    """Yield each path with its unit vector (D,) on the CPU, or with why it is no picture; in the order given.
+
+    Who stops asking does not wait for what is being decoded.
+    """
+    pool = ThreadPoolExecutor(READERS, "reader")
+    try:
         for batch in _batches(_ahead(pool, paths, lambda path: _read(perceptor, path))):
             yield from _embed(perceptor, batch)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _read(perceptor: Perceptor, path: Path) -> Tensor | UsageError:

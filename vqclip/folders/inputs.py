@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import SUFFIXES
-from vqclip.common.paths import PAGE, THUMBS, check_local, is_file, is_folder, is_there
+from vqclip.common.paths import PAGE, PARTIAL, RUN, THUMBS, check_local, is_file, is_folder, is_there
 
 STDIN = "-"
 
@@ -96,7 +96,8 @@ def _walk(
         elif stat.S_ISDIR(kind):
             folders.append(entry)
         elif stat.S_ISREG(kind):
-            yield path
+            if not (fnmatchcase(entry.name, PARTIAL) and is_file(place / RUN)):
+                yield path
         else:
             skip(path, "no regular file")
     for entry in sorted(folders, key=lambda entry: entry.is_symlink()):  # a folder's own place before links to it
@@ -123,7 +124,7 @@ def _is_ours(place: Path, name: str) -> bool:
     if dot and suffix in ("frames", "run") and Path(stem).suffix.lower() in SUFFIXES:
         return True
     if name in ("frames", "state"):
-        return is_file(place / "run.yaml")
+        return is_file(place / RUN)
     return name == THUMBS and is_page(place / PAGE)
 
 
@@ -158,7 +159,7 @@ def _matching(pattern: str, exclude: Sequence[str], skip: Skip) -> Iterator[Path
     base, rest = Path(*parts[:plain]), parts[plain:]
     if "**" not in rest:  # no need to walk deeper than the pattern goes
         for match in sorted(glob.glob(pattern)):  # noqa: PTH207 (takes absolute patterns)
-            if is_file(match) and not is_excluded(PurePath(match), exclude):
+            if is_file(match) and not is_excluded(PurePath(match).relative_to(base), exclude):
                 yield Path(match)
         return
     for path in walk(base, exclude, skip):

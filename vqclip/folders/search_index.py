@@ -19,7 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from vqclip.common.checksum import sealed, unsealed
-from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.errors import OutputError, UnreadableError, UsageError
 from vqclip.common.files import write_bytes
 from vqclip.common.hashes import Stamp, known_sha256, sha256, stamp_of
 from vqclip.common.images import READING
@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 SAVE_EVERY = 4096
 """Pictures embedded between two saves: an interrupted first run loses no more."""
 
+NOW = Stamp(-1, -1)
+"""No file has it, so that what has it is looked at again the next time."""
+
 Watch = Callable[[int, int], None]
 """Is told how many new pictures are embedded, and of how many."""
 
@@ -43,7 +46,8 @@ Watch = Callable[[int, int], None]
 @dataclass
 class Index:
     """What is known of a folder: the pictures' names and stamps with their unit vectors (N, D) in float32, in the same
-    order, and the files that are no pictures, with why. `folder` and `model` are names for people.
+    order, and the files that are no pictures, with why; those with the stamp NOW may be pictures another time.
+    `folder` and `model` are names for people.
     """
 
     names: list[str] = field(default_factory=list)
@@ -161,26 +165,32 @@ def update_index(
                 folder,
                 {name: stamps[name] for name in stamps if name in missing},
                 perceptor,
-                _Saver(path),
+                _Saver(path, before),
                 watch,
             )
         return index
 
 
 class _Saver:
-    """Saves an index until that fails once; then the person is told, and it is left."""
+    """Saves an index that is another than `before`, until that fails once; then the person is told, and it is left."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before: Index) -> None:
         self.path = path
+        self.known = self._facts(before)
         self.works = True
 
     def __call__(self, index: Index) -> None:
-        if self.works:
+        if self.works and self._facts(index) != self.known:
             try:
                 write_index(self.path, index)
             except OutputError as error:
                 self.works = False
                 log.warning("%s The pictures will be looked at again next time.", error)
+            self.known = self._facts(index)
+
+    @staticmethod
+    def _facts(index: Index) -> tuple[object, ...]:
+        return tuple(index.names), tuple(index.stamps), tuple(index.refused.items())
 
 
 @contextlib.contextmanager
@@ -250,7 +260,7 @@ def _add(
         for done, (file, found) in enumerate(embed_files(perceptor, (folder / name for name in missing)), 1):
             name = str(file.relative_to(folder))
             if isinstance(found, UsageError):
-                refused[name] = (missing[name], str(found))
+                refused[name] = (NOW if isinstance(found, UnreadableError) else missing[name], str(found))
             else:
                 fresh.append((name, found))
             if done % SAVE_EVERY == 0:

@@ -106,6 +106,9 @@ class Views:
         return [value for value in found if isinstance(value, Tensor)]
 
 
+RANKED = 64
+"""Pictures that are looked at together for a ranking."""
+
 NO_LOSSES: Mapping[str, tuple[Loss, float]] = {}
 
 
@@ -272,7 +275,8 @@ def rank_by_place(pictures: Tensor, targets: Targets, see: Callable[[Tensor], Te
     `see` embeds pictures (B, 3, h, w) as (B, D).
     """
     count, many = pictures.shape[:2]
-    features = see(pictures.flatten(0, 1)).unflatten(0, (count, many))[targets.picture]
+    seen = torch.cat([see(part) for part in pictures.flatten(0, 1).split(RANKED)])
+    features = seen.unflatten(0, (count, many))[targets.picture]
     for row, square in targets.regions.items():
         features[row] = see(cropped(pictures[targets.picture[row]], square))
     return similarity_of(features, targets, count)

@@ -4,7 +4,7 @@ Occlusion maps of Zeiler and Fergus, "Visualizing and Understanding Convolutiona
 the similarity to a text in place of a class's probability.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +32,12 @@ def occlusion_map(picture: Tensor, see: Callable[[Tensor], Tensor], text: Tensor
     ground = picture.flatten(2).median(-1).values[..., None, None]
     rows, columns = torch.arange(height)[:, None] + 0.5, torch.arange(width)[None, :] + 0.5
     places = [((y + 0.5) * height / GRID, (x + 0.5) * width / GRID) for y in range(GRID) for x in range(GRID)]
-    squares = torch.stack([((rows - y).abs() < half) & ((columns - x).abs() < half) for y, x in places])
-    hidden = torch.where(squares[:, None].to(picture.device), ground, picture)
-    seen = torch.cat([see(part) for part in hidden.split(AT_ONCE)])
+
+    def hide(some: Sequence[tuple[float, float]]) -> Tensor:
+        squares = torch.stack([((rows - y).abs() < half) & ((columns - x).abs() < half) for y, x in some])
+        return torch.where(squares[:, None].to(picture.device), ground, picture)
+
+    seen = torch.cat([see(hide(places[start : start + AT_ONCE])) for start in range(0, len(places), AT_ONCE)])
     missed = (see(picture) - seen) @ text
     grid = missed.view(1, 1, GRID, GRID)
     return F.interpolate(grid, (height, width), mode="bicubic", align_corners=False)[0, 0]

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqclip.common.errors import OutOfMemoryError
-from vqclip.common.images import to_image, to_tensor
+from vqclip.common.images import PROFILE, rgb_profile, to_image, to_tensor
 from vqclip.common.runtime import is_out_of_memory
 from vqclip.models.outlines import Outlines
 from vqclip.models.published_upscaler import load_published
@@ -149,7 +149,8 @@ def enlarge(network: Network, images: Tensor) -> Tensor:
 def enlarge_image(
     network: Network, image: Image.Image, device: torch.device, watch: Watch = lambda done, total: None
 ) -> Image.Image:
-    """Enlarge an RGB picture; only a tile of it is ever held as anything but 8-bit numbers.
+    """Enlarge an RGB picture, which keeps its colour profile; only a tile of it is ever held as anything but 8-bit
+    numbers.
 
     Raises:
         OutOfMemoryError: not even small tiles fit.
@@ -160,6 +161,8 @@ def enlarge_image(
         large.paste(to_image(pixels), (network.scale * box[0], network.scale * box[1]))
 
     _in_tiles(network, image.size, lambda box: to_tensor(image.crop(box)).to(device), write, watch)
+    if profile := rgb_profile(image):
+        large.info[PROFILE] = profile
     return large
 
 

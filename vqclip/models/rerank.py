@@ -14,6 +14,9 @@ from vqclip.models.files import PriorFiles
 from vqclip.models.prior import FREE, Near, Prior, Sampling, load_prior
 from vqclip.models.vqgan import VQGAN
 
+DRAWN = 64
+"""Pictures drawn at once; each takes about 1 MB meanwhile."""
+
 DECODED = 16
 """Pictures decoded at once for the ranking."""
 
@@ -47,10 +50,13 @@ class Proposer:
         numbers = torch.cat([torch.rand(candidates, side, side, generator=rng) for rng in rngs])
         tokens = torch.stack([self._tokens(caption) for caption in captions]).repeat_interleave(candidates, 0)
         shared = None if given is None else given.repeat_interleave(candidates, 0).to(device)
-        if near is not None:
-            near = Near(near.vectors.repeat_interleave(candidates, 0).to(device), near.pull)
-        codes = self.prior.sample(tokens.to(device), numbers.to(device), sampling, shared, near)
-        return codes.unflatten(0, (len(captions), candidates))
+        vectors = None if near is None else near.vectors.repeat_interleave(candidates, 0).to(device)
+        tokens, numbers, codes = tokens.to(device), numbers.to(device), []
+        for rows in torch.arange(len(tokens)).split(DRAWN):
+            given_there = None if shared is None else shared[rows]
+            near_there = None if near is None or vectors is None else Near(vectors[rows], near.pull)
+            codes.append(self.prior.sample(tokens[rows], numbers[rows], sampling, given_there, near_there))
+        return torch.cat(codes).unflatten(0, (len(captions), candidates))
 
     @torch.no_grad()
     def pictures(self, codes: Tensor) -> Tensor:

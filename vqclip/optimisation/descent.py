@@ -126,7 +126,8 @@ class Descent:
     Coarse to fine: the latent starts with few cells, and at each of `growth` `enlarge` makes it larger, for a new
     optimiser and a new average; the objective is told which pictures the stage before `reached`. `disturb` gives what
     is added to the latent while the gradient is taken, by progress; `shape_gradient` changes the gradient before the
-    update. `travel` is called with the latent, the updates made and their total before each of them, and may move it.
+    update. `travel` is called with the latent, the updates made and their total before each of them; it may move the
+    latent and says if it did, and the average begins anew then.
 
     `reduce_render_memory` makes `render` need less for the same gradient, and returns False if that cannot be.
     `differentiate` may be replaced by what does the same faster.
@@ -147,7 +148,7 @@ class Descent:
     enlarge: Callable[[Tensor, tuple[int, int]], Tensor] = repeated
     disturb: Callable[[Tensor, float], Tensor] | None = None
     shape_gradient: Callable[[Tensor], Tensor] = lambda gradient: gradient
-    travel: Callable[[Tensor, int, int], None] = lambda latent, number, total: None
+    travel: Callable[[Tensor, int, int], bool] = lambda latent, number, total: False
     reduce_render_memory: Callable[[], bool] = lambda: False
     differentiate: Differentiate = differentiate
     number: int = 0
@@ -223,7 +224,7 @@ class Descent:
             end = self.average.value(self.latent.detach())
             with torch.no_grad():
                 self.reached = self.render(end)
-            self._take(self._grown(end, growth))
+            self._renew(self._grown(end, growth))
             self.objective.grow(partial(self._grown, growth=growth))
         self.stage = stage
 
@@ -232,11 +233,15 @@ class Descent:
         return self.space.enter(self.enlarge(self.space.leave(numbers), growth.grid))
 
     def _take(self, numbers: Tensor) -> None:
-        """Go on with these numbers: in place where they have the size, else with a new optimiser and average."""
+        """Go on with these numbers: in place where they have the size, else anew."""
         if numbers.shape == self.latent.shape:
             with torch.no_grad():
                 self.latent.copy_(numbers)
         else:
-            self.latent = numbers.to(self.latent).clone().requires_grad_()
-            self.optimiser = self.make_optimiser(self.latent)
-            self.average.reset()
+            self._renew(numbers)
+
+    def _renew(self, numbers: Tensor) -> None:
+        """Go on with these numbers, of any size, as another latent with a new optimiser and average."""
+        self.latent = numbers.to(self.latent).clone().requires_grad_()
+        self.optimiser = self.make_optimiser(self.latent)
+        self.average.reset()

@@ -29,12 +29,14 @@ class Journey:
         return min(self.frames - 1, number * self.frames // max(1, total))
 
     @torch.no_grad()
-    def __call__(self, latent: Tensor, number: int, total: int) -> None:
-        """Aim for the update after `number`, and move the latent where a frame begins with it."""
-        frame = self.frame(number, total)
+    def __call__(self, latent: Tensor, number: int, total: int) -> bool:
+        """Aim for the update after `number`, move the latent where a frame begins with it, and say if it was moved."""
+        frame, before = (self.frame(max(0, each), total) for each in (number, number - 1))
         self.aim(*self.place(frame))
-        if self.latents is not None and number > 0 and frame != self.frame(number - 1, total):
-            latent += (self.enter(self._between(frame)) - self.enter(self._between(frame - 1))).to(latent)
+        if self.latents is None or frame == before:
+            return False
+        latent += (self.enter(self._between(frame)) - self.enter(self._between(before))).to(latent)
+        return True
 
     def place(self, frame: int) -> tuple[int, float]:
         """Return the point before a frame, and the share of the way to the next one."""

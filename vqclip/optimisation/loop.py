@@ -70,8 +70,8 @@ def optimise(descent: Descent, total: int) -> Iterator[Step]:
 def _prepare(descent: Descent, total: int) -> None:
     """Get ready for the next update, if there is one."""
     descent.grow(total)
-    if descent.number < total:
-        descent.travel(descent.latent, descent.number, total)
+    if descent.number < total and descent.travel(descent.latent, descent.number, total):
+        descent.average.reset()
 
 
 @contextlib.contextmanager

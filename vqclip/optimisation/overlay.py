@@ -33,10 +33,11 @@ class Overlay:
         return self.begin <= number <= self.end and (number - self.begin) % self.every == 0
 
     @torch.no_grad()
-    def __call__(self, latent: Tensor, number: int, total: int) -> None:
-        """Lay the picture over, where that is due."""
+    def __call__(self, latent: Tensor, number: int, total: int) -> bool:
+        """Lay the picture over, where that is due, and say if it was."""
         if not self.is_due(number):
-            return
+            return False
         drawn = self.show(latent)
         over = F.interpolate(self.picture, drawn.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
         latent.copy_(self.take(torch.lerp(drawn, over.to(drawn), self.alpha)))
+        return True

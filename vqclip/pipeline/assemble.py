@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from vqclip.common.images import fit, to_image, to_tensor
+from vqclip.common.images import fit, to_image
 from vqclip.common.runtime import Generators
 from vqclip.config.schema import InitConfig
 from vqclip.config.starts import BENT, PICTURES
@@ -201,8 +201,7 @@ def _disturbed(
         if init.strength < 1:
             anew = anew & lowest(grains(shape, rngs), init.strength)
     elif plan.config.targets.towards is not None:
-        picture = inputs.images[str(init.image)]
-        said = places_of(turned_from(perceptor, plan.config.targets, to_tensor(picture)), picture, perceptor)
+        said = places_of(turned_from(perceptor, plan.config.targets, image), to_image(image[0]), perceptor)
         field = F.interpolate(-said.cpu()[None, None], shape, mode="bilinear")
         anew = lowest(field, init.strength).expand(len(rngs), -1, -1, -1)
     else:
@@ -286,19 +285,19 @@ def _pasted(render: Callable[[Tensor], Tensor], plan: Plan, patch: Patch, device
 
 def _travel(
     plan: Plan, drawer: Drawer, inputs: Inputs, journey: Journey | None, device: torch.device
-) -> Callable[[Tensor, int, int], None]:
-    """What moves the latent between the updates: a journey, then an overlay, or nothing."""
+) -> Callable[[Tensor, int, int], bool]:
+    """What moves the latent between the updates, and says if it did: a journey, then an overlay, or nothing."""
     config = plan.config.overlay
-    movers: list[Callable[[Tensor, int, int], None]] = [journey] if journey else []
+    movers: list[Callable[[Tensor, int, int], bool]] = [journey] if journey else []
     if config.image is not None:
         picture = fit(inputs.images[config.image], (plan.width, plan.height)).to(device)
         end = plan.config.optimise.steps if config.end is None else config.end
         take = partial(_taken, drawer)
         movers.append(Overlay(picture, config.alpha, config.every, config.begin, end, drawer.render, take))
 
-    def travel(latent: Tensor, number: int, total: int) -> None:
-        for move in movers:
-            move(latent, number, total)
+    def travel(latent: Tensor, number: int, total: int) -> bool:
+        moved = [move(latent, number, total) for move in movers]
+        return any(moved)
 
     return travel
 

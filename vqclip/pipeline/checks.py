@@ -46,6 +46,19 @@ def check(config: Config) -> None:
     read_negatives(config)
 
 
+def check_way(config: Config) -> None:
+    """Refuse a path with fewer updates than pictures, each of which needs one.
+
+    Raises:
+        UsageError: so.
+    """
+    if config.targets.path and config.optimise.steps < config.targets.frames:
+        raise UsageError(
+            f"optimise.steps is {config.optimise.steps}; each of the {config.targets.frames} pictures of targets.path "
+            "needs one: raise it, or lower targets.frames."
+        )
+
+
 def check_form(config: Config, width: int, height: int) -> None:
     """Refuse a filter of square pictures, or of those with even sides, where they are not.
 

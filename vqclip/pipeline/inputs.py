@@ -9,8 +9,7 @@ from PIL import Image
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import open_image, open_regular
-from vqclip.config.prompts import VECTOR_FILE
-from vqclip.pipeline.named_files import input_files, vector_files
+from vqclip.pipeline.named_files import head_files, input_files, vector_files
 from vqclip.pipeline.plan import Plan
 from vqclip.pipeline.vectors import Vectors, read_vectors
 
@@ -20,7 +19,7 @@ LARGEST = 2**30
 
 @dataclass(frozen=True)
 class Inputs:
-    """Pictures by their paths, as RGB, vectors by theirs, and the SHA-256 of the very bytes that were read."""
+    """Pictures by their paths, as RGB, vectors by theirs, and the SHA-256 of the bytes of these and of heads."""
 
     images: Mapping[str, Image.Image] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
@@ -35,23 +34,24 @@ def read_inputs(plan: Plan) -> Inputs:
     """
     images, vectors, hashes = {}, {}, {}
     for file in input_files(plan.config, plan.image_prompts):
-        data = _read(file)
+        data = _read(file, "image")
         images[file] = open_image(io.BytesIO(data), file)
         hashes[file] = hashlib.sha256(data).hexdigest()
     for file in vector_files(plan.config):
-        data = _read(file)
+        data = _read(file, "vectors")
         vectors[file] = read_vectors(data, file)
         hashes[file] = hashlib.sha256(data).hexdigest()
+    for file in head_files(plan.config):
+        hashes[file] = hashlib.sha256(_read(file, "head")).hexdigest()
     return Inputs(images, hashes, vectors)
 
 
-def _read(file: str) -> bytes:
+def _read(file: str, what: str) -> bytes:
     try:
         with open_regular(file) as opened:
             data = opened.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "that is no path"
-        what = "vectors" if file.lower().endswith(VECTOR_FILE) else "image"
         raise UsageError(f"Cannot read the {what} {file!r}: {reason}.") from error
     if len(data) > LARGEST:
         raise UsageError(f"The file {file!r} is over {LARGEST // 2**20} MiB; give a smaller one.")

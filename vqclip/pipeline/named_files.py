@@ -144,6 +144,11 @@ def loss_files(config: Config) -> list[str]:
     return [file for name, file in told if file and name in OF_PICTURES]
 
 
+def head_files(config: Config) -> list[str]:
+    """Return the files that losses are told and that are no pictures, each once."""
+    return [file for name in config.losses if (file := file_of(name)) and file not in loss_files(config)]
+
+
 def _prompt_files(config: Config) -> list[str]:
     return files_of([*config.prompts, *config.negatives])
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
-from vqclip.common.images import PIXEL_LIMIT, to_image, to_tensor
+from vqclip.common.images import PIXEL_LIMIT, PROFILE, rgb_profile, to_image, to_tensor
 from vqclip.config.regions import place_box, place_margins
 
 Box = tuple[int, int, int, int]
@@ -41,9 +41,6 @@ RINGS = 16
 
 WHITE = 128
 """Grey levels above this are white in a mask."""
-
-PROFILE = "icc_profile"
-"""Where Pillow keeps a colour profile."""
 
 RATIO = 0.02
 """How much a mask's ratio of sides may differ from the picture's."""
@@ -86,14 +83,8 @@ class Patch:
         blended = (old + alpha * (np.asarray(new, dtype=np.float32) - old)).round().astype(np.uint8)
         whole = self.canvas.copy()
         whole.paste(Image.fromarray(blended), (left, top))
-        whole.info = {PROFILE: profile} if (profile := _rgb_profile(self.canvas)) else {}
+        whole.info = {PROFILE: profile} if (profile := rgb_profile(self.canvas)) else {}
         return whole
-
-
-def _rgb_profile(picture: Image.Image) -> bytes | None:
-    """The ICC profile that came with a picture, if it is one of RGB: ICC.1:2022, 7.2.6."""
-    profile = picture.info.get(PROFILE)
-    return profile if isinstance(profile, bytes) and profile[16:20] == b"RGB " else None
 
 
 def make_patch(canvas: Image.Image, mask: Mask, feather: int | None = None) -> Patch:

@@ -14,13 +14,13 @@ from pathlib import Path
 from vqclip.common.errors import UsageError
 from vqclip.common.images import PIXEL_LIMIT
 from vqclip.common.runtime import resolve_device, resolve_precision, resolve_threads
-from vqclip.config.prompts import TEXT, Prompt, foreign_weights, parse_prompts, with_files
+from vqclip.config.prompts import TEXT, Prompt, foreign_weights, idle_stops, parse_prompts, with_files
 from vqclip.config.regions import caption
 from vqclip.config.schema import DRAWN_SEEDS, Config, CutoutsConfig
 from vqclip.config.vocabulary import hint
 from vqclip.hub.upscaler_files import upscaler_scale
 from vqclip.outputs.sheet import strip_size
-from vqclip.pipeline.checks import check, check_form, check_regions, read_negatives
+from vqclip.pipeline.checks import check, check_form, check_regions, check_way, read_negatives
 from vqclip.pipeline.named_files import (
     ImagePrompt,
     parse_image_prompt,
@@ -108,6 +108,7 @@ def make_plan(config: Config) -> Plan:
     check_form(config, width, height)
     check_regions(config, width, height)
     settled = settle(config)
+    check_way(settled)
     output = whole_upscaler(settled.output)
     scale = upscaler_scale(output.upscale)
     resolved = dataclasses.replace(
@@ -137,7 +138,8 @@ def make_plan(config: Config) -> Plan:
     )
     pushed = read_negatives(resolved)
     pictures = [Picture(text, [*parsed, *pushed], seed) for text, parsed in prompts or [("", [])] for seed in numbers]
-    notes += foreign_weights(prompt for picture in pictures[:: len(numbers)] for prompt in picture.prompts)
+    said = [prompt for picture in pictures[:: len(numbers)] for prompt in picture.prompts]
+    notes += [*foreign_weights(said), *idle_stops(said)]
     if canvas is None:
         notes += _check_enlarged(output.upscale, width, height, scale)
     notes += _unknown_words(settled, pictures)

@@ -22,6 +22,7 @@ from vqclip.common.registry import did_you_mean
 from vqclip.common.runtime import resolve_device
 from vqclip.common.text import read_text
 from vqclip.config.loader import available_prompts
+from vqclip.config.prompts import parse_prompts
 from vqclip.config.schema import Config
 from vqclip.hub.clip_files import find_clip
 from vqclip.hub.model_files import find_models
@@ -85,7 +86,7 @@ def read_prompts(name: str) -> PromptList:
     """Read a shipped list by name, or a file with one prompt a line and `#` comments.
 
     Raises:
-        UsageError: there is no such list, or nothing in it.
+        UsageError: there is no such list, nothing in it, or a line that is no prompt.
     """
     known = available_prompts()
     path = known.get(name, Path(name))
@@ -95,8 +96,18 @@ def read_prompts(name: str) -> PromptList:
     prompts = [line for line in lines if line and not line.startswith("#")]
     if len(set(prompts)) < 2:
         raise UsageError(f"The prompt list {str(path)!r} has fewer than two different prompts; ranking needs more.")
+    for number, line in enumerate(lines, 1):
+        if line in prompts:
+            _check_prompt(line, f"Line {number} of the prompt list {str(path)!r}")
     scenes = path.with_suffix(".webp")
     return PromptList(name, prompts, scenes if name in known and is_file(scenes) else None)
+
+
+def _check_prompt(prompt: str, where: str) -> None:
+    try:
+        parse_prompts(prompt)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def load_judges(specs: Sequence[str], config: Config) -> list[Perceptor]:

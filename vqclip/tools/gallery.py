@@ -46,18 +46,22 @@ class Entry:
 
 
 def write_gallery(folder: Path, *, overwrite: bool = False) -> Path:
-    """Write `folder`/index.html and the small copies that are missing or older than their pictures; return the page.
+    """Write `folder`/index.html and the small copies that are missing or of another time than their pictures.
 
-    It shows the results of a batch in the folder, and all other pictures.
+    Returns the page, which shows the results of a batch in the folder, and all other pictures.
 
     Raises:
         UsageError: the folder holds no picture.
-        OutputError: the page cannot be written, or another page than ours is there and `overwrite` is off.
+        OutputError: the page cannot be written, another page than ours is there and `overwrite` is off, or pictures
+            are where the small copies go.
     """
     place = folder / PAGE
     check_inside(folder, place)
     if not overwrite and is_there(place) and not is_page(place):
         raise OutputError(f"{str(place)!r} is there already, and not a page of vqclip's; move it, or add --overwrite.")
+    own = next((file for file in walk(folder / THUMBS) if not _is_copy(file)), None) if not is_page(place) else None
+    if own:
+        raise OutputError(f"{str(own)!r} is in the place of a page's small copies; move it, or rename its folder.")
     found = list(find_entries(folder))
     if not found:
         raise UsageError(f"{str(folder)!r} holds no picture to show.")
@@ -148,7 +152,8 @@ def _thumbnail(folder: Path, path: str) -> str:
     source = folder / path
     small = folder / THUMBS / f"{path}.webp"
     try:
-        if is_file(small) and small.stat().st_mtime_ns >= source.stat().st_mtime_ns:
+        time = source.stat().st_mtime_ns
+        if is_file(small) and small.stat().st_mtime_ns == time:
             return small.relative_to(folder).as_posix()
         if len(os.fsencode(small.name)) > LONGEST or (is_there(small) and not _is_copy(small)):
             return path
@@ -161,6 +166,7 @@ def _thumbnail(folder: Path, path: str) -> str:
     exif[DESCRIPTION] = COPY
     with replacing(small) as part:
         image.save(part, format="WEBP", quality=80, exif=exif)
+        os.utime(part, ns=(time, time))
     return small.relative_to(folder).as_posix()
 
 

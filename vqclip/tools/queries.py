@@ -9,15 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
+from vqclip.common.images import READ_SUFFIXES
 from vqclip.common.paths import check_local, is_file
 from vqclip.config.prompts import IMAGE, TEXT, Prompt, parse_prompts
 from vqclip.folders.embedding import embed_files
 from vqclip.models.perceptor import Perceptor
 from vqclip.tools.zeroshot import HOLE, label_vectors
-
-PICTURE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm", ".pgm")
-)
 
 LEFT = 1e-4
 """Length of a sum of unit vectors below which its direction is chance."""
@@ -38,7 +35,8 @@ def read_query(query: str) -> list[Prompt]:
         if part.kind not in (TEXT, IMAGE) or part.region:
             raise UsageError(f"A query is of texts and pictures; {str(part)!r} is something else.")
         check_local(part.text)
-        if Path(part.text).suffix.lower() in PICTURE_SUFFIXES and not is_file(part.text):
+        meant = part.kind == IMAGE or Path(part.text).suffix.lower() in READ_SUFFIXES
+        if meant and not is_file(part.text):
             raise UsageError(f"There is no file {part.text!r} to search with; a query is a picture or a text.")
         if part.stop != -math.inf:
             raise UsageError(f"A query has weights, but nothing stops it: write {part.text}:{part.weight:g}.")

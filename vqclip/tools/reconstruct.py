@@ -8,7 +8,6 @@ from PIL import Image
 from torch import Tensor
 
 from vqclip.common.images import fit
-from vqclip.config.schema import parse_size
 from vqclip.models.vqgan import VQGAN
 
 LONGEST = 512
@@ -31,15 +30,12 @@ class Reconstruction:
 
 
 @torch.no_grad()
-def reconstruct(vqgan: VQGAN, image: Image.Image, size: str | None = None) -> Reconstruction:
+def reconstruct(vqgan: VQGAN, image: Image.Image, size: tuple[int, int] | None = None) -> Reconstruction:
     """Encode a picture, take the nearest codes, decode them. Both sides become multiples of the VQGAN's factor.
 
-    `size` (WxH) crops to its aspect; without it the picture keeps its own, at most LONGEST pixels long.
-
-    Raises:
-        UsageError: a size that is not one.
+    `size` (width, height) crops to its aspect; without it the picture keeps its own, at most LONGEST pixels long.
     """
-    width, height = parse_size(size) if size else _at_most(image.size, LONGEST)
+    width, height = size or _at_most(image.size, LONGEST)
     sides = tuple(max(1, math.floor(side / vqgan.factor + 0.5)) * vqgan.factor for side in (width, height))
     original = fit(image, (sides[0], sides[1])).to(vqgan.codebook.device)
     codes = vqgan.codes(vqgan.encode(original))

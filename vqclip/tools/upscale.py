@@ -9,6 +9,7 @@ from PIL import Image
 from vqclip.common.errors import UsageError
 from vqclip.common.hashes import known_sha256
 from vqclip.common.images import PIXEL_LIMIT
+from vqclip.common.paths import is_file
 from vqclip.models.enlarge import Network, Watch, enlarge_image
 from vqclip.models.files import UpscalerFiles
 from vqclip.models.provenance import ModelHash
@@ -34,7 +35,8 @@ def upscale(network: Network, image: Image.Image, device: torch.device, watch: W
 def carried_on(source: Path | str, files: UpscalerFiles) -> Metadata | None:
     """Return what a picture says of how it was made, with the upscaler added, so that it can be made again.
 
-    None for a picture that says nothing, or that was upscaled before: a config has one upscaler.
+    None for a picture that says nothing, that was upscaled before, as a config has one upscaler, or of which only a
+    part was drawn: an upscaler of the config works on what is drawn, before it is put into the whole.
     """
     try:
         metadata = read_metadata(Path(source))
@@ -42,9 +44,13 @@ def carried_on(source: Path | str, files: UpscalerFiles) -> Metadata | None:
         return None
     if metadata.models is None or metadata.models.upscaler is not None:
         return None
-    output = metadata.config.get("output")
+    mask, targets, output = (metadata.config.get(section) for section in ("mask", "targets", "output"))
+    parts = [(mask, "original"), (targets, "path")]
+    if any(isinstance(section, dict) and section.get(key) for section, key in parts):
+        return None
+    name = str(Path(files.name).absolute()) if is_file(files.name) else files.name
     return dataclasses.replace(
         metadata,
-        config={**metadata.config, "output": {**(output if isinstance(output, dict) else {}), "upscale": files.name}},
-        models=dataclasses.replace(metadata.models, upscaler=ModelHash(files.name, known_sha256(files.path))),
+        config={**metadata.config, "output": {**(output if isinstance(output, dict) else {}), "upscale": name}},
+        models=dataclasses.replace(metadata.models, upscaler=ModelHash(name, known_sha256(files.path))),
     )
