@@ -649,7 +649,8 @@ def test_poisoned_jobs_are_recorded_and_the_rest_goes_on(run: Command, tiny: Tin
     page = Path("out/index.html").read_text()
     assert page.count("<article") == 20 and page.count('class="failed"') == 10
     again = [json.loads(line) for line in run(*words).stdout.splitlines()]
-    assert (again[-2]["done"], again[-2]["skipped"], again[-2]["failed"]) == (0, 10, 10)
+    assert again[-1]["event"] == "summary" and again[-2]["event"] == "error"
+    assert (again[-1]["done"], again[-1]["skipped"], again[-1]["failed"]) == (0, 10, 10)
 
 
 def test_a_second_batch_in_the_same_folder_is_told(run: Command, tiny: TinyModels) -> None:
@@ -880,3 +881,76 @@ def test_jobs_of_the_same_mask_have_the_same_id_and_of_another_one_another(tiny:
     assert read().id != first.id
     Path("mask.png").write_bytes(Path("a.png").read_bytes())
     assert read().id == first.id
+
+
+@pytest.mark.parametrize(
+    ("row", "steps"),
+    [
+        ({"prompt": "a cat"}, 3),
+        ({"prompt": "a cat", "steps": 5}, 5),
+        ({"interpolate": ["a", "b"], "frames": 4}, 12),
+        ({"interpolate": ["a", "b"], "frames": 4, "steps": 2}, 8),
+    ],
+)
+def test_the_steps_of_the_command_are_those_of_jobs_that_say_none(tiny: TinyModels, row: Any, steps: int) -> None:
+    base = Base([str(tiny.config)], options={"optimise.steps": 3})
+    (job,) = read_jobs("a.jsonl", json.dumps(row), base)
+    assert job.config is not None and job.config.optimise.steps == steps
+
+
+def test_which_file_stands_where_decides_too(base: Base) -> None:
+    for name, colour in (("a.png", "red"), ("b.png", "blue")):
+        Image.new("L" if name == "m.png" else "RGB", (8, 8), colour).save(name)
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"[in a.png] a cat | [in b.png] a dog | [in {name}] a hat", "seed": 1} for name in ("a.png", "b.png")
+    ]
+    rows += [
+        {"prompt": "a cat", "seed": 1, "set": {"losses": {"colours:a.png": weight, "colours:b.png": 2}}}
+        for weight in (1, 5)
+    ]
+    jobs = read_jobs("a.jsonl", "\n".join(map(json.dumps, rows)), base)
+    assert len(jobs) == 4
+    Path("a.png").rename("c.png")
+    text = json.dumps(rows[0]).replace("a.png", "c.png")
+    assert read_jobs("a.jsonl", text, base)[0].id == jobs[0].id  # names are no part of it
+
+
+def test_a_job_whose_files_were_begun_is_done_again_in_their_place(base: Base, tmp_path: Path) -> None:
+    (job,) = read_jobs("a.jsonl", '{"prompt": "a cat", "seed": 1, "output": "cat.png"}', base)
+    record = ResultsFile(tmp_path)
+    record.begin(job)  # and then the process was killed, which had written other bytes
+    (tmp_path / "cat.png").write_bytes(b"half")
+    summary = run_batch([job], ResultsFile(tmp_path), InProcess(), 4)
+    assert (summary.done, summary.failed) == (1, 0) and open_image(tmp_path / "cat.png").size == (16, 16)
+    assert not (tmp_path / ".writing").exists()
+
+
+def test_a_failed_retry_does_not_lose_the_place_of_a_picture(base: Base, tmp_path: Path) -> None:
+    (job,) = read_jobs("a.jsonl", '{"prompt": "a cat", "seed": 1, "output": "cat.png"}', base)
+
+    class Failing:
+        def results(self, groups: Any, stop: Any) -> Iterator[JobResult]:
+            yield from (JobResult(each.id, error="no") for group in groups for each in group)
+
+    run_batch([job], ResultsFile(tmp_path), InProcess(), 4)
+    (tmp_path / "cat.png").write_bytes(b"short")
+    assert run_batch([job], ResultsFile(tmp_path), Failing(), 4).failed == 1
+    assert run_batch([job], ResultsFile(tmp_path), InProcess(), 4).done == 1
+    assert open_image(tmp_path / "cat.png").size == (16, 16)
+
+
+def test_a_job_that_failed_before_is_apart_and_the_others_groups_stay(base: Base, tmp_path: Path) -> None:
+    jobs = read_jobs("a.txt", "a cat:nan\na dog\na cow\na hen\n", base)
+    seen: list[list[str]] = []
+
+    class Watching:
+        def results(self, groups: Any, stop: Any) -> Iterator[JobResult]:
+            for group in groups:
+                seen.append([each.prompt for each in group])
+                bad = group[0].prompt == "a cat:nan"
+                yield from (JobResult(each.id, error="no") for each in group[:1] if bad)
+                yield from (JobResult(each.id, picture=b"x") for each in group[1:] if bad)
+
+    run_batch(jobs, ResultsFile(tmp_path), Watching(), 2)
+    run_batch(jobs, ResultsFile(tmp_path), Watching(), 2)
+    assert seen == [["a cat:nan", "a dog"], ["a cow", "a hen"], ["a cow", "a hen"], ["a cat:nan"]]

@@ -11,6 +11,7 @@ from conftest import TinyModels
 from safetensors.torch import load_file
 
 from vqclip.common.errors import NumericsError
+from vqclip.outputs import frames
 from vqclip.outputs.picture import read_latent, read_metadata
 
 
@@ -113,3 +114,42 @@ def test_a_file_in_the_place_of_a_finished_picture_stays(run: Command, finished:
     done = run("resume", "run", "--steps", "6")
     assert done.code == 6 and "move it away" in done.stderr
     assert (finished / "image.step4.png").read_bytes() == b"mine"
+
+
+def test_a_run_that_was_killed_while_it_made_its_video_makes_it(
+    run: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """As a signal that nothing hears."""
+
+    def killed(*words: object) -> None:
+        raise Killed
+
+    words = ("generate", "-c", str(tiny.config), "a cat", "--seed", "5", "--steps", "4", "-o", "run/", "--video", "gif")
+    with monkeypatch.context() as patch:
+        patch.setattr(frames, "write_video", killed)
+        assert run(*words).code == 1
+    before = Path("run/image.png").read_bytes()
+    assert Path("run/state").exists() and not Path("run/video.gif").exists()
+    done = run("resume", "run")
+    assert done.code == 0, done.stderr
+    assert Path("run/video.gif").exists() and Path("run/image.png").read_bytes() == before
+    assert not Path("run/state").exists()
+
+
+def test_the_pictures_of_a_finished_run_of_several_are_shown(run: Command, tiny: TinyModels) -> None:
+    words = ("generate", "-c", str(tiny.config), "a cat", "a dog", "--seed", "5", "--steps", "2", "-o", "pets.png")
+    assert run(*words).code == 0
+    for name in ("pets.png", "pets.png.run"):
+        done = run("resume", name)
+        assert done.code == 0 and done.stdout == "pets-0.png\npets-1.png\n"
+
+
+def test_the_names_of_another_run_are_forgotten(run: Command, tiny: TinyModels) -> None:
+    home = Path("p/a-cat.png.run")
+    home.mkdir(parents=True)
+    (home / "names.json").write_text('["a-cat.png", "a-dog.png"]')
+    words = ("-c", str(tiny.config), "a cat", "--seed", "5", "--steps", "2", "-n", "2", "-o", "p/a-cat.png")
+    assert run("generate", *words, "--overwrite").code == 0
+    assert sorted(path.name for path in Path("p").glob("*.png")) == ["a-cat-0.png", "a-cat-1.png"]
+    assert not home.exists()

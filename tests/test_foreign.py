@@ -213,3 +213,14 @@ def test_what_is_imported_runs(run: Command, tmp_path: Path) -> None:
     assert run("import-settings", "old.yaml", "-o", "mine.yaml").code == 6
     assert run("import-settings", "gone.yaml").code == 2
     assert run("import-settings", "old.yaml").stdout.splitlines()[2] == "# Imported from pixray."
+
+
+def test_openai_s_large_model_of_336_pixels_is_known() -> None:
+    config, _ = imported("python generate.py -p a -m ViT-L/14@336px")
+    assert config.perceptors == ["ViT-L-14-336-quickgelu:openai"]
+
+
+@pytest.mark.parametrize("lines", [("learning_rate: 0.3", "drawer: pixel"), ("drawer: pixel", "learning_rate: 0.3")])
+def test_what_is_said_counts_more_than_what_follows_from_the_drawer(lines: tuple[str, str]) -> None:
+    config, notes = imported("\n".join(["prompts: a", "output: cat.png", *lines]))
+    assert (config.drawer, config.optimise.lr, config.output.path, notes) == ("pixelart", 0.3, "cat.png", "")

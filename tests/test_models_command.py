@@ -1,5 +1,6 @@
 """vqclip models: what the person sees, against a store in a folder of its own and servers on this machine."""
 
+import errno
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from tiny_vqgan import weights, write_lightning
 
 from vqclip.common.errors import ModelError
 from vqclip.config.loader import load_config
-from vqclip.hub import clip_files
+from vqclip.hub import clip_files, kinds, store
 from vqclip.hub.clip_catalogue import CLIPS
 from vqclip.hub.clip_store import verify_clip
 from vqclip.hub.store import convert_vqgan
@@ -357,3 +358,25 @@ def test_ctrl_c_ends_the_wait_for_another_process(lightning: Path) -> None:
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=30)
     assert process.returncode == 130
+
+
+def test_a_file_that_may_not_be_read_is_a_model_s_error(
+    run: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert_vqgan(tiny.vqgan, "flowers")
+
+    def forbidden(*words: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(store, "sha256", forbidden)
+    monkeypatch.setattr(kinds, "verify_vqgan", forbidden)
+    done = run("models", "convert", str(tiny.vqgan), "--name", "roses")
+    assert done.code == 3 and "Cannot read" in done.stderr and "Permission denied" in done.stderr
+    done = run("models", "verify")
+    assert done.code == 3 and "The model 'flowers' cannot be read: Permission denied." in done.stderr
+
+
+def test_a_config_names_an_upscaler_that_there_is(run: Command) -> None:
+    done = run("config", "validate", "default", "--set", "output.upscale=nosuch")
+    assert done.code == 2 and "nosuch" in done.stderr
+    assert run("config", "validate", "default", "--set", "output.upscale=realesrgan-x2plus").code == 0

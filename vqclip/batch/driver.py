@@ -10,7 +10,7 @@ from filelock import Timeout
 
 from vqclip.batch.jobs import Job
 from vqclip.batch.local import Engine
-from vqclip.batch.results import DONE, FAILED, RESULTS, ResultRow, ResultsFile
+from vqclip.batch.results import DONE, FAILED, RESULTS, WRITING, ResultRow, ResultsFile
 from vqclip.batch.work import JobResult, groups, is_of_the_disk
 from vqclip.common.errors import BusyError, OutputError
 from vqclip.common.files import check_inside, write_bytes, writing
@@ -20,7 +20,7 @@ from vqclip.common.quantities import counted
 from vqclip.runs.naming import slug
 
 LOCK, STATES = ".lock", ".states"
-OURS = (LOCK, STATES, RESULTS)
+OURS = (LOCK, STATES, RESULTS, WRITING)
 """What a batch keeps beside its pictures; `.states` is for what is half done."""
 
 GALLERY_EVERY = 60.0
@@ -92,7 +92,9 @@ def run_batch(
             if job.error is not None:
                 _take(job, JobResult(job.id, error=job.error, code=job.code), record, summary, tell)
         good = [job for job in chosen if job.error is None]
-        for made in engine.results(groups(good, together), stop):
+        again = {job.id for job in good if record.of(job)}  # apart, or the others' groups, and states, were others now
+        fresh, tried = ([job for job in good if (job.id in again) == failed] for failed in (False, True))
+        for made in engine.results([*groups(fresh, together), *groups(tried, together)], stop):
             _take(by_id[made.id], made, record, summary, tell)
             if time.monotonic() - written >= GALLERY_EVERY:
                 gallery()
@@ -116,13 +118,13 @@ def _written(job: Job, made: JobResult, record: ResultsFile) -> JobResult:
     if made.error is not None:
         return made
     place = record.folder / job.output
-    before = record.of(job)
     try:
         files = [*((record.folder / name, content) for name, content in made.beside), (place, made.picture)]
         for file, content in files:
             check_inside(record.folder, file)
-            if not _is_ours(file, content, job, before):
+            if not (record.owns(job) or _is_ours(file, content, job)):
                 raise OutputError(f"{str(file)!r} is there already and not of this job; give it another output.")
+        record.begin(job)
         for file, content in files:
             write_bytes(file, content)
     except OutputError as error:
@@ -132,12 +134,10 @@ def _written(job: Job, made: JobResult, record: ResultsFile) -> JobResult:
     return made
 
 
-def _is_ours(place: Path, content: bytes, job: Job, before: ResultRow | None) -> bool:
-    """Whether a file's place is free or holds this job's own: recorded, named after it, or the same bytes, as a
-    process leaves it that was killed before it could record it."""
+def _is_ours(place: Path, content: bytes, job: Job) -> bool:
+    """Whether a file's place is free or holds what must be this job's own: named after it, or the same bytes."""
     return (
         not is_there(place)
-        or (before is not None and before.path == job.output)
         or place.stem in (job.id, f"{slug(job.prompt, job.seed or 0)}_{job.id[:6]}")
         or (is_file(place) and place.read_bytes() == content)
     )
@@ -148,7 +148,7 @@ def _take(
 ) -> None:
     """Write one job's picture, then its line: a line without its picture never stands."""
     made = _written(job, made, record)
-    failed = made.error is not None
+    failed, before = made.error is not None, record.of(job)
     result = ResultRow(
         id=job.id,
         prompt=job.prompt,
@@ -162,6 +162,7 @@ def _take(
         scores=made.scores,
         losses=made.losses,
         together=made.together,
+        place=(before.path or before.place) if failed and before else None,
     )
     record.add(result)
     summary.left -= 1

@@ -10,7 +10,7 @@ from typing import Any
 from vqclip.common.errors import UsageError
 from vqclip.common.images import SUFFIXES
 from vqclip.common.names import is_name
-from vqclip.common.paths import THUMBS
+from vqclip.common.paths import THUMBS, at_home
 from vqclip.common.registry import shown
 from vqclip.config.loader import ConfigReader
 from vqclip.config.schema import SEED_LIMIT, Config
@@ -159,11 +159,12 @@ def config_of(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Con
     Raises:
         UsageError: a layer, setting, or picture that is not right.
     """
+    facts = {**facts, **{key: at_home(facts[key]) for key in ("config", "outpaint") if key in facts}}
     if facts.get("config") == "-":
         raise UsageError("The config of a job cannot be `-`: name one, or a file.")
     boxes = {"box": _listed(facts["box"], ";")} if "box" in facts else {}
     given = {key: {**facts, **boxes}[name] for name, key in KEYS.items() if name in facts}
-    made = _edit(facts, given)
+    made = _edit(facts, given, base)
     layers = [*([made.layer] if made else []), *base.layers, *([facts["config"]] if "config" in facts else [])]
     overrides = [*base.overrides, *_overrides(facts.get("set"))]
     own = next(
@@ -176,17 +177,18 @@ def config_of(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Con
         "prompts": [facts["prompt"]] if facts["prompt"] else [],
         "count": 1,
         "seeds": [],
-        "optimise.steps": facts.get("steps"),
+        **({"optimise.steps": facts["steps"]} if "steps" in facts else {}),
         "init.kind": REDRAW if "init_image" in facts else None,
         "init.image": facts.get("init_image"),
         "image_prompts": _listed(facts["image_prompts"]) if "image_prompts" in facts else None,
         **given,
         **(made.fixed if made else {}),
     }
-    return reader.load(layers, overrides, options)
+    settings = reader.load(layers, overrides, options)
+    return edits.shaped(settings, options, overrides) if made and made.layer in edits.WHOLE else settings
 
 
-def _edit(facts: Mapping[str, Any], given: Mapping[str, object]) -> Edit | None:
+def _edit(facts: Mapping[str, Any], given: Mapping[str, object], base: Base) -> Edit | None:
     """The command that makes a picture of pictures, if the job is one."""
     said = {**given, "prompts": facts["prompt"]}
     if "edit" in facts:
@@ -197,8 +199,9 @@ def _edit(facts: Mapping[str, Any], given: Mapping[str, object]) -> Edit | None:
     if "vary" in facts:
         return edits.vary(facts["vary"])
     if "interpolate" in facts:
-        points = _listed(facts["interpolate"], "|")
-        return edits.interpolate(points, facts.get("frames", edits.FRAMES), facts.get("steps", edits.UPDATES))
+        points = [at_home(point) for point in _listed(facts["interpolate"], "|")]
+        updates = facts.get("steps", base.options.get("optimise.steps", edits.UPDATES))
+        return edits.interpolate(points, facts.get("frames", edits.FRAMES), updates)
     return None
 
 

@@ -193,7 +193,7 @@ class _Expansion:
             if first + pictures > SEED_LIMIT:
                 raise UsageError(f"seed {first} is too large for {pictures} pictures.")
             config = config_of(facts, self.base, self.reader)
-            inputs = self._contents(config)
+            inputs = self._contents(config) + self._several(config)
         except VqclipError as error:
             yield _failed(row, str(error), int(error.code))
             return
@@ -220,6 +220,20 @@ class _Expansion:
         points = [self._hash(point) for point in config.targets.path if is_file(point)]
         named = [self._hash(at_home(file)) for file in files_named(config)]
         return [start, *((self._hash(like.file), like.weight) for like in likenesses), *masks, *points, *named]
+
+    def _several(self, config: Config) -> list[object]:
+        """Where each file stands, for what names one twice or tells several losses: there the contents alone leave open
+        which is which."""
+        named: list[str] = []
+        texts = [*config.prompts, *config.negatives]
+        for text in texts if files_named(config) else ():
+            with_files(text, lambda file: named.append(file) or file)  # type: ignore[func-returns-value]
+        told = {name: file for name in config.losses if (file := file_of(name))}
+        if len(named) == len(set(named)) and len(told) < 2:
+            return []
+        placed = [with_files(text, lambda file: self._hash(at_home(file))) for text in texts]
+        losses = [[name.partition(":")[0], self._hash(file), config.losses[name]] for name, file in told.items()]
+        return [placed, losses]
 
     def _hash(self, file: str) -> str:
         """A file's SHA-256, read once; a missing one is an error when its job's turn comes.

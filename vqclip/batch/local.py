@@ -162,7 +162,8 @@ def _work(
     states: Path | None,
     count: int,
 ) -> None:
-    """A worker process: takes groups until the pipe closes."""
+    """A worker process: takes groups until the pipe closes; it stops too when the parent is gone."""
+    parent = os.getppid()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent says when to stop
     if device is not None:
@@ -180,7 +181,7 @@ def _work(
         except (EOFError, OSError):
             return
         try:
-            made: Any = worker.make(group, stopping.is_set)
+            made: Any = worker.make(group, lambda: stopping.is_set() or os.getppid() != parent)
         except OutputError as error:
             made = error
         with contextlib.suppress(OSError):  # the parent may be gone

@@ -10,12 +10,12 @@ from pathlib import Path
 from vqclip.batch.jobs import Job
 from vqclip.common.checksum import with_check, without_check
 from vqclip.common.errors import UsageError
-from vqclip.common.files import check_inside, writing
+from vqclip.common.files import check_inside, write_text, writing
 from vqclip.common.paths import is_file
 from vqclip.common.text import parse_json
 from vqclip.config.typed import fit
 
-RESULTS = "results.jsonl"
+RESULTS, WRITING = "results.jsonl", ".writing"
 DONE, FAILED = "done", "failed"
 
 
@@ -25,7 +25,7 @@ class ResultRow:
     of version 0.1.0); `code` and `error` say why it failed.
 
     `losses` are the total loss at some of the steps, for a curve, and `together` is how many pictures were made at
-    once, which decides the last digits of rounding.
+    once, which decides the last digits of rounding. `place` is where a job that failed had put a picture before.
     """
 
     id: str
@@ -40,15 +40,43 @@ class ResultRow:
     scores: dict[str, float] | None = None
     losses: tuple[float, ...] = ()
     together: int = 1
+    place: str | None = None
 
 
 class ResultsFile:
-    """The results of a batch in `folder`/results.jsonl; the last line of a job counts."""
+    """The results of a batch in `folder`/results.jsonl; the last line of a job counts.
+
+    `folder`/.writing holds the ids of jobs whose files were begun and whose line is still to come, a line each.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / RESULTS
         self.results = read_results(self.path)
+        self.begun = set((folder / WRITING).read_text("utf-8").split()) if is_file(folder / WRITING) else set()
+
+    def begin(self, job: Job) -> None:
+        """Write down that what stands in the job's places from now on is its own.
+
+        Raises:
+            OutputError: it cannot be written, or is a link.
+        """
+        self._keep_begun(self.begun | {job.id})
+
+    def _keep_begun(self, begun: set[str]) -> None:
+        file = self.folder / WRITING
+        check_inside(self.folder, file)
+        self.begun = begun
+        if begun:
+            write_text(file, "".join(f"{name}\n" for name in sorted(begun)))
+        else:
+            with writing(file):
+                file.unlink(missing_ok=True)
+
+    def owns(self, job: Job) -> bool:
+        """Whether what is at the job's places was written for it, as far as is recorded."""
+        before = self.of(job)
+        return job.id in self.begun or (before is not None and job.output in (before.path, before.place))
 
     def add(self, result: ResultRow) -> None:
         """Append one result and let it reach the disk.
@@ -65,6 +93,8 @@ class ResultsFile:
             file.flush()
             os.fsync(file.fileno())
         self.results[result.id] = result
+        if result.id in self.begun:
+            self._keep_begun(self.begun - {result.id})
 
     def of(self, job: Job) -> ResultRow | None:
         """The last attempt at a job, also under the id that an earlier version gave it."""

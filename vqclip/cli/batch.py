@@ -120,13 +120,22 @@ def batch(
             f"{summary.done} done, {summary.skipped} done before, {summary.failed} failed, {summary.left} left, "
             f"{seconds:.0f} s"
         )
-        if as_json:
-            console.result("", event)
         console.say(line)
+        error: VqclipError | None = None
         if interrupts.received():
-            raise interrupts.error("Stopped; the same command goes on from here.")
-        if summary.failed:
-            raise PartialError(f"{counted(summary.failed, 'job')} failed; {str(output / 'results.jsonl')!r} says why.")
+            error = interrupts.error("Stopped; the same command goes on from here.")
+        elif summary.failed:
+            error = PartialError(
+                f"{counted(summary.failed, 'job')} failed; {str(output / 'results.jsonl')!r} says why."
+            )
+        if error and not as_json:
+            raise error
+        if error:
+            console.error(str(error), error.code)
+        if as_json:
+            console.result("", event)  # the last line, whatever came of it
+        if error:
+            raise typer.Exit(error.code)
 
 
 def _show_gallery(console: Console, output: Path) -> None:
@@ -214,10 +223,12 @@ def _teller(
     """Write a result per picture, and for the person a line per failure and a bar, or elsewhere a line now and then."""
     shown = [time.monotonic()]
 
+    from vqclip.batch.results import DONE
+
     def tell(result: "ResultRow", summary: "Summary") -> None:
         done = summary.done + summary.failed
         moved(done, done + summary.left)
-        if result.path:
+        if result.status == DONE and result.path:
             path = str(output / result.path)
             facts = {"id": result.id, "prompt": result.prompt, "seed": result.seed, "seconds": result.seconds}
             console.result(path, {"event": "image", "path": path, **facts, "scores": result.scores})

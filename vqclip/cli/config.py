@@ -41,7 +41,9 @@ def validate(layers: Names = None, config: Layers = None, overrides: Overrides =
     What is wrong is said with exit code 2.
     """
     from vqclip.common.runtime import resolve_device
+    from vqclip.config.starts import AUTO
     from vqclip.hub.model_files import check_models
+    from vqclip.hub.upscaler_files import upscaler_scale
     from vqclip.pipeline.checks import check
 
     console = Console(as_json=as_json)
@@ -49,6 +51,8 @@ def validate(layers: Names = None, config: Layers = None, overrides: Overrides =
         settings = load_config([layer], overrides or [])
         check(settings)
         check_models(settings)
+        if settings.output.upscale != AUTO:
+            upscaler_scale(settings.output.upscale)
         resolve_device(settings.runtime.device)
         console.result(f"{layer}: ok", {"event": "valid", "name": layer})
 

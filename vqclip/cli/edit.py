@@ -1,6 +1,5 @@
 """vqclip edit, outpaint, vary and interpolate: pictures made of pictures, each by a layer of settings and options."""
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +34,6 @@ from vqclip.cli.options import (
     read_settings,
 )
 from vqclip.common.errors import UsageError
-from vqclip.config.schema import AUTO_SIZE, Config, in_pixels
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -136,7 +134,8 @@ def edit(
         raise UsageError(f"--show-mask {show_mask!r} is a picture that is read or made; give it a name of its own.")
     if show_mask and Path(show_mask).suffix.lower() not in SUFFIXES:
         raise UsageError(f"--show-mask {show_mask!r} is no picture; it ends in {', '.join(SUFFIXES)}.")
-    settings = _shaped(context, read_settings(context, made.fixed, made.layer), image)
+    settings = read_settings(context, made.fixed, made.layer)
+    settings = edits.shaped(settings, given_options(context), overrides or [])
     check_strength(settings, strength, ANEW)
     draw_or_show(
         console,
@@ -237,9 +236,10 @@ def vary(
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     made = edits.vary(image)
+    settings = read_settings(context, made.fixed, made.layer)
     draw_or_show(
         console,
-        _shaped(context, read_settings(context, made.fixed, made.layer), image),
+        edits.shaped(settings, given_options(context), overrides or []),
         preview=preview is not False,
         access=choose_access(pull, offline),
         dry_run=dry_run,
@@ -287,19 +287,6 @@ def interpolate(
         access=choose_access(pull, offline),
         dry_run=dry_run,
     )
-
-
-def _shaped(context: typer.Context, settings: Config, picture: str) -> Config:
-    """Give what is drawn of the whole picture its form, and the area that a config says, where the person says no
-    size."""
-    chosen = "size" in given_options(context) or any(
-        word.partition("=")[0].strip() == "size" for word in context.params.get("overrides") or []
-    )
-    if chosen or settings.size == AUTO_SIZE or settings.mask.original:
-        return settings
-    from vqclip.common.images import picture_size
-
-    return dataclasses.replace(settings, size=in_pixels("{}:{}".format(*picture_size(picture)), settings.size))
 
 
 def _write_mask(parts: "Parts", path: Path, overwrite: bool) -> None:

@@ -182,7 +182,8 @@ def _fetch_all(console: Console, wanted: list[str], fetch: "Callable[[str, Watch
     if len(failures) == len(wanted) == 1:
         raise failures[0]
     if len(failures) == len(wanted):
-        raise ModelError(f"None of {len(wanted)} models could be fetched.")
+        alike = {each.code for each in failures} == {failures[0].code}
+        raise (type(failures[0]) if alike else ModelError)(f"None of {len(wanted)} models could be fetched.")
     if failures:
         raise PartialError(f"{len(failures)} of {len(wanted)} models could not be fetched.")
 
@@ -225,9 +226,12 @@ def verify(
         try:
             digest = KINDS[kind_of(name)].verify(name)
             console.result(f"{name}: ok", {"event": "verified", "name": name, "sha256": digest})
-        except ModelError as error:
-            failures.append(error)
-            console.error(str(error), error.code)
+        except (ModelError, OSError) as error:
+            reason = (
+                f"The model {name!r} cannot be read: {error.strerror}." if isinstance(error, OSError) else str(error)
+            )
+            failures.append(reason)
+            console.error(reason, ExitCode.MODEL)
     if failures:
         raise typer.Exit(ExitCode.MODEL)
 

@@ -68,7 +68,11 @@ def _safe(file: Path, trust: str | None) -> Iterator[Path]:
     if trust is None:
         yield file
         return
-    with private_copy(file) as (copy, digest):
+    with contextlib.ExitStack() as stack:
+        try:
+            copy, digest = stack.enter_context(private_copy(file))
+        except OSError as error:
+            raise ModelError(f"Cannot read {str(file)!r}: {error.strerror or error}.") from error
         _check_trust(file, digest, trust)
         tensors = copy.with_name("tensors.safetensors")
         unpickle(copy, tensors)

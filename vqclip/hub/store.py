@@ -141,8 +141,15 @@ def convert_vqgan(
             if stored_file(name) and not force:
                 raise UsageError(f"The store has a model {name!r} already; choose another --name, or add --force.")
             named = origin or source
-            making = Making(name, stamp_of(source), sha256(named), str(named.resolve()), half, config, quantiser)
+            making = Making(name, stamp_of(source), _sha256_of(named), str(named.resolve()), half, config, quantiser)
             return _store(source, making)
+
+
+def _sha256_of(file: Path) -> str:
+    try:
+        return sha256(file)
+    except OSError as error:
+        raise ModelError(f"Cannot read {str(file)!r}: {error.strerror or error}.") from error
 
 
 LEFTOVER = r"\.ckpt(\.hub|(\.[0-9a-f]{8})?\.(part|part\.json|member))?"

@@ -3,12 +3,14 @@
 `given` are the settings that the user gives with the command, by dotted key.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import picture_size
 from vqclip.config.regions import margins_for
+from vqclip.config.schema import AUTO_SIZE, Config, in_pixels
 
 SIDES = ("left", "top", "right", "bottom")
 
@@ -17,6 +19,10 @@ FRAMES = 8
 
 UPDATES = 4
 """Updates of the latent for each of them."""
+
+
+WHOLE = ("change", "vary")
+"""Layers of the commands that draw all of a picture anew."""
 
 
 @dataclass(frozen=True)
@@ -79,3 +85,18 @@ def interpolate(points: Sequence[str], frames: int = FRAMES, updates: int = UPDA
         )
     travel = {"targets.path": list(points), "targets.frames": frames, "optimise.steps": frames * updates}
     return Edit("interpolate", {**travel, "prompts": []})
+
+
+def shaped(settings: Config, given: Mapping[str, object], overrides: Sequence[str]) -> Config:
+    """Give a picture that is drawn anew as a whole its own form, in the area that a config says, where nobody says a
+    size: neither `given` nor `overrides`, which are `key=value`.
+
+    Raises:
+        UsageError: the picture cannot be read.
+    """
+    said = given.get("size") is not None or any(each.partition("=")[0].strip() == "size" for each in overrides)
+    image = None if said or settings.mask.original or settings.size == AUTO_SIZE else settings.init.image
+    if image is None:
+        return settings
+    width, height = picture_size(image)
+    return dataclasses.replace(settings, size=in_pixels(f"{width}:{height}", settings.size))

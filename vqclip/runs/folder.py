@@ -142,9 +142,13 @@ def existing_run(path: str, count: int) -> RunFolder:
 
 
 def keep_names(run: RunFolder) -> None:
-    """Write down what the pictures are called, so that the run can go on under these names."""
+    """Write down what the pictures are called, so that the run can go on under these names; what another run wrote
+    goes."""
     if run.named:
         write_text(run.names, json.dumps(run.named))
+    else:
+        with writing(run.names):
+            run.names.unlink(missing_ok=True)
 
 
 def kept_names(run: RunFolder) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ def finished_pictures(path: str) -> list[Path]:
     """Return the pictures of the run that the user names if it is finished, else an empty list."""
     folder = existing_run(path, 1)
     if folder.is_file and not is_there(folder.home):
-        return [folder.target] if is_file(folder.target) else []
+        return [folder.target] if is_file(folder.target) else earlier_pictures(folder)
     if is_there(folder.state) or not is_file(folder.config):
         return []
     folder, _ = unfinished(path)
@@ -155,9 +155,9 @@ def go_on(
 ) -> Finished | None:
     """Continue a run: from its newest whole state, else from the latent that it finished with, else from the start.
 
-    One that was stopped after its last step, while it wrote its pictures, writes them. From a latent the optimiser
-    starts afresh, as its state is not kept, so that is not the picture of one longer run; the finished pictures are
-    kept beside the new ones.
+    One that was stopped after its last step, while it wrote its pictures or their video, writes them. From a latent
+    the optimiser starts afresh, as its state is not kept, so that is not the picture of one longer run; the finished
+    pictures are kept beside the new ones.
 
     Raises:
         UsageError, ModelError: the state belongs to another config, other pictures or other weights; a finished run
@@ -167,7 +167,7 @@ def go_on(
     """
     latent, done = _finished_latent(folder)
     whole, left = all(map(is_file, folder.images)), plan.config.optimise.steps - done
-    if done and (left < 0 or (left == 0 and whole)):
+    if done and (left < 0 or (left == 0 and whole and not is_there(folder.state))):
         raise UsageError(f"This run is finished with {done} steps; give more than that with --steps.")
     taken = next((path for path in asides(folder, done) if done and is_there(path)), None)
     if taken is not None and whole:
@@ -337,7 +337,7 @@ class Latest:
 def _unless_started(folder: RunFolder) -> Iterator[None]:
     """Put run.yaml, metrics and latent back as they were when a run fails before its first step is done; the state,
     frames and partial pictures of an unfinished run that it was to replace are gone."""
-    files = [folder.config, folder.metrics, *([folder.latent] if folder.latent else [])]
+    files = [folder.config, folder.names, folder.metrics, *([folder.latent] if folder.latent else [])]
     before = {path: path.read_bytes() if is_file(path) else None for path in files}
     try:
         yield

@@ -21,6 +21,7 @@ from vqclip.config.foreign.rules import (
     size,
     start,
     stories,
+    text,
     text_of,
     whole,
 )
@@ -160,7 +161,7 @@ def _drops(value: Structure) -> Keys:
 
 
 IGNORED = (
-    "display_every output quality ezsize aspect scale pixel_size wallpaper_edge_match smoothness_type "
+    "display_every quality ezsize aspect scale pixel_size wallpaper_edge_match smoothness_type "
     "outdir display_clear cudnn_determinism perceptors animation_dir overlay_image overlay_every overlay_offset "
     "overlay_until overlay_alpha spot_prompts spot_file"
 )
@@ -195,6 +196,7 @@ PIXRAY = Tool(
         "custom_loss": _losses,
         "filters": _filters,
         "palette": _palette,
+        "output": text("output.path"),
         "save_every": whole("output.save_every"),
         "make_video": lambda value: {"output.video": "mp4"} if is_on(value) else {},
         "drawer": drawer,
@@ -206,4 +208,5 @@ PIXRAY = Tool(
     },
     ignored=frozenset(IGNORED.split()),
     together=_of_quality,
+    first=frozenset({"drawer", "use_pixeldraw"}),
 )

@@ -91,4 +91,5 @@ PYTTI = Tool(
     },
     ignored=frozenset(IGNORED.split()) | CLIPS.keys(),
     together=_scenes,
+    first=frozenset({"image_model"}),
 )

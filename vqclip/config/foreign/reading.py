@@ -44,7 +44,7 @@ def import_settings(text: str, source: str) -> Imported:
     tool, theirs = _read(text, source)
     settings, notes = {**tool.defaults, **_told(tool.together, "the whole", theirs)}, []
     idle, reason = IDLE[is_on(theirs.get("init_image"))]
-    for key, value in theirs.items():
+    for key, value in sorted(theirs.items(), key=lambda pair: pair[0] not in tool.first):
         rule = tool.rules.get(key)
         try:
             if key == idle and is_on(value):

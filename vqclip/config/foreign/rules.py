@@ -19,6 +19,7 @@ Rule: TypeAlias = "Callable[[Structure], Keys] | str"
 class Tool:
     """A tool whose settings are read: what it does unless told, in our keys, and a rule for each setting. `together`
     reads what follows from several of them; `ignored` are settings that say nothing about a picture, or are read there.
+    `first` are read before the others, which count more wherever they stand.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Tool:
     rules: Mapping[str, Rule]
     ignored: frozenset[str]
     together: Callable[[Mapping[str, Structure]], Keys] = lambda theirs: {}
+    first: frozenset[str] = frozenset()
 
 
 class NoEqualError(Exception):
@@ -96,7 +98,8 @@ def size(value: Structure) -> Keys:
 def clips(value: Structure) -> Keys:
     """OpenAI's CLIP models by their names there, such as `ViT-B/32`, with commas between them."""
     names = value if isinstance(value, list) else text_of(value).split(",")
-    return {"perceptors": [f"{text_of(name).replace('/', '-')}-quickgelu:openai" for name in names]}
+    ours = [text_of(name).replace("/", "-").replace("@336px", "-336") for name in names]
+    return {"perceptors": [f"{name}-quickgelu:openai" for name in ours]}
 
 
 def start(value: Structure) -> Keys:
