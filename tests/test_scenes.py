@@ -216,13 +216,22 @@ def test_a_style_changes_the_picture_and_repeats(style: str) -> None:
     numbers = np.random.default_rng(0)
     blobs = Image.fromarray(numbers.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     picture = blobs.resize((128, 128), Image.Resampling.BICUBIC)
-    once, again = (scene_styles.apply(style, picture, np.random.default_rng(5)) for _ in range(2))
+    cover = Image.new("L", (128, 128))
+    cover.paste(255, (32, 32, 96, 96))
+    once, again = (scene_styles.apply(style, picture, cover, np.random.default_rng(5)) for _ in range(2))
     assert once.size == (128, 128) and once.mode == "RGB"
     assert once.tobytes() == again.tobytes() != picture.tobytes()
     pixels = np.asarray(once)
     if style == "pencil":
         assert (pixels == pixels[..., :1]).all()
-    twice = scene_styles.apply(style, picture.resize((256, 256)), np.random.default_rng(5), 2)
+    twice = scene_styles.apply(style, picture.resize((256, 256)), cover.resize((256, 256)), np.random.default_rng(5), 2)
     assert twice.size == (256, 256) and twice.mode == "RGB"
+    if style in ("pencil", "chalk", "comic"):  # a line follows the things' contour, and their inside is not like it
+        line, inside = pixels[64, 32].astype(int), pixels[40:88, 40:88].mean((0, 1))
+        assert np.abs(line - inside).max() > 30
+    if style == "pencil":  # paper, whatever the ground was
+        assert pixels[:28].min() > 230
+    if style == "chalk":
+        assert pixels[:28].max() < 70
     if style == "pixel":  # 16 x 16 squares of 8 x 8 equal pixels, the places of the VQGAN's codes
         assert (pixels == pixels[::8, ::8].repeat(8, 0).repeat(8, 1)).all()
