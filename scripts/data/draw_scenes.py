@@ -77,11 +77,12 @@ def draw(scene: Scene, seed: int, index: int, calm: bool = False, canvas: Canvas
     numbers, scale = np.random.default_rng([seed, index]), canvas.scale
     picture = draw_ground(scene, np.random.default_rng(index % CALM_GROUNDS) if calm else numbers, scale)
     cover = Image.new("L", picture.size)
-    for name, colour, (x, y, side) in calm_arrangement(scene) if calm else arrangement(scene, numbers):
+    spots = calm_arrangement(scene) if calm else arrangement(scene, numbers)
+    for (name, colour, (x, y, side)), shade in zip(spots, scene_styles.SHADES, strict=False):
         stamp = draw_thing(name, colour, round(side * scale), numbers, calm, canvas)
         corner = (round(x * scale - stamp.width / 2), round(y * scale - stamp.height / 2))
         picture.paste(stamp, corner, stamp)
-        cover.paste(255, corner, stamp)
+        cover.paste(shade, corner, stamp)
     grain = np.random.default_rng(0) if calm else numbers
     return scene_styles.apply(scene.style, picture, cover, grain, scale) if scene.style else picture
 

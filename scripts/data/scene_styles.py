@@ -22,16 +22,18 @@ CELL = (
     8  # pixels of a code of the embedded VQGAN: what repeats with it, and lies on its grid, is the same code each time
 )
 
+SHADES = (255, 160)  # what a cover is where the first and the second thing are seen
+
 Filter = Callable[[Image.Image, np.ndarray, np.random.Generator, int], Image.Image]
 
 
 def apply(
     style: str, picture: Image.Image, cover: Image.Image, numbers: np.random.Generator, scale: int = 1
 ) -> Image.Image:
-    """`picture` in the style named (a key of STYLES). `cover`, of mode L, is white where things hide the ground;
-    strokes, stones and grain are `scale` times as large."""
-    mask = np.asarray(cover, dtype=np.float32)[..., None] / 255
-    return FILTERS[style](picture, mask, numbers, scale)
+    """`picture` in the style named (a key of STYLES). `cover`, of mode L, is 0 where the ground is seen and SHADES
+    where each thing is; strokes, stones and grain are `scale` times as large."""
+    things = np.asarray(cover, dtype=np.float32)[..., None] / SHADES[0]
+    return FILTERS[style](picture, things, numbers, scale)
 
 
 def _window(size: int, scale: int) -> int:
@@ -59,67 +61,75 @@ def _edges(picture: Image.Image, scale: int, width: float = 0.7) -> np.ndarray:
     return np.clip((down + across).max(2, keepdims=True) * scale * width / 42, 0, 1)
 
 
-def _contour(mask: np.ndarray, scale: int, width: float) -> np.ndarray:
-    """1 on a line `width` pixels wide around what `mask` covers, 0 elsewhere, (h, w, 1)."""
+def _mask(things: np.ndarray) -> np.ndarray:
+    """1 where a thing hides the ground, 0 where none does."""
+    return np.minimum(1, things * SHADES[0] / SHADES[1])
+
+
+def _contour(things: np.ndarray, scale: int, width: float) -> np.ndarray:
+    """1 on a line `width` pixels wide around each thing, 0 elsewhere, (h, w, 1)."""
     window = round(width * scale) // 2 * 2 + 1
-    covered = Image.fromarray((mask[..., 0] * 255).astype(np.uint8))
-    wide, narrow = covered.filter(ImageFilter.MaxFilter(window)), covered.filter(ImageFilter.MinFilter(window))
-    return (np.asarray(wide, dtype=np.float32) - np.asarray(narrow, dtype=np.float32))[..., None] / 255
+    cover = Image.fromarray((things[..., 0] * 255).astype(np.uint8))
+    wide, narrow = cover.filter(ImageFilter.MaxFilter(window)), cover.filter(ImageFilter.MinFilter(window))
+    steps = (np.asarray(wide, dtype=np.float32) - np.asarray(narrow, dtype=np.float32))[..., None]
+    return np.minimum(1, steps / (SHADES[0] - SHADES[1]))
 
 
 def _image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def watercolour(picture: Image.Image, mask: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
+def watercolour(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Soft washes with uneven pigment, paler on the ground, and darker rims."""
     soft = picture.filter(ImageFilter.MedianFilter(_window(5, scale)))
     wash = np.asarray(soft, dtype=np.float32)
     rims = _edges(soft, scale) * 45
-    pigment = 0.45 + 0.3 * mask + (0.5 - 0.25 * mask) * _noise(numbers, 10, picture.width)
+    pigment = 0.45 + 0.3 * _mask(things) + (0.5 - 0.25 * _mask(things)) * _noise(numbers, 10, picture.width)
     return _image(255 - (255 - wash) * pigment - rims)
 
 
-def pencil(picture: Image.Image, mask: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
+def pencil(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Grey shades and darker lines on white paper."""
     light = np.asarray(picture.convert("L"), dtype=np.float32)[..., None] / 255
-    lines = np.maximum(0.55 * mask * _edges(picture, scale, 1.0), 0.8 * _contour(mask, scale, 2.5))
-    shade = mask * (0.1 + 0.75 * (1 - light))
+    lines = np.maximum(0.55 * _mask(things) * _edges(picture, scale, 1.0), 0.8 * _contour(things, scale, 2.5))
+    shade = _mask(things) * (0.1 + 0.75 * (1 - light))
     grain = 10 * (_grain(numbers, picture, scale)[..., None] - 0.5)
     return _image(np.repeat(244 * (1 - np.maximum(shade, lines)) + grain, 3, axis=2))
 
 
-def pixel(picture: Image.Image, mask: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
+def pixel(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Large square pixels in few colours."""
     count = picture.width // (CELL * scale)
     small = picture.resize((count, count), Image.Resampling.BOX)
     return ImageOps.posterize(small, 3).resize(picture.size, Image.Resampling.NEAREST)
 
 
-def oil(picture: Image.Image, mask: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
+def oil(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Blobs of paint in long slanting strokes of a broad brush, calmer on the things."""
     blobs = np.asarray(picture.filter(ImageFilter.ModeFilter(_window(5, scale))), dtype=np.float32)
     down, across = np.indices((picture.height, picture.width))[..., None] / scale
     ground = np.sin((down * 0.8 + across * 0.8 + 4 * np.sin((across - down) / 19)) * 2 * np.pi / 16)
-    strokes = ground * (1 - 0.8 * mask)
+    strokes = ground * (1 - 0.8 * _mask(things))
     return _image(blobs * (0.9 + 0.2 * strokes) + 12 * strokes)
 
 
-def chalk(picture: Image.Image, mask: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
+def chalk(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Rubbed white shades and broad white lines on a dark board."""
     light = np.asarray(picture.convert("L"), dtype=np.float32)[..., None] / 255
-    lines = np.maximum(0.6 * mask * _edges(picture, scale, 1.0), _contour(mask, scale, 3))
-    chalked = np.maximum(lines, mask * 0.95 * light**1.3) * (0.85 + 0.15 * _grain(numbers, picture, scale)[..., None])
+    lines = np.maximum(0.6 * _mask(things) * _edges(picture, scale, 1.0), _contour(things, scale, 3))
+    grain = 0.85 + 0.15 * _grain(numbers, picture, scale)[..., None]
+    chalked = grain * np.maximum(lines, _mask(things) * 0.95 * light**1.3)
     board = np.array([38, 52, 46], dtype=np.float32)
     return _image(board + (238 - board) * chalked)
 
 
-def mosaic(picture: Image.Image, mask: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
+def mosaic(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Small stones of one colour each, of changing shade, with dark grout between them."""
     side, stone = picture.width, CELL * scale
     means = np.asarray(picture.resize((side // stone,) * 2, Image.Resampling.BOX), dtype=np.float32)
-    covered = np.asarray(Image.fromarray(mask[..., 0]).resize((side // stone,) * 2, Image.Resampling.BOX))[..., None]
-    cells = means * (1 + numbers.uniform(-0.4, 0.25, (*means.shape[:2], 1)) * (1 - 0.7 * covered))
+    covered = np.asarray(Image.fromarray(_mask(things)[..., 0]).resize(means.shape[:2], Image.Resampling.BOX))
+    shades = numbers.uniform(-0.4, 0.25, means.shape[:2]) * (1 - 0.7 * covered)
+    cells = means * (1 + shades[..., None])
     stones = cells.repeat(stone, 0).repeat(stone, 1)
     grid = np.arange(side) % stone < 2 * scale
     stones[grid] *= 0.45
@@ -127,13 +137,13 @@ def mosaic(picture: Image.Image, mask: np.ndarray, numbers: np.random.Generator,
     return _image(stones)
 
 
-def comic(picture: Image.Image, mask: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
+def comic(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Flat bright colours before rays, things with a thick black contour and thin black lines."""
     flat = ImageOps.posterize(picture.filter(ImageFilter.MedianFilter(_window(3, scale))), 3)
     bright = np.asarray(ImageChops.add(flat, Image.new("RGB", picture.size, (30, 30, 30))), dtype=np.float32)
     down, across = (np.indices((picture.height, picture.width))[..., None] - (picture.width - 1) / 2) / scale
-    rays = np.clip(3 * np.sin(8 * np.arctan2(down, across)), -1, 1) * (1 - mask)
-    ink = np.maximum(0.7 * _edges(picture, scale, 0.9) * mask, _contour(mask, scale, 4.5))
+    rays = np.clip(3 * np.sin(8 * np.arctan2(down, across)), -1, 1) * (1 - _mask(things))
+    ink = np.maximum(0.7 * _edges(picture, scale, 0.9) * _mask(things), _contour(things, scale, 4.5))
     return _image((bright * (1 - 0.18 * rays) + 50 * np.maximum(-rays, 0)) * (1 - ink))
 
 

@@ -6,6 +6,7 @@ from scripts.data.scene_styles import GREY_STYLES, STYLES
 from scripts.data.scene_things import COLOURS, article, people, things
 from scripts.data.scenes import (
     BLACKBOARD,
+    BOOK,
     HOLDING,
     OPENINGS,
     PATTERNS,
@@ -58,6 +59,11 @@ def ground_phrase(scene: Scene, random_: random.Random) -> str:
     )
 
 
+def teaches(scene: Scene) -> bool:
+    """Whether what is to be seen speaks for a teacher."""
+    return scene.ground == BLACKBOARD or (scene.place == HOLDING and scene.second == BOOK)
+
+
 def caption(scene: Scene, random_: random.Random, complete: bool = False) -> tuple[str, frozenset[str]]:
     """A caption of `scene` and the names of the fields of Scene that it speaks of.
 
@@ -73,8 +79,8 @@ def caption(scene: Scene, random_: random.Random, complete: bool = False) -> tup
     said |= {"size"} if size else set()
     portrait = scene.first in people() and (scene.size == "big" or scene.place == HOLDING) and random_.random() < 0.7
     text = noun(scene.first, scene.first_colour, "" if portrait else size, random_)
-    if scene.ground == BLACKBOARD and scene.first in TEACHERS and random_.random() < 0.6:
-        text += " teacher"
+    if scene.first in TEACHERS and teaches(scene) and random_.random() < 0.6:
+        text = article(random_.choice(TEACHERS[scene.first]))
     if scene.place == HOLDING:
         said |= {"second", "second_colour", "place"}
         text += f" {random_.choice(HOLDING_WORDS)} {noun(scene.second, scene.second_colour, '', random_)}"

@@ -48,7 +48,13 @@ OF_RELATION = {
     "below": ("bottom", "top"),
 }
 HOLDING = "with"  # the place of a person who holds the second thing
-TEACHERS = ("man", "woman", "old man", "old woman")  # what they are called too, in front of a blackboard
+BOOK = "open book"
+TEACHERS = {  # what people are called too, with a book or in front of a blackboard
+    "man": ("man teacher", "male teacher", "young male teacher"),
+    "woman": ("woman teacher", "female teacher", "young female teacher"),
+    "old man": ("old man teacher", "old male teacher"),
+    "old woman": ("old woman teacher", "old female teacher"),
+}
 OPENINGS = ("a picture of ", "an illustration of ", "an image of ", "an emoji of ")
 
 
@@ -177,11 +183,14 @@ def random_portrait(random_: random.Random) -> dict[str, str]:
 
 
 def styled_portrait(random_: random.Random) -> dict[str, str]:
-    """A portrait as painters are asked for: half show a man or woman, young or old, many at a blackboard, most in a
-    style. All fields of Scene."""
+    """A portrait as painters are asked for: more than half show a man or woman, young or old, many at a blackboard or
+    with a book, most in a style. All fields of Scene. The font's own teachers, small before a board, are left out."""
     content = random_portrait(random_)
     ground = {"ground": BLACKBOARD, "ground_colour": ""} if random_.random() < 0.35 else random_ground(random_)
-    person = random_.choice(TEACHERS) if random_.random() < 0.5 else content["first"]
+    plain = random_.random() < 0.6 or content["first"].endswith("teacher")
+    person = random_.choice(list(TEACHERS)) if plain else content["first"]
+    if plain and content["second"] and random_.random() < 0.4:
+        content["second"] = BOOK
     style = random_.choice(list(STYLES)) if random_.random() < 0.75 else ""
     return {**content, **ground, "first": person, "style": style}
 
