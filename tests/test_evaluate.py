@@ -13,7 +13,7 @@ from PIL import Image
 
 from vqclip.common.errors import UsageError
 from vqclip.config.loader import load_config
-from vqclip.tools.evaluate import diversity, give_verdict, load_judges, read_prompts, read_tiles
+from vqclip.tools.evaluate import diversity, give_verdict, load_judges, own_judges, read_prompts, read_tiles
 
 TEXTS = ["a cat", "a dog", "a cow"]
 
@@ -204,3 +204,13 @@ def test_a_bad_prompt_is_found_before_anything_is_drawn(vqclip: Command, tmp_pat
     Path("list.txt").write_text(f"# a list\na cat\n{line}\n")
     with pytest.raises(UsageError, match=r"^Line 3 of the prompt list 'list\.txt': "):
         read_prompts("list.txt")
+
+
+def test_the_judges_are_those_that_do_not_guide() -> None:
+    def judges(*guides: str) -> list[str]:
+        return own_judges(load_config([], [f"perceptors={list(guides)}"]))
+
+    assert judges("embedded") == ["embedded-judge", "embedded-second"]
+    assert judges("embedded", "embedded-judge weight=0.5") == ["embedded-second"]
+    with pytest.raises(UsageError, match="guide the pictures here"):
+        judges("embedded-judge", "embedded-second")

@@ -36,7 +36,9 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Pictures per prompt, of seeds 0, 1, 2…")] = 1,
     judge: Annotated[
         list[str] | None,
-        typer.Option(help="A CLIP model that judges, as in perceptors; repeat it. embedded-judge if left out."),
+        typer.Option(
+            help="A CLIP model that judges, as in perceptors; repeat it. Those that come with vqclip if left out."
+        ),
     ] = None,
     first: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Pictures of the first N prompts only, ranked among all.")
@@ -55,11 +57,11 @@ def evaluate(
     choose_access(pull=False)
     with Interrupts("Stopped; what was finished is kept."):
         from vqclip.tools.evaluate import evaluate as measure
-        from vqclip.tools.evaluate import load_judges, read_prompts
+        from vqclip.tools.evaluate import load_judges, own_judges, read_prompts
 
         chosen = [read_prompts(name) for name in lists or ["heldout-single", "heldout-composed"]]
         folder = _new_folder(output, chosen, seeds, overwrite) if output else None
-        names = judge or ["embedded-judge"]
+        names = judge or own_judges(settings)
         judges = load_judges(names, settings)
         note_unknown_words(console, (text for prompts in chosen for text in prompts.prompts), names[0])
         for prompts in chosen:

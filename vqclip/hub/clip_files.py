@@ -35,8 +35,11 @@ CONFIG = "open_clip_config.json"
 
 FORMS = f"give {EMBEDDED!r}, name:tag (ViT-B-32:openai), {HUB}OWNER/NAME, name:FILE, or a folder with {CONFIG}."
 
-EMBEDDED_FOLDERS = {EMBEDDED: "clip", "embedded-judge": "judge"}
-"""The guide, and the judge that never guides, by their folders in checkpoints/embedded."""
+JUDGES = {"embedded-judge": "judge", "embedded-second": "second"}
+"""Models of two other families that judge what the guide made, by their folders in checkpoints/embedded."""
+
+EMBEDDED_FOLDERS = {EMBEDDED: "clip", **JUDGES}
+"""All that come with vqclip, the guide first."""
 
 HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """What open_clip calls the weights in a repository that names no file of its own, best first."""

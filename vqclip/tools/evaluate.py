@@ -24,7 +24,7 @@ from vqclip.common.text import read_text
 from vqclip.config.loader import available_prompts
 from vqclip.config.prompts import parse_prompts
 from vqclip.config.schema import Config
-from vqclip.hub.clip_files import find_clip
+from vqclip.hub.clip_files import JUDGES, find_clip
 from vqclip.hub.model_files import find_models
 from vqclip.models.perceptor import Perceptor, load_perceptor
 from vqclip.pipeline.assemble import assemble
@@ -108,6 +108,19 @@ def _check_prompt(prompt: str, where: str) -> None:
         parse_prompts(prompt)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def own_judges(config: Config) -> list[str]:
+    """The judges that come with vqclip and do not guide the config's pictures.
+
+    Raises:
+        UsageError: all of them do.
+    """
+    guides = {guide.name for guide in config.guides}
+    left = [name for name in JUDGES if name not in guides]
+    if not left:
+        raise UsageError("All judges that come with vqclip guide the pictures here; name another one with --judge.")
+    return left
 
 
 def load_judges(specs: Sequence[str], config: Config) -> list[Perceptor]:
