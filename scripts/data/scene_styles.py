@@ -81,18 +81,20 @@ def _image(pixels: np.ndarray) -> Image.Image:
 
 def watercolour(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Soft washes with uneven pigment, paler on the ground, and darker rims."""
+    mask = _mask(things)
     soft = picture.filter(ImageFilter.MedianFilter(_window(5, scale)))
     wash = np.asarray(soft, dtype=np.float32)
     rims = _edges(soft, scale) * 45
-    pigment = 0.45 + 0.3 * _mask(things) + (0.5 - 0.25 * _mask(things)) * _noise(numbers, 10, picture.width)
+    pigment = 0.45 + 0.3 * mask + (0.5 - 0.25 * mask) * _noise(numbers, 10, picture.width)
     return _image(255 - (255 - wash) * pigment - rims)
 
 
 def pencil(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Grey shades and darker lines on white paper."""
+    mask = _mask(things)
     light = np.asarray(picture.convert("L"), dtype=np.float32)[..., None] / 255
-    lines = np.maximum(0.55 * _mask(things) * _edges(picture, scale, 1.0), 0.8 * _contour(things, scale, 2.5))
-    shade = _mask(things) * (0.1 + 0.75 * (1 - light))
+    lines = np.maximum(0.55 * mask * _edges(picture, scale, 1.0), 0.8 * _contour(things, scale, 2.5))
+    shade = mask * (0.1 + 0.75 * (1 - light))
     grain = 10 * (_grain(numbers, picture, scale)[..., None] - 0.5)
     return _image(np.repeat(244 * (1 - np.maximum(shade, lines)) + grain, 3, axis=2))
 
@@ -115,10 +117,11 @@ def oil(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, 
 
 def chalk(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Rubbed white shades and broad white lines on a dark board."""
+    mask = _mask(things)
     light = np.asarray(picture.convert("L"), dtype=np.float32)[..., None] / 255
-    lines = np.maximum(0.6 * _mask(things) * _edges(picture, scale, 1.0), _contour(things, scale, 3))
+    lines = np.maximum(0.6 * mask * _edges(picture, scale, 1.0), _contour(things, scale, 3))
     grain = 0.85 + 0.15 * _grain(numbers, picture, scale)[..., None]
-    chalked = grain * np.maximum(lines, _mask(things) * 0.95 * light**1.3)
+    chalked = grain * np.maximum(lines, mask * 0.95 * light**1.3)
     board = np.array([38, 52, 46], dtype=np.float32)
     return _image(board + (238 - board) * chalked)
 
@@ -139,11 +142,12 @@ def mosaic(picture: Image.Image, things: np.ndarray, numbers: np.random.Generato
 
 def comic(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
     """Flat bright colours before rays, things with a thick black contour and thin black lines."""
+    mask = _mask(things)
     flat = ImageOps.posterize(picture.filter(ImageFilter.MedianFilter(_window(3, scale))), 3)
     bright = np.asarray(ImageChops.add(flat, Image.new("RGB", picture.size, (30, 30, 30))), dtype=np.float32)
     down, across = (np.indices((picture.height, picture.width))[..., None] - (picture.width - 1) / 2) / scale
-    rays = np.clip(3 * np.sin(8 * np.arctan2(down, across)), -1, 1) * (1 - _mask(things))
-    ink = np.maximum(0.7 * _edges(picture, scale, 0.9) * _mask(things), _contour(things, scale, 4.5))
+    rays = np.clip(3 * np.sin(8 * np.arctan2(down, across)), -1, 1) * (1 - mask)
+    ink = np.maximum(0.7 * _edges(picture, scale, 0.9) * mask, _contour(things, scale, 4.5))
     return _image((bright * (1 - 0.18 * rays) + 50 * np.maximum(-rays, 0)) * (1 - ink))
 
 

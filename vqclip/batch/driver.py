@@ -92,8 +92,8 @@ def run_batch(
             if job.error is not None:
                 _take(job, JobResult(job.id, error=job.error, code=job.code), record, summary, tell)
         good = [job for job in chosen if job.error is None]
-        again = {job.id for job in good if record.of(job)}  # apart, or the others' groups, and states, were others now
-        fresh, tried = ([job for job in good if (job.id in again) == failed] for failed in (False, True))
+        tried = [job for job in good if record.of(job)]  # apart, or the others' groups, and states, were others now
+        fresh = [job for job in good if not record.of(job)]
         for made in engine.results([*groups(fresh, together), *groups(tried, together)], stop):
             _take(by_id[made.id], made, record, summary, tell)
             if time.monotonic() - written >= GALLERY_EVERY:

@@ -130,9 +130,9 @@ def batch(
             )
         if error and not as_json:
             raise error
-        if error:
-            console.error(str(error), error.code)
         if as_json:
+            if error:
+                console.error(str(error), error.code)
             console.result("", event)  # the last line, whatever came of it
         if error:
             raise typer.Exit(error.code)

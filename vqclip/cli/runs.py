@@ -29,7 +29,7 @@ from vqclip.cli.options import (
     given_options,
 )
 from vqclip.common.errors import UsageError
-from vqclip.common.paths import is_file, is_folder, is_there
+from vqclip.common.paths import RUN, is_file, is_folder, is_there
 from vqclip.config.starts import SECTIONS, VQGAN
 from vqclip.hub.access import choose_access
 
@@ -155,7 +155,7 @@ def info(
     Of a picture the prompt, seed, size, steps, scores, models and the command that makes it again; -v shows all.
     """
     console = Console(as_json=as_json, verbose=verbose)
-    facts = _run_facts(Path(path)) if is_file(Path(path) / "run.yaml") else _picture_facts(Path(path))
+    facts = _run_facts(Path(path)) if is_file(Path(path) / RUN) else _picture_facts(Path(path))
     if as_json:
         return console.result("", {"event": "info", "path": path, **facts})
     if verbose or "state" in facts:
@@ -201,7 +201,7 @@ def _run_facts(home: Path) -> dict[str, Any]:
     from vqclip.config.loader import load_config, to_dict
     from vqclip.runs.folder import existing_run
 
-    config = load_config([str(home / "run.yaml")])
+    config = load_config([str(home / RUN)])
     folder = existing_run(str(home), max(1, len(config.prompts)) * config.count)
     return {
         "state": "unfinished" if is_there(folder.state) else "finished",

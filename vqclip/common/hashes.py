@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
-from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.errors import ModelError, OutputError, UsageError
 from vqclip.common.files import write_json, writing
 from vqclip.common.paths import cache_dir
 from vqclip.common.text import parse_json
@@ -73,16 +74,25 @@ def private_copy(path: Path) -> Iterator[tuple[Path, str]]:
 
     Raises:
         OutputError: there is no room for it.
-        OSError: the file cannot be read.
+        ModelError: the file cannot be read.
     """
-    with TemporaryDirectory(prefix="vqclip-") as folder, path.open("rb") as source:
+    with TemporaryDirectory(prefix="vqclip-") as folder:
         copy = Path(folder) / "copy"
-        digest = hashlib.sha256()
-        with writing(copy), copy.open("wb") as target:
-            while piece := source.read(1 << 20):
-                digest.update(piece)
-                target.write(piece)
-        yield copy, digest.hexdigest()
+        try:
+            with path.open("rb") as source:
+                digest = _copied(source, copy)
+        except OSError as error:
+            raise ModelError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+        yield copy, digest
+
+
+def _copied(source: BinaryIO, copy: Path) -> str:
+    digest = hashlib.sha256()
+    with writing(copy), copy.open("wb") as target:
+        while piece := source.read(1 << 20):
+            digest.update(piece)
+            target.write(piece)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

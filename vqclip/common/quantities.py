@@ -1,5 +1,12 @@
 """How many and how much, in words."""
 
+from decimal import Decimal
+
+
+def decimal(number: float) -> str:
+    """Write a number exactly, without an exponent: `0.00001`, `2`."""
+    return f"{Decimal(repr(number)):f}".removesuffix(".0")
+
 
 def counted(number: int, noun: str) -> str:
     """Write `1 picture`, `2 pictures`; `noun` takes a plain s."""

@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import TypeVar
 
 from vqclip.common.errors import UsageError
+from vqclip.common.quantities import decimal
 from vqclip.common.registry import did_you_mean
 from vqclip.config.alternatives import alternatives
 from vqclip.config.directions import DIRECTIONS
@@ -102,7 +102,7 @@ class Prompt:
         if tails == [1]:
             return before + text
         # The space keeps a tail after `1980` or `http://host` from being read as text.
-        return f"{before}{text} " + "".join(f":{_decimal(number)}" for number in tails)
+        return f"{before}{text} " + "".join(f":{decimal(number)}" for number in tails)
 
 
 def parse_prompts(source: str) -> list[Prompt]:
@@ -265,8 +265,3 @@ def idle_stops(prompts: Iterable[Prompt]) -> list[str]:
 
 def _escaped(text: str, further: str = "") -> str:
     return "".join(f"\\{character}" if character in f"|:\\{{}}]{further}" else character for character in text)
-
-
-def _decimal(number: float) -> str:
-    """Write a number exactly, without an exponent."""
-    return f"{Decimal(repr(number)):f}".removesuffix(".0")

@@ -6,9 +6,9 @@ Every value and its meaning stand in configs/default.yaml.
 import math
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 
 from vqclip.common.errors import UsageError
+from vqclip.common.quantities import decimal
 from vqclip.common.registry import shown
 from vqclip.config.regions import parse_box, parse_margins
 from vqclip.config.starts import AUTO, PICTURES, PRIORS, VARY
@@ -185,6 +185,7 @@ class TargetsConfig:
 
 
 MOST_CUTOUTS = 100_000
+"""Views of a picture in a step; nobody needs as many, and their shapes overflow with many more."""
 
 
 @dataclass(frozen=True)
@@ -317,9 +318,7 @@ class GuideConfig:
 
     def __str__(self) -> str:
         numbers = {key: float(getattr(self, key)) for key in GUIDE_KEYS}
-        return self.name + "".join(
-            f" {key}={Decimal(repr(number)):f}".removesuffix(".0") for key, number in numbers.items() if number != 1
-        )
+        return self.name + "".join(f" {key}={decimal(number)}" for key, number in numbers.items() if number != 1)
 
 
 @dataclass(frozen=True)

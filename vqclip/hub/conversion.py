@@ -68,11 +68,7 @@ def _safe(file: Path, trust: str | None) -> Iterator[Path]:
     if trust is None:
         yield file
         return
-    with contextlib.ExitStack() as stack:
-        try:
-            copy, digest = stack.enter_context(private_copy(file))
-        except OSError as error:
-            raise ModelError(f"Cannot read {str(file)!r}: {error.strerror or error}.") from error
+    with private_copy(file) as (copy, digest):
         _check_trust(file, digest, trust)
         tensors = copy.with_name("tensors.safetensors")
         unpickle(copy, tensors)

@@ -15,7 +15,7 @@ from vqclip.models.prior import FREE, Near, Prior, Sampling, load_prior
 from vqclip.models.vqgan import VQGAN
 
 DRAWN = 64
-"""Pictures drawn at once; each takes about 1 MB meanwhile."""
+"""Pictures drawn at once, however many are asked for."""
 
 DECODED = 16
 """Pictures decoded at once for the ranking."""
@@ -50,12 +50,12 @@ class Proposer:
         numbers = torch.cat([torch.rand(candidates, side, side, generator=rng) for rng in rngs])
         tokens = torch.stack([self._tokens(caption) for caption in captions]).repeat_interleave(candidates, 0)
         shared = None if given is None else given.repeat_interleave(candidates, 0).to(device)
-        vectors = None if near is None else near.vectors.repeat_interleave(candidates, 0).to(device)
+        near = near and Near(near.vectors.repeat_interleave(candidates, 0).to(device), near.pull)
         tokens, numbers, codes = tokens.to(device), numbers.to(device), []
-        for rows in torch.arange(len(tokens)).split(DRAWN):
-            given_there = None if shared is None else shared[rows]
-            near_there = None if near is None or vectors is None else Near(vectors[rows], near.pull)
-            codes.append(self.prior.sample(tokens[rows], numbers[rows], sampling, given_there, near_there))
+        for start in range(0, len(tokens), DRAWN):
+            rows = slice(start, start + DRAWN)
+            known, around = None if shared is None else shared[rows], near and Near(near.vectors[rows], near.pull)
+            codes.append(self.prior.sample(tokens[rows], numbers[rows], sampling, known, around))
         return torch.cat(codes).unflatten(0, (len(captions), candidates))
 
     @torch.no_grad()

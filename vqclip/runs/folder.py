@@ -15,7 +15,7 @@ from vqclip.common.files import check_inside, write_text, writing
 from vqclip.common.images import SUFFIXES
 from vqclip.common.locks import lock_at
 from vqclip.common.names import is_name
-from vqclip.common.paths import is_file, is_folder, is_there
+from vqclip.common.paths import RUN, is_file, is_folder, is_there
 from vqclip.outputs.frames import frame_files
 from vqclip.outputs.picture import read_metadata
 from vqclip.outputs.state import saved_states
@@ -47,7 +47,7 @@ class RunFolder:
     @property
     def config(self) -> Path:
         """The resolved config, written before the models load."""
-        return self.home / "run.yaml"
+        return self.home / RUN
 
     @property
     def metrics(self) -> Path:

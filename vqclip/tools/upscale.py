@@ -9,9 +9,9 @@ from PIL import Image
 from vqclip.common.errors import UsageError
 from vqclip.common.hashes import known_sha256
 from vqclip.common.images import PIXEL_LIMIT
-from vqclip.common.paths import is_file
+from vqclip.hub.upscaler_catalogue import UPSCALERS
 from vqclip.models.enlarge import Network, Watch, enlarge_image
-from vqclip.models.files import UpscalerFiles
+from vqclip.models.files import EMBEDDED, UpscalerFiles
 from vqclip.models.provenance import ModelHash
 from vqclip.outputs.metadata import Metadata
 from vqclip.outputs.picture import read_metadata
@@ -48,7 +48,7 @@ def carried_on(source: Path | str, files: UpscalerFiles) -> Metadata | None:
     parts = [(mask, "original"), (targets, "path")]
     if any(isinstance(section, dict) and section.get(key) for section, key in parts):
         return None
-    name = str(Path(files.name).absolute()) if is_file(files.name) else files.name
+    name = files.name if files.name in (EMBEDDED, *UPSCALERS) else str(files.path.absolute())
     return dataclasses.replace(
         metadata,
         config={**metadata.config, "output": {**(output if isinstance(output, dict) else {}), "upscale": name}},
