@@ -36,6 +36,7 @@ from scripts.data.scene_things import COLOURS, first_glyph, glyphs, things
 from scripts.data.scene_vectors import HANDS, vector_glyphs
 from scripts.data.scene_words import caption
 from scripts.data.scenes import (
+    BLACKBOARD,
     HOLDING,
     OF_RELATION,
     Scene,
@@ -125,12 +126,15 @@ def arrangement(scene: Scene, numbers: np.random.Generator) -> list[tuple[str, s
 
 
 def calm_arrangement(scene: Scene) -> list[tuple[str, str, Spot]]:
-    """Where each thing of a calm scene stands, as `arrangement` has it."""
+    """Where each thing of a calm scene stands, as `arrangement` has it: what a person holds is below the face, and
+    who stands at a blackboard leaves its letters free."""
     if scene.place == HOLDING:
-        return [(scene.first, "", (64, 72, 112)), (scene.second, scene.second_colour, (28, 100, 52))]
+        return [(scene.first, "", (64, 42, 84)), (scene.second, scene.second_colour, (64, 96, 68))]
     if scene.second:
         first, second = ((*CALM_SPOTS[slot], HALF) for slot in OF_RELATION[scene.place])
         return [(scene.first, scene.first_colour, first), (scene.second, scene.second_colour, second)]
+    if scene.ground == BLACKBOARD and scene.size == "big":
+        return [(scene.first, scene.first_colour, (64, 84, 84))]
     spot = (*CALM_SPOTS[scene.place], HALF) if scene.place else (64, 64, CALM_SIDES[scene.size])
     return [(scene.first, scene.first_colour, spot)]
 

@@ -6,6 +6,12 @@ from PIL import Image, ImageDraw
 from scripts.data.scene_things import COLOURS
 from scripts.data.scenes import BLACKBOARD, LANDSCAPES, Scene
 
+LETTERS = (  # A, B and C, each of strokes through points of a box of 24 x 26
+    (((0, 26), (12, 0), (24, 26)), ((6, 17), (18, 17))),
+    (((2, 0), (2, 26), (22, 22), (22, 16), (2, 13), (20, 9), (20, 4), (2, 0)),),
+    (((23, 4), (14, 0), (3, 6), (1, 14), (4, 22), (14, 26), (23, 22)),),
+)
+
 SIDE = 128  # pixels of a scene's side, times the scale it is drawn at
 
 
@@ -14,7 +20,7 @@ def draw_ground(scene: Scene, numbers: np.random.Generator, scale: int = 1) -> I
     side = SIDE * scale
     rows, columns = np.mgrid[0:side, 0:side].astype(np.float32) / side
     if scene.ground == BLACKBOARD:
-        return _blackboard(numbers, scale)
+        return _blackboard(scale)
     if scene.ground in LANDSCAPES:
         return Image.fromarray(_landscape(scene.ground, rows, numbers))
     base = np.array(COLOURS[scene.ground_colour], dtype=np.float32) + numbers.uniform(-12, 12, 3)
@@ -49,16 +55,15 @@ def _pattern(ground: str, rows: np.ndarray, columns: np.ndarray, numbers: np.ran
     return ((x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.09).astype(np.float32)
 
 
-def _blackboard(numbers: np.random.Generator, scale: int) -> Image.Image:
-    picture = Image.new("RGB", (SIDE * scale,) * 2, (222, 206, 176))
+def _blackboard(scale: int) -> Image.Image:
+    """A dark green board in a wooden frame on a light wall, with three large letters in chalk along its upper edge."""
+    picture = Image.new("RGB", (SIDE * scale,) * 2, (226, 210, 180))
     pen = ImageDraw.Draw(picture)
-    box = (8 * scale, 8 * scale, 120 * scale - 1, 88 * scale - 1)
-    pen.rectangle(box, fill=(36, 74, 58), outline=(122, 82, 44), width=4 * scale)
-    for row in range(3):
-        y, start, end = 20 + 16 * row, 18 + int(numbers.integers(8)), 70 + int(numbers.integers(40))
-        for x in range(start, end, 8):
-            line = (x, y + int(numbers.integers(-3, 4)), x + 6, y + int(numbers.integers(-3, 4)))
-            pen.line([scale * each for each in line], (214, 222, 214), width=scale)
+    box = (0, 0, SIDE * scale - 1, 104 * scale - 1)
+    pen.rectangle(box, fill=(24, 60, 44), outline=(150, 90, 40), width=6 * scale)
+    for left, letter in zip((16, 52, 88), LETTERS, strict=True):
+        for stroke in letter:
+            pen.line([((left + x) * scale, (10 + y) * scale) for x, y in stroke], (240, 244, 240), 4 * scale, "curve")
     return picture
 
 

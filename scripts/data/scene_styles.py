@@ -80,11 +80,11 @@ def _image(pixels: np.ndarray) -> Image.Image:
 
 
 def watercolour(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
-    """Soft washes with uneven pigment, paler on the ground, and darker rims."""
+    """Soft washes with uneven pigment, paler on the ground, and thin dark lines around and on the things."""
     mask = _mask(things)
     soft = picture.filter(ImageFilter.MedianFilter(_window(5, scale)))
     wash = np.asarray(soft, dtype=np.float32)
-    rims = _edges(soft, scale) * 45
+    rims = np.maximum(70 * mask * _edges(picture, scale, 1.0), 80 * _contour(things, scale, 2))
     pigment = 0.45 + 0.3 * mask + (0.5 - 0.25 * mask) * _noise(numbers, 10, picture.width)
     return _image(255 - (255 - wash) * pigment - rims)
 
@@ -100,10 +100,14 @@ def pencil(picture: Image.Image, things: np.ndarray, numbers: np.random.Generato
 
 
 def pixel(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
-    """Large square pixels in few colours."""
+    """Large square pixels in few colours, with a black line of such squares around the things."""
     count = picture.width // (CELL * scale)
-    small = picture.resize((count, count), Image.Resampling.BOX)
-    return ImageOps.posterize(small, 3).resize(picture.size, Image.Resampling.NEAREST)
+    small = ImageOps.posterize(picture.resize((count, count), Image.Resampling.BOX), 3)
+    cover = Image.fromarray((_mask(things)[..., 0] * 255).astype(np.uint8)).resize((count, count), Image.Resampling.BOX)
+    inside = np.pad(np.asarray(cover) > 127, 1)
+    beside = inside[:-2, 1:-1] | inside[2:, 1:-1] | inside[1:-1, :-2] | inside[1:-1, 2:]
+    squares = np.where((beside & ~inside[1:-1, 1:-1])[..., None], 16, np.asarray(small))
+    return Image.fromarray(squares.astype(np.uint8)).resize(picture.size, Image.Resampling.NEAREST)
 
 
 def oil(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
@@ -127,16 +131,16 @@ def chalk(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator
 
 
 def mosaic(picture: Image.Image, things: np.ndarray, numbers: np.random.Generator, scale: int) -> Image.Image:
-    """Small stones of one colour each, of changing shade, with dark grout between them."""
+    """Square stones of one colour each, light and dark ones in turns, with dark grout between them."""
     side, stone = picture.width, CELL * scale
     means = np.asarray(picture.resize((side // stone,) * 2, Image.Resampling.BOX), dtype=np.float32)
     covered = np.asarray(Image.fromarray(_mask(things)[..., 0]).resize(means.shape[:2], Image.Resampling.BOX))
-    shades = numbers.uniform(-0.4, 0.25, means.shape[:2]) * (1 - 0.7 * covered)
-    cells = means * (1 + shades[..., None])
+    turns = np.indices(means.shape[:2]).sum(0) % 2 * 2 - 1
+    cells = means * (0.95 + turns * (0.26 - 0.16 * covered))[..., None]
     stones = cells.repeat(stone, 0).repeat(stone, 1)
-    grid = np.arange(side) % stone < 2 * scale
-    stones[grid] *= 0.45
-    stones[:, grid] *= 0.45
+    grid = np.arange(side) % stone < scale
+    stones[grid] *= 0.5
+    stones[:, grid] *= 0.5
     return _image(stones)
 
 

@@ -23,7 +23,7 @@ from vqclip.cli.options import (
     Overrides,
     Pull,
     Quiet,
-    Seed,
+    Sets,
     Size,
     Steps,
     Threads,
@@ -55,7 +55,11 @@ def batch(
     size: Size = None,
     upscale: Upscale = None,
     steps: Steps = None,
-    seed: Seed = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(metavar="N|N-N|random", help="Of jobs without one; a job's pictures use seed, seed + 1 …"),
+        Sets(None, default="by the job's content"),
+    ] = None,
     count: Count = None,
     batch_size: Annotated[str, typer.Option(metavar="auto|N", help="Pictures optimised at once.")] = "auto",
     engine: Annotated[str, typer.Option(metavar="local|ray", help="Where the work is done.")] = "local",
@@ -91,7 +95,7 @@ def batch(
 
         if "-" in (config or []):
             raise UsageError("batch reads no config from standard input (-c -); write it to a file.")
-        options = {key: value for key, value in given_options(context).items() if key not in ("seed", "seeds", "count")}
+        options = {key: value for key, value in given_options(context).items() if key != "count"}
         base = Base(config or [], overrides or [], options)
         first, pictures = _first_and_count(seed, count)
         wanted = read_jobs(jobs, _read(jobs), base, pictures, first, lambda note: console.say(f"Note: {note}."))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqclip.cli import completion
 from vqclip.cli.console import Console
 from vqclip.cli.generate import check_strength, draw_or_show
 from vqclip.cli.options import (
@@ -25,12 +26,11 @@ from vqclip.cli.options import (
     SaveEvery,
     Seed,
     Sets,
-    Size,
-    Steps,
     Threads,
     Verbose,
     Video,
     given_options,
+    one_seed,
     read_settings,
 )
 from vqclip.common.errors import UsageError
@@ -48,7 +48,20 @@ Prompt = Annotated[
 Strength = Annotated[
     float | None,
     typer.Option(metavar="0..1", help="Share of the picture, or of what is masked, that is drawn anew."),
-    Sets("init.strength", varies=True),
+    Sets("init.strength", default=""),
+]
+FormSize = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        autocompletion=completion.sizes,
+        metavar="WxH|N|W:H|NAME",
+        help="Size in pixels; a shape such as 16:9 or widescreen keeps the area.",
+    ),
+    Sets("size", default="the picture's form"),
+]
+NeededSteps = Annotated[
+    int | None, typer.Option("--steps", help="Updates of the latent."), Sets("optimise.steps", default="as needed")
 ]
 Mask = Annotated[
     str | None, typer.Option(metavar="FILE", help="Repaint where this picture is white."), Sets("mask.image")
@@ -76,7 +89,9 @@ To = Annotated[
     str | None, typer.Option("--to", metavar="WORDS", help="What it shall show instead."), Sets("targets.towards")
 ]
 Amount = Annotated[
-    float | None, typer.Option(metavar="0..1", help="How far from there to here."), Sets("targets.amount")
+    float | None,
+    typer.Option(metavar="0..1", help="How far from there to here."),
+    Sets("targets.amount", default="0.5"),
 ]
 
 ANEW = "the share that is drawn anew, and here the start is the picture itself: add --set init.kind=codes"
@@ -102,8 +117,8 @@ def edit(
     config: Layers = None,
     overrides: Overrides = None,
     output: Output = None,
-    size: Size = None,
-    steps: Steps = None,
+    size: FormSize = None,
+    steps: NeededSteps = None,
     seed: Seed = None,
     count: Count = None,
     save_every: SaveEvery = None,
@@ -161,8 +176,8 @@ def outpaint(
     config: Layers = None,
     overrides: Overrides = None,
     output: Output = None,
-    size: Size = None,
-    steps: Steps = None,
+    size: FormSize = None,
+    steps: NeededSteps = None,
     seed: Seed = None,
     count: Count = None,
     save_every: SaveEvery = None,
@@ -207,14 +222,20 @@ def vary(
         Sets(None, read=lambda text: {"prompts": [text]}),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("-n", "--count", help="Pictures; picture i uses seed + i."), Sets("count")
+        int | None,
+        typer.Option("-n", "--count", help="Pictures; picture i uses seed + i."),
+        Sets("count", default="4"),
     ] = None,
-    strength: Strength = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(metavar="0..1", help="How far from the picture: 0 is itself, 1 a new drawing."),
+        Sets("init.strength", default="0.3"),
+    ] = None,
     config: Layers = None,
     overrides: Overrides = None,
     output: Output = None,
-    size: Size = None,
-    steps: Steps = None,
+    size: FormSize = None,
+    steps: NeededSteps = None,
     seed: Seed = None,
     save_every: SaveEvery = None,
     video: Video = None,
@@ -258,8 +279,10 @@ def interpolate(
     config: Layers = None,
     overrides: Overrides = None,
     output: Output = None,
-    size: Size = None,
-    seed: Seed = None,
+    size: FormSize = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N|random", help="One for the whole way."), Sets("seed", read=one_seed)
+    ] = None,
     save_every: SaveEvery = None,
     video: Video = None,
     device: Device = None,

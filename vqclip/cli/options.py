@@ -24,13 +24,13 @@ MOST_SEEDS = 10_000
 class Sets:
     """What an option means in the config: `key` gets its value, and the keys of `also` theirs; or what `read` says.
 
-    `varies`: its value where it is not given is the command's, not that of default.yaml, which the help would show.
+    `default`: what the help says of its value where it is not given, if that is not default.yaml's; "": nothing.
     """
 
     key: str | None
     also: Mapping[str, object] = field(default_factory=dict)
     read: Callable[[str], Mapping[str, object]] | None = None
-    varies: bool = False
+    default: str | None = None
 
     def settings(self, value: object) -> Mapping[str, object]:
         """The dotted keys that a value sets."""
@@ -54,6 +54,18 @@ def read_seeds(text: str) -> dict[str, object]:
     if len(ranges) < len(parts) or not all(0 < len(each) <= MOST_SEEDS for each in ranges):
         raise UsageError(f"--seed {text!r} is no seed: give a number, 1,2,3, 1-4 or random.")
     return {"seeds": [seed for each in ranges for seed in each]}
+
+
+def one_seed(text: str) -> dict[str, object]:
+    """Read the seed of what is one run: `7` or `random`.
+
+    Raises:
+        UsageError: several, or none.
+    """
+    found = read_seeds(text)
+    if found["seeds"]:
+        raise UsageError(f"--seed {text!r}: there is one run; give one number or random.")
+    return found
 
 
 Prompts = Annotated[
@@ -127,7 +139,7 @@ Quality = Annotated[
 Pixels = Annotated[
     str | None,
     typer.Option(metavar="N|64k|1M", help="How many pixels; --size says the shape."),
-    Sets("pixels", varies=True),
+    Sets("pixels", default=""),
 ]
 Steps = Annotated[int | None, typer.Option(help="Updates of the latent."), Sets("optimise.steps")]
 Seed = Annotated[
@@ -148,8 +160,8 @@ InitImage = Annotated[
 ]
 Strength = Annotated[
     float | None,
-    typer.Option(metavar="0..1", help="How far from the given picture the new one may go; 0.6 if not given."),
-    Sets("init.strength", varies=True),
+    typer.Option(metavar="0..1", help="How far from the given picture the new one may go."),
+    Sets("init.strength", default="0.6"),
 ]
 ImagePrompts = Annotated[
     list[str] | None,
@@ -223,14 +235,16 @@ def given_options(context: typer.Context) -> dict[str, object]:
 
 
 def defaults(command: Any) -> dict[str, str]:
-    """What the options of a command are where they are not given, by default.yaml."""
+    """What the options of a command are where they are not given: what they say themselves, else by default.yaml."""
     settings, found = to_dict(load_config()), {}
     for name, hint in get_type_hints(command.callback, include_extras=True).items():
-        for key in (each.key for each in get_args(hint) if isinstance(each, Sets) and each.key and not each.varies):
-            value: Any = reduce(lambda section, part: section[part], key.split("."), settings)
-            if value or key == "seed":
-                found[name] = "random" if value is None else str(value)
-    return found
+        for sets in (each for each in get_args(hint) if isinstance(each, Sets)):
+            if sets.default is not None:
+                found[name] = sets.default
+            elif sets.key:
+                value: Any = reduce(lambda section, part: section[part], sets.key.split("."), settings)
+                found[name] = "random" if value is None and sets.key == "seed" else str(value or "")
+    return {name: said for name, said in found.items() if said}
 
 
 def as_typed(context: typer.Context, error: UsageError) -> UsageError:
@@ -241,7 +255,7 @@ def as_typed(context: typer.Context, error: UsageError) -> UsageError:
         if context.params.get(param.name or "") is None:
             continue
         for sets in (each for each in get_args(hints.get(param.name or "")) if isinstance(each, Sets)):
-            if sets.key and said.startswith(f"{sets.key} is "):
+            if sets.key and param.opts[-1].startswith("-") and said.startswith(f"{sets.key} is "):
                 return UsageError(f"{param.opts[-1]}{said.removeprefix(sets.key)}")
     return error
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
+from vqclip.cli import completion
 from vqclip.cli.console import Console
 from vqclip.cli.generate import announce, show_pictures
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.options import (
-    Device,
     Json,
     NamedOutput,
     Offline,
@@ -23,8 +23,8 @@ from vqclip.cli.options import (
     Preview,
     Pull,
     Quiet,
+    Sets,
     Threads,
-    Upscale,
     Verbose,
     given_options,
 )
@@ -36,6 +36,9 @@ from vqclip.hub.access import choose_access
 if TYPE_CHECKING:
     from vqclip.optimisation.step import Sink
     from vqclip.pipeline.assemble import Parts
+
+AS_IT_SAYS = "as the picture says"
+"""What the settings of `rerun` are where they are not given."""
 
 
 def resume(
@@ -98,8 +101,16 @@ def rerun(
         list[str] | None, typer.Option("--file", metavar="OLD=NEW", help="Where a picture it was made from is now.")
     ] = None,
     output: NamedOutput = None,
-    upscale: Upscale = None,
-    device: Device = None,
+    upscale: Annotated[
+        str | None,
+        typer.Option(metavar="auto|none|embedded|NAME|FILE", help="What enlarges the pictures at the end."),
+        Sets("output.upscale", default=AS_IT_SAYS),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(autocompletion=completion.devices, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."),
+        Sets("runtime.device", default=AS_IT_SAYS),
+    ] = None,
     threads: Threads = None,
     preview: Preview = None,
     opens: Open = False,

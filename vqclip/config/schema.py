@@ -383,19 +383,11 @@ class Config:
             self.init.weight,
             "0 unless init.kind starts from a picture or the prior, or is auto where that is the prior",
         )
-        alone = (
-            self.count == 1
-            and len(self.seeds) < 2
-            and len(self.prompts) < 2
-            and not self.optimise.pyramid
-            and not self.mask.original
-        )
-        _require(
-            alone or not self.targets.path,
-            "targets.path",
-            self.targets.path,
-            "empty unless it is one picture's, without optimise.pyramid and mask",
-        )
+        alone = self.count == 1 and len(self.seeds) < 2 and len(self.prompts) < 2 and not self.mask.original
+        rule = "empty unless it is one picture's, and nothing is masked"
+        _require(alone or not self.targets.path, "targets.path", self.targets.path, rule)
+        staged = bool(self.targets.path and self.optimise.pyramid)
+        _require(not staged, "optimise.pyramid", self.optimise.pyramid, "[] where a path is travelled (targets.path)")
         _require(
             not (self.overlay.image and self.mask.original), "overlay.image", self.overlay.image, "null beside a mask"
         )
