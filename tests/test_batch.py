@@ -493,6 +493,40 @@ def test_a_link_leads_nothing_out_of_the_folder(
     assert Path("out", name).is_symlink()
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("-c", "nosuch"), "nosuch"),
+        (("--size", "foo"), "foo"),
+        (("--threads", "0"), "runtime.threads"),
+        (("--set", "optimise.lr=x"), "optimise.lr"),
+        (("--engine", "foo"), "Unknown engine"),
+        (("--workers", "x"), "--workers"),
+        (("--batch-size", "0"), "--batch-size"),
+        (("--address", "auto"), "--engine ray"),
+        (("--count", "0"), "--count is 0"),
+        (("--count", "-3"), "--count is -3"),
+        (("--set", "seeds=[3,9]"), "one seed or a range"),
+    ],
+)
+def test_what_all_jobs_share_is_right_or_none_begins(run: Command, words: tuple[str, ...], says: str) -> None:
+    Path("p.txt").write_text("a cat\na dog\n")
+    done = run("batch", "p.txt", "-o", "out", *words)
+    assert done.code == 2 and says in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not Path("out").exists()
+
+
+def test_seed_and_count_may_stand_in_a_config(run: Command, tiny: TinyModels) -> None:
+    Path("p.txt").write_text("a cat\n")
+    Path("own.yaml").write_text("seed: 7\ncount: 2\n")
+    words = ("batch", "p.txt", "-c", str(tiny.config), "--steps", "1", "-q", "--json", "-o")
+    assert run(*words, "out", "-c", "own.yaml").code == 0
+    assert sorted(row.seed for row in read_results(Path("out/results.jsonl")).values()) == [7, 8]
+    assert run(*words, "free", "--seed", "random").code == 0
+    again = json.loads(run(*words, "free", "--seed", "random").stdout.splitlines()[-1])
+    assert (again["done"], again["skipped"]) == (0, 1)  # chosen by the content, so that a batch finds what is done
+
+
 class DiskIsFull:
     """An engine whose states cannot be written after the first group."""
 

@@ -165,6 +165,10 @@ def test_lines_of_csv_hold_several_boxes_and_points(run: Command, tiny: TinyMode
     (job,) = read_jobs("a.csv", text, Base([str(tiny.config)]))
     assert job.config is not None, job.error
     assert (job.config.mask.boxes, job.config.mask.invert, job.config.mask.feather) == (["1,1,5,5", "9,9,5,5"], True, 3)
+    (job,) = read_jobs("a.csv", "vary,invert\nphoto.png,\n", Base([str(tiny.config)]))
+    assert job.error is None
+    (job,) = read_jobs("a.csv", "edit,to,invert\nphoto.png,a cat,false\n", Base([str(tiny.config)]))
+    assert job.error is None and job.config is not None
     (job,) = read_jobs("a.csv", "interpolate,frames\na cat | photo.png,5\n", Base([str(tiny.config)]))
     assert job.config is not None, job.error
     assert (job.config.targets.path, job.config.targets.frames) == (["a cat", "photo.png"], 5)
@@ -208,6 +212,12 @@ def test_contents_decide_an_id_and_not_names(run: Command, tiny: TinyModels) -> 
         ({"interpolate": ["a", "b"], "prompt": "c"}, "leave the prompt out"),
         ({"interpolate": ["a", "b"], "frames": 1}, "between 2 and 10000"),
         ({"prompt": "a", "video": "avi"}, "video"),
+        ({"vary": "photo.png", "set": "image_prompts=[mask.png]"}, "decides image_prompts itself"),
+        ({"edit": "photo.png", "to": "a cat", "strength": 1}, "nothing of the picture stays"),
+        (
+            {"edit": "photo.png", "prompt": "a", "box": "1,1,5,5", "strength": 0.2, "config": "imagenet-16384"},
+            "strength says nothing",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_of_its_job(run: Command, row: dict[str, Any], says: str) -> None:

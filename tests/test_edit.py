@@ -396,6 +396,16 @@ BAD = {
     "two kinds of rim": (("outpaint", "photo.png", "--left", "5", "--ratio", "2:1"), "--ratio"),
     "a rim that is there": (("outpaint", "photo.png", "--ratio", "3:2"), "already"),
     "too large a rim": (("outpaint", "photo.png", "--left", "999999", "--top", "99999"), "100 million"),
+    "all drawn anew without a mask": (("edit", "photo.png", "a", "--strength", "1"), "nothing of the picture stays"),
+    "frames that the command says": (
+        ("interpolate", "a cat", "a dog", "--set", "targets.frames=20"),
+        "decides targets.frames itself",
+    ),
+    "targets that the command says": (("interpolate", "a", "b", "--set", "targets={}"), "decides targets itself"),
+    "a picture to be like that the command says": (
+        ("vary", "photo.png", "--set", "image_prompts=[mask.png]"),
+        "decides image_prompts itself",
+    ),
     "a picture to vary that is not there": (("vary", "nope.png"), "nope.png"),
 }
 
@@ -407,6 +417,16 @@ def test_what_cannot_be_done_is_said_in_one_sentence_and_leaves_nothing(run: Edi
     failed = run(name, *(() if "-o" in rest else ("-o", "new.png")), *rest, "-q")
     assert failed.code == 2 and reason in failed.stderr and len(failed.stderr.strip().splitlines()) == 1, failed.stderr
     assert "Traceback" not in failed.stderr and sorted(path.name for path in Path.cwd().rglob("*")) == before
+
+
+def test_seeds_say_how_many_pictures_a_variation_has(run: Edits) -> None:
+    done = run.command("vary", "photo.png", "-c", str(run.config), "--steps", "1", "--seed", "5,9", "-o", "v.png", "-q")
+    assert done.code == 0, done.stderr
+    assert [read_metadata(Path(f"v-{number}.png")).seed for number in (0, 1)] == [5, 9]
+    way = run.command("interpolate", "a cat", "a dog", "-c", str(run.config), "--seed", "1,2")
+    assert way.code == 2 and "there is one run" in way.stderr
+    refused = run.command("vary", "photo.png", "-c", str(run.config), "--seed", "5,9", "--set", "count=3")
+    assert refused.code == 2 and "as many as seeds" in refused.stderr
 
 
 def test_the_picture_itself_is_replaced_only_when_that_is_said(run: Edits) -> None:

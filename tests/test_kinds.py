@@ -140,8 +140,13 @@ def test_regions_reach_the_guides_and_survive_resume_and_another_folder(
     monkeypatch.chdir("elsewhere")
     assert run("generate", "-c", str(work / "run/run.yaml"), "-o", "again.png").code == 0
     assert (np.asarray(Image.open("again.png")) == np.asarray(Image.open(work / "run/image.png"))).all()
+    painted = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    painted.paste((255, 255, 255, 255), (0, 0, 4, 4))
+    painted.save("painted.png")
+    (found,) = parts(tiny, "[in painted.png] a dog").targets
+    assert found.maps is not None and round(float(found.maps.mean()), 3) == 0.25  # what is transparent is not white
     done = run("generate", f"[in {work}/black.png] a cat", *words)
-    assert done.code == 2 and "all black" in done.stderr
+    assert done.code == 2 and "nothing white" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,6 +178,10 @@ def turned() -> io.BytesIO:
     return bytes_of(rgb(), "JPEG", exif=exif)
 
 
+def turned_tiff() -> io.BytesIO:
+    return bytes_of(rgb(), "TIFF", tiffinfo={0x0112: 6})
+
+
 def deep() -> io.BytesIO:
     return bytes_of(Image.fromarray(np.random.default_rng(1).integers(0, 65536, (40, 60), np.uint16)), "PNG")
 
@@ -191,6 +196,7 @@ KINDS: dict[str, Callable[[], io.BytesIO]] = {
     "PNG": lambda: bytes_of(rgb(), "PNG"),
     "alpha": see_through,
     "EXIF-turned": turned,
+    "turned TIFF": turned_tiff,
     "16 bits": deep,
     "CMYK": lambda: bytes_of(rgb().convert("CMYK"), "JPEG"),
     "palette": lambda: bytes_of(rgb().quantize(16), "PNG"),
@@ -221,6 +227,17 @@ def test_a_colour_profile_of_rgb_is_kept() -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     foreign = open_image(bytes_of(rgb(), "PNG", icc_profile=lab))
     assert make_patch(foreign, patch.mask).compose(torch.zeros(3, 4, 4)).info == {}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_colour_profile_goes_from_file_to_file(tmp_path: Path, mode: str, suffix: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    original = open_image(bytes_of(rgb().convert(mode), "PNG", icc_profile=profile))
+    patch = make_patch(original, inside_boxes(["0,0,50%,50%"], original.size))
+    save_picture(tmp_path / f"a{suffix}", torch.zeros(3, 4, 4), compose=patch.compose)
+    with Image.open(tmp_path / f"a{suffix}") as written:
+        assert written.info["icc_profile"] == profile
 
 
 @pytest.mark.parametrize("kind", KINDS)

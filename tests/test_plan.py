@@ -160,6 +160,14 @@ def test_a_prior_of_ones_own_draws_the_start(tiny: TinyModels) -> None:
     assert settle(load_config([str(tiny.config)], [*own, "drawer=pixels"])).init.kind == "noise"
 
 
+def test_a_picture_at_home_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "home" / "a.png")
+    for said in ({"prompts": ["@image:~/a.png"]}, {"image_prompts": ["~/a.png"]}):
+        assert make_plan(load_config([], [], said)).config.init.image == str(tmp_path / "home" / "a.png")
+
+
 @pytest.mark.parametrize("layers", [["vary"], ["imagenet-1024", "vary"]])
 def test_a_picture_that_is_varied_is_given_or_the_first_image_prompt(layers: list[str]) -> None:
     Image.new("RGB", (8, 8)).save("a.png")

@@ -343,6 +343,27 @@ def test_fewer_picture_files_leave_none_of_the_earlier_ones(run: Command, tiny: 
         assert {path.name for path in Path().glob("*.png")} == left | others
 
 
+def test_what_a_run_is_made_of_stays(run: Command, tiny: TinyModels) -> None:
+    """A picture of an earlier run of several that a new run under their name is made of."""
+    words = ("-c", str(tiny.config), "--steps", "1", "-q", "--overwrite")
+    made = ("generate", "a cat", "--count", "3", "-o", "f.png", "--save-every", "1", *words)
+    for source, command in (
+        ("f-1.png", ("vary", "f-1.png", "-n", "1")),
+        ("f-2.png", ("edit", "f-2.png", "a dog", "--box", "0,0,8,8")),
+        ("f.png.frames/000001-1.png", ("vary", "f.png.frames/000001-1.png", "-n", "1")),
+    ):
+        assert run(*made).code == 0
+        before = Path(source).read_bytes()
+        done = run(*command, "-o", "f.png", *words)
+        assert done.code == 0, done.stderr
+        assert Path(source).read_bytes() == before and Path("f.png").is_file() and not Path("f-0.png").exists()
+        Path("f.png").unlink()
+    assert run(*made).code == 0
+    before = Path("f-1.png").read_bytes()
+    assert run("rerun", "f-1.png", "-o", "f.png", "-q", "--overwrite").code == 0
+    assert Path("f-1.png").read_bytes() == before and Path("f.png").is_file()
+
+
 @pytest.mark.parametrize("output", ["o.png", "o/", None])
 def test_a_run_that_fails_at_its_first_step_leaves_nothing(run: Command, tiny: TinyModels, output: str | None) -> None:
     place = () if output is None else ("-o", output)

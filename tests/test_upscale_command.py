@@ -219,5 +219,10 @@ def test_only_what_can_be_made_again_says_how(run: Command, tiny: TinyModels, up
     assert run("upscale", "cat.png", "part.png", "-m", os.path.relpath(upscaler), "-o", "large/").code == 0
     named = Path(read_metadata(Path("large/cat-upscaled.png")).config["output"]["upscale"])
     assert named.is_absolute() and named.samefile(upscaler)
-    with pytest.raises(UsageError, match="carries no vqclip metadata"):
-        read_metadata(Path("large/part-upscaled.png"))
+    drawn = (["--drawer", "pixelart", "--size", "32x32"], ["--set", "filters=[grey]"])
+    for name, further in zip(("squares", "filtered"), drawn, strict=True):
+        assert run("generate", "a cat", *words, *further, "-o", f"{name}.png").code == 0
+        assert run("upscale", f"{name}.png", "-m", upscaler, "-o", "large/").code == 0
+    for name in ("part", "squares", "filtered"):
+        with pytest.raises(UsageError, match="carries no vqclip metadata"):
+            read_metadata(Path(f"large/{name}-upscaled.png"))

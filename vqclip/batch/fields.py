@@ -15,8 +15,10 @@ from vqclip.common.registry import shown
 from vqclip.config.loader import ConfigReader
 from vqclip.config.schema import SEED_LIMIT, Config
 from vqclip.config.starts import REDRAW
+from vqclip.config.typed import SWITCHES
 from vqclip.pipeline import edits
 from vqclip.pipeline.edits import Edit
+from vqclip.pipeline.settle import uses_strength
 
 RIMS = ("left", "top", "right", "bottom", "ratio")
 
@@ -89,6 +91,8 @@ def checked(row: object) -> dict[str, Any]:
     for key in TEXTS:
         if key in facts and not isinstance(facts[key], str):
             raise UsageError(f"The field {key!r} of a job must be text, not {shown(facts[key])}.")
+    if isinstance(facts.get("invert"), str):
+        facts["invert"] = SWITCHES.get(facts["invert"].lower(), facts["invert"])
     _check_edits(facts)
     if not facts.get("prompt", "").strip() and not any(facts.get(key) for key in ("image_prompts", *EDITS)):
         raise UsageError("A job needs a prompt, image_prompts, or one of " + ", ".join(EDITS) + ".")
@@ -184,7 +188,10 @@ def config_of(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Con
         **given,
         **(made.fixed if made else {}),
     }
+    edits.check_unsaid(made.fixed if made else {}, _overrides(facts.get("set")))
     settings = reader.load(layers, overrides, options)
+    if "strength" in facts and not uses_strength(settings):
+        raise UsageError("strength says nothing where the start is the picture itself: add set: init.kind=codes.")
     return edits.shaped(settings, options, overrides) if made and made.layer in edits.WHOLE else settings
 
 

@@ -164,7 +164,7 @@ def _work(
 ) -> None:
     """A worker process: takes groups until the pipe closes; it stops too when the parent is gone."""
     parent = os.getppid()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in filter(None, (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None))):
         signal.signal(number, signal.SIG_IGN)  # the parent says when to stop
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device

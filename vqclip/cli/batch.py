@@ -15,6 +15,7 @@ from vqclip.cli.hints import note_unknown_words
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import counting
 from vqclip.cli.options import (
+    MOST_SEEDS,
     Count,
     Device,
     Json,
@@ -35,12 +36,18 @@ from vqclip.cli.options import (
 from vqclip.common.errors import PartialError, UsageError, VqclipError
 from vqclip.common.quantities import counted
 from vqclip.common.text import decode, read_stdin, read_text
+from vqclip.config.loader import load_config
+from vqclip.config.schema import Config
 from vqclip.hub.access import Access, choose_access
 
 if TYPE_CHECKING:
     from vqclip.batch.driver import Summary
+    from vqclip.batch.fields import Base
     from vqclip.batch.local import Engine
     from vqclip.batch.results import ResultRow
+
+ANY = ("random", "-1")
+"""Words for a seed that nobody chooses."""
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 SECONDS_BETWEEN_LINES = 10.0
@@ -97,21 +104,25 @@ def batch(
             raise UsageError("batch reads no config from standard input (-c -); write it to a file.")
         options = {key: value for key, value in given_options(context).items() if key != "count"}
         base = Base(config or [], overrides or [], options)
-        first, pictures = _first_and_count(seed, count)
+        shared, wrong = _shared(base)
+        first, pictures = _first_and_count(seed, count, shared)
+        together = _number(batch_size, "--batch-size")
+        doing = _engine(engine, workers, address, device, threads, access, output / STATES)
         wanted = read_jobs(jobs, _read(jobs), base, pictures, first, lambda note: console.say(f"Note: {note}."))
+        if wrong and all(job.error for job in wanted):
+            raise wrong
         if shard:
             wanted = part_of(wanted, shard)
         note_unknown_words(console, captions(wanted))
         with holding_batch(output, wait), interrupts.deferred():
             began, record = time.monotonic(), ResultsFile(output)
-            doing = _engine(engine, workers, address, device, threads, access, output / STATES)
             with counting(console, "drawing") as moved:
                 moved(0, len(record.left(wanted, retry_failed)))
                 summary = run_batch(
                     wanted,
                     record,
                     doing,
-                    group_size(wanted, _number(batch_size, "--batch-size")),
+                    group_size(wanted, together),
                     only_failed=retry_failed,
                     limit=limit,
                     stop=lambda: interrupts.received() or time.monotonic() > deadline,
@@ -152,14 +163,29 @@ def _show_gallery(console: Console, output: Path) -> None:
         console.say(f"Warning: no gallery: {error}")
 
 
-def _first_and_count(seed: str | None, count: int | None) -> tuple[int | None, int]:
-    """Read --seed and --count: a job's pictures have seeds that follow each other."""
-    found = read_seeds(seed) if seed else {}
+def _shared(base: "Base") -> tuple[Config, UsageError | None]:
+    """The config that all jobs share, and what is wrong with it, which a job's own settings may mend."""
+    try:
+        return load_config(base.layers, base.overrides, base.options), None
+    except UsageError as error:
+        return load_config(), error
+
+
+def _first_and_count(seed: str | None, count: int | None, shared: Config) -> tuple[int | None, int]:
+    """Read --seed and --count, or what the configs say: a job's pictures have seeds that follow each other.
+
+    `random` and none leave the seed to the job's content, so that the same command finds what is done.
+    """
+    if count is not None and not 1 <= count <= MOST_SEEDS:
+        raise UsageError(f"--count is {count}; it must be between 1 and {MOST_SEEDS}.")
+    found = {"seed": shared.seed, "seeds": shared.seeds} if seed is None else {} if seed in ANY else read_seeds(seed)
     seeds = found.get("seeds") or []
     if not isinstance(seeds, list) or not seeds:
-        return (int(str(found["seed"])) if found else None), count or 1
+        first = found.get("seed")
+        return (None if first is None else int(str(first))), count or shared.count
     if seeds != list(range(seeds[0], seeds[0] + len(seeds))) or count not in (None, len(seeds)):
-        raise UsageError(f"--seed {seed!r}: a batch takes one seed or a range such as 1-4; jobs may say their own.")
+        said = f"--seed {seed!r}" if seed else f"seeds {seeds}"
+        raise UsageError(f"{said}: a batch takes one seed or a range such as 1-4; jobs may say their own.")
     return seeds[0], len(seeds)
 
 
@@ -197,6 +223,8 @@ def _engine(
     states: Path,
 ) -> "Engine":
     count = _number(workers, "--workers")
+    if address is not None and name != "ray":
+        raise UsageError("--address is a Ray cluster's: add --engine ray.")
     if name == "ray":
         from vqclip.batch.ray import RayCluster
 

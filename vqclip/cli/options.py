@@ -230,8 +230,14 @@ def given_options(context: typer.Context) -> dict[str, object]:
         for sets in (each for each in get_args(hint) if isinstance(each, Sets)):
             if value is not None and value is not False and value not in ([], ()):
                 found |= sets.settings(value)
+    if found.get("seeds") and "count" not in found and not _overridden(context, "count"):
+        found["count"] = 1  # as many as there are seeds, whatever a layer says
     pixels = found.pop("pixels", None)
     return found if pixels is None else {**found, "size": f"{found.get('size', '')}@{pixels}"}
+
+
+def _overridden(context: typer.Context, key: str) -> bool:
+    return any(word.partition("=")[0].strip() == key for word in context.params.get("overrides") or [])
 
 
 def defaults(command: Any) -> dict[str, str]:
@@ -268,9 +274,12 @@ def read_settings(
     `fixed` holds what the command itself decides, `layer` names its settings below those that the user gives.
 
     Raises:
-        UsageError: as `load_config`.
+        UsageError: as `load_config`, or a setting of what the command decides.
     """
+    from vqclip.pipeline.edits import check_unsaid
+
     given, overrides = context.params.get("config") or [], context.params.get("overrides") or []
+    check_unsaid(fixed or {}, overrides)
     layers = [*([layer] if layer else []), *given]
     options = {**given_options(context), **(fixed or {})}
     if words := context.params.get("prompts"):

@@ -142,7 +142,7 @@ def rerun(
                 console.say(f"Note: {difference}.")
             return [progress_sink(console, 0, plan.config.optimise.steps, preview is not False)]
 
-        finished = start(plan, find_models(plan.config, access), folder, watch, interrupts, console.say)
+        finished = start(plan, find_models(plan.config, access), folder, watch, interrupts, console.say, image)
         if finished is None:
             raise interrupts.error(f"Stopped; vqclip resume {shlex.quote(str(folder.home))} goes on from here.")
         show_pictures(console, plan, folder, finished)

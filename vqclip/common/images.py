@@ -40,7 +40,8 @@ LARGEST_SIDES = {"WEBP": 16_383, "JPEG": 65_500}
 """Pixels that a side may have in each format, where that is fewer than anybody draws (RFC 9649; libjpeg's own)."""
 
 PROFILE = "icc_profile"
-"""What Pillow calls a picture's colour profile among what it holds beside pixels, and writes of itself."""
+"""What Pillow calls a picture's colour profile among what it holds beside pixels; it writes that of itself into PNG
+only."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 """Formats that are read, whatever the file is called. Pillow knows more, some of which start programs (EPS) or open
@@ -92,7 +93,8 @@ def picture_size(source: Path | str) -> tuple[int, int]:
     """
     with opening(source) as image:
         width, height = image.size
-        return (height, width) if _turn(image) in LYING else (width, height)
+        upright = image.format == "TIFF"  # Pillow's reader of those says the size of the upright picture
+        return (height, width) if not upright and _turn(image) in LYING else (width, height)
 
 
 @contextlib.contextmanager
@@ -207,7 +209,10 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         return image.convert("RGB")
     picture = image.convert("RGBA")
     ground = Image.new("RGBA", picture.size, (*MID_GREY, 255))
-    return Image.alpha_composite(ground, picture).convert("RGB")
+    whole = Image.alpha_composite(ground, picture).convert("RGB")
+    if PROFILE in image.info:
+        whole.info[PROFILE] = image.info[PROFILE]
+    return whole
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vqclip.common.errors import UsageError
 from vqclip.common.files import replacing, write_bytes, write_text
-from vqclip.common.images import SUFFIXES, opening, to_image
+from vqclip.common.images import PROFILE, SUFFIXES, opening, rgb_profile, to_image
 from vqclip.common.text import utf8
 from vqclip.optimisation.step import Finished, Step
 from vqclip.outputs.metadata import Metadata
@@ -61,7 +61,9 @@ def save_image(path: Path, image: Image.Image, metadata: Metadata | None = None,
             image.save(part, kind, pnginfo=_chunks(metadata))
         else:
             described = {"xmp": _xmp(metadata).encode()} if metadata else {}
-            image.save(part, kind, quality=95, exif=_exif(path, metadata), lossless=lossless, **described)
+            profile = rgb_profile(image)
+            coloured = {PROFILE: profile} if profile else {}
+            image.save(part, kind, quality=95, exif=_exif(path, metadata), lossless=lossless, **described, **coloured)
 
 
 def _chunks(metadata: Metadata | None) -> PngInfo:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from vqclip.common.errors import UsageError
+from vqclip.common.paths import at_home
 from vqclip.config.prompts import likeness
 from vqclip.config.schema import Config
 from vqclip.config.starts import AUTO, BENT, PRIORS, UNDRAWN, VARY, VQGAN, start_of
@@ -56,7 +57,8 @@ def _likeness(config: Config) -> str | None:
     if config.init.image or config.mask.original or config.targets.path:
         return None
     files = (each.file for each in map(parse_image_prompt, config.image_prompts) if each.weight > 0)
-    return next(files, None) or likeness(config.prompts)
+    said = likeness(config.prompts)
+    return next(files, None) or (at_home(said) if said else None)
 
 
 def reads_captions(config: Config) -> bool:

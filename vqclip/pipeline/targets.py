@@ -22,6 +22,7 @@ from vqclip.models.features import width_of
 from vqclip.models.perceptor import Perceptor
 from vqclip.models.provenance import ModelHash
 from vqclip.pipeline.inputs import Inputs
+from vqclip.pipeline.patch import WHITE
 from vqclip.pipeline.plan import Plan
 
 LARGE = 0.75
@@ -133,10 +134,11 @@ def _maps(regions: Sequence[str], rows: int, plan: Plan, inputs: Inputs, device:
 
 
 def _mask_map(mask: Image.Image, file: str) -> Tensor:
-    small = mask.convert("L").resize((GRID, GRID), Image.Resampling.BOX)
+    white = mask.convert("L").point(lambda level: level if level > WHITE else 0)
+    small = white.resize((GRID, GRID), Image.Resampling.BOX)
     shares = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
     if not shares.any():
-        raise UsageError(f"The mask {file!r} of a region is all black; what is meant is white.")
+        raise UsageError(f"The mask {file!r} of a region holds nothing white, which is what is meant.")
     return shares
 
 

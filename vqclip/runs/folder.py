@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -221,11 +221,13 @@ def earlier_pictures(run: RunFolder) -> list[Path]:
     return sorted(found)
 
 
-def clear(run: RunFolder) -> None:
-    """Remove what a run before left here that a new one would mix with: state, frames, metrics and partial pictures."""
+def clear(run: RunFolder, given: Collection[Path] = ()) -> None:
+    """Remove what a run before left here that a new one would mix with: state, frames, metrics and partial pictures;
+    those that were `given` (resolved) to the new one stay."""
     with writing(run.home):
         for path in [*_state_files(run), *_frame_files(run.frames), run.metrics, *run.partials]:
-            path.unlink(missing_ok=True)
+            if not given or path.resolve() not in given:
+                path.unlink(missing_ok=True)
 
 
 def forget_latent(run: RunFolder) -> None:

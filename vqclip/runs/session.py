@@ -84,10 +84,12 @@ def start(
     watchers: Callable[[Parts], Sequence[Sink]],
     interruption: Interruption,
     tell: Callable[[str], object] = lambda what: None,
+    source: Path | None = None,
 ) -> Finished | None:
     """Make the plan's pictures in `folder` with the models in `files`; return None when interrupted.
 
     `watchers` makes further sinks, such as a progress bar, once the models are loaded; `tell` hears what takes a while.
+    What the pictures are made of is not removed with an earlier run of the folder, nor the `source` of the config.
 
     Raises:
         BusyError: another process holds the folder.
@@ -100,8 +102,10 @@ def start(
         keep_names(folder)
         write_text(folder.config, to_yaml(_repeatable(plan.config)))
         parts = build(plan, files, tell)
-        clear(folder)
-        replaced = Replaced({*earlier} - {*folder.images})
+        files_given = [*map(Path, parts.inputs.sha256), *([source] if source else [])]
+        given = {file.resolve() for file in files_given}
+        clear(folder, given)
+        replaced = Replaced({path for path in earlier if path not in folder.images and path.resolve() not in given})
         return _go(parts, folder, lambda parts: [replaced, *watchers(parts)], interruption)
 
 

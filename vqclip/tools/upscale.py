@@ -15,6 +15,7 @@ from vqclip.models.files import EMBEDDED, UpscalerFiles
 from vqclip.models.provenance import ModelHash
 from vqclip.outputs.metadata import Metadata
 from vqclip.outputs.picture import read_metadata
+from vqclip.pipeline.drawing import DRAWERS
 
 
 def upscale(network: Network, image: Image.Image, device: torch.device, watch: Watch) -> Image.Image:
@@ -36,7 +37,8 @@ def carried_on(source: Path | str, files: UpscalerFiles) -> Metadata | None:
     """Return what a picture says of how it was made, with the upscaler added, so that it can be made again.
 
     None for a picture that says nothing, that was upscaled before, as a config has one upscaler, or of which only a
-    part was drawn: an upscaler of the config works on what is drawn, before it is put into the whole.
+    part was drawn: an upscaler of the config works on what is drawn, before it is put into the whole. None for one of a
+    drawer that draws at any size itself, and for a filtered one, as filters come after the config's upscaler.
     """
     try:
         metadata = read_metadata(Path(source))
@@ -47,6 +49,9 @@ def carried_on(source: Path | str, files: UpscalerFiles) -> Metadata | None:
     mask, targets, output = (metadata.config.get(section) for section in ("mask", "targets", "output"))
     parts = [(mask, "original"), (targets, "path")]
     if any(isinstance(section, dict) and section.get(key) for section, key in parts):
+        return None
+    drawer = DRAWERS.get(str(metadata.config.get("drawer")))
+    if metadata.config.get("filters") or (drawer is not None and drawer.vector):
         return None
     name = files.name if files.name in (EMBEDDED, *UPSCALERS) else str(files.path.absolute())
     return dataclasses.replace(
