@@ -22,6 +22,7 @@ from vqclip.cli.app import main
 from vqclip.cli.console import CONTROLS, Console, visible
 from vqclip.cli.interrupts import PATIENCE
 from vqclip.cli.progress import Bar
+from vqclip.common.errors import Interrupted, UsageError
 
 ESCAPE = "\x1b]0;owned\x07\x9b31m"
 
@@ -63,6 +64,8 @@ def test_pictures_are_for_terminals_with_colours(
         monkeypatch.delenv(name, raising=False)
     for name, value in {"TTY_COMPATIBLE": "1", **environment}.items():
         monkeypatch.setenv(name, value)
+    assert not Console().interactive, "a file is no terminal, whatever the environment says of colours"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     console = Console()
     assert console.draws == draws and not Console(quiet=True).draws
     bar = Bar(console, 0, 1, True)
@@ -118,6 +121,68 @@ def test_the_command_ends_with_0_and_in_silence_when_its_reader_has_gone(words: 
     done = vqclip(*words, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_picture_is_made_though_nobody_reads_the_messages(tiny: TinyModels) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ["generate", "a cat", "-c", str(tiny.config), "--steps", "1", "-o", "a.png"]
+    done = vqclip(*words, stdout=subprocess.PIPE, stderr=writer)
+    assert (done.returncode, done.stdout) == (0, b"a.png\n") and Path("a.png").is_file()
+    assert vqclip("info", "gone.png", stderr=writer).returncode == 2
+    os.close(writer)
+
+
+def test_colours_that_are_forced_make_no_bar_in_a_file(tiny: TinyModels) -> None:
+    words = ["generate", "a cat", "-c", str(tiny.config), "--steps", "1", "-o", "a.png"]
+    done = vqclip(*words, env={**os.environ, "FORCE_COLOR": "1"}, capture_output=True)
+    assert done.returncode == 0 and "━" not in done.stderr.decode() and b"\x1b[?25l" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UsageError("so"), 2), (Interrupted("so", signal.SIGINT), 130), (ZeroDivisionError("so"), 1)],
+    ids=repr,
+)
+def test_a_traceback_changes_neither_code_nor_events(
+    error: BaseException, code: int, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vqclip.cli.config.available_configs", fail)
+    plain = run("config", "list", "--json")
+    monkeypatch.setenv("VQCLIP_DEBUG", "1")
+    done = run("config", "list", "--json")
+    assert (done.code, done.stdout) == (plain.code, plain.stdout) and done.code == code
+    assert json.loads(done.stdout)["event"] == "error"
+    assert "Traceback" not in plain.stderr and done.stderr.startswith("Traceback") and plain.stderr in done.stderr
+
+
+@pytest.mark.parametrize("stuck", ["time.sleep(60)", "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"])
+def test_a_terminal_has_its_cursor_again_when_the_command_ends_at_once(stuck: str) -> None:
+    """By a second signal, and by what hears none."""
+    pty = pytest.importorskip("pty")
+    program = (
+        "import contextlib, hashlib, sys, time\n"
+        "from vqclip.cli.interrupts import Interrupts\n"
+        "with Interrupts():\n"
+        "    while True:\n"
+        "        with contextlib.suppress(Exception):\n"
+        "            print('stuck', flush=True)\n"
+        f"            {stuck}\n"
+    )
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=theirs) as process:
+        assert process.stdout and process.stdout.readline() == b"stuck\n"
+        process.send_signal(signal.SIGINT)
+        if "sleep" in stuck:
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    assert b"\x1b[?25h" in os.read(ours, 1000)
+    os.close(ours)
+    os.close(theirs)
 
 
 class FullDisk(io.StringIO):

@@ -74,6 +74,15 @@ def test_versions(run: Command) -> None:
     assert run("version").stdout == run("-V").stdout == run("--version").stdout != ""
 
 
+@pytest.mark.parametrize(
+    "words", ["generate", "generate -q", "models", "models list", "models info", "search", "prompt explain"]
+)
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_every_command_tells_the_version(run: Command, words: str, option: str) -> None:
+    done = run(*words.split(), option)
+    assert (done.code, done.stdout) == (0, run("--version").stdout)
+
+
 @settings(deadline=None)
 @given(st.lists(st.text(min_size=1), min_size=1))
 def test_a_command_is_never_taken_for_another_word(rest: list[str]) -> None:

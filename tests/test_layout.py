@@ -34,6 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("LINES", str(HIGH))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     return Command(monkeypatch, capsys)
 
 

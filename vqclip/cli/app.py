@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from vqclip import __version__
 from vqclip.cli import (
     batch,
     classify,
@@ -29,7 +28,7 @@ from vqclip.cli import (
     search,
     upscale,
 )
-from vqclip.cli.command import App, Root
+from vqclip.cli.command import VERSION, App, Root, show_version
 from vqclip.cli.console import Console, ReaderGone, close_quietly, open_streams
 from vqclip.common.deferred import defer_imports
 from vqclip.common.errors import ExitCode, OutputError, VqclipError
@@ -78,16 +77,10 @@ app.command("import-settings")(foreign.import_foreign)
 app.command("doctor")(doctor.doctor)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        Console().text(f"vqclip {__version__}\n")
-        raise typer.Exit
-
-
 @app.callback()
 def _vqclip(
     version: Annotated[
-        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, typer.Option(*VERSION, callback=show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Text-to-image in the terminal: VQGAN pictures guided by CLIP."""
@@ -96,7 +89,7 @@ def _vqclip(
 def main() -> None:
     """Run the command line; every failure ends in one sentence on stderr and the contract's exit code.
 
-    `VQCLIP_DEBUG=1` shows the traceback instead.
+    `VQCLIP_DEBUG=1` shows the traceback before it.
     """
     gc.set_threshold(*SELDOM)
     defer_imports()
@@ -105,8 +98,6 @@ def main() -> None:
     try:
         code = app(prog_name="vqclip", standalone_mode=False) or ExitCode.DONE
     except BaseException as error:
-        if os.environ.get("VQCLIP_DEBUG") == "1" and not isinstance(error, SystemExit | typer.TyperException):
-            raise
         code = _explain(error)
     close_quietly()
     gc.freeze()
@@ -116,6 +107,9 @@ def main() -> None:
 def _explain(error: BaseException) -> int:
     """Print what went wrong, and return the exit code."""
     console = Console(as_json="--json" in sys.argv[1:])
+    if os.environ.get("VQCLIP_DEBUG") == "1" and not isinstance(error, SystemExit | ReaderGone | typer.TyperException):
+        with contextlib.suppress(OutputError):
+            console.trace(error)
     match error:
         case ReaderGone():
             return ExitCode.DONE

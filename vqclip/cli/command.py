@@ -3,17 +3,23 @@
 from collections.abc import Mapping
 from functools import partialmethod
 from inspect import cleandoc
+from itertools import takewhile
 from typing import Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from vqclip import __version__
+from vqclip.cli.console import Console
 from vqclip.cli.options import defaults
 from vqclip.cli.words import PROMPT, first_word, our_words
 from vqclip.common.errors import UsageError
 
 FILES = ("FILE", "FOLDER", "DIR", "IMAGE", "PATH", "JOBS", "RUN")
 """What stands in the metavar of a parameter that names a file or folder."""
+
+VERSION = ("--version", "-V")
+"""What shows the version, behind any command too."""
 
 EXAMPLE = ": vqclip "
 """Parts the first line of a command's docstring: what it does, and an example of it."""
@@ -64,6 +70,7 @@ class Command(TyperCommand):
         """Read the words behind the command."""
         if not ctx.resilient_parsing:
             args = our_words(args, self._known(ctx), ctx.command_path)
+            show_version(any(word in VERSION for word in takewhile(lambda word: word != "--", args)))
             self._check_filled(ctx, args)
         return super().parse_args(ctx, args)
 
@@ -79,7 +86,7 @@ class Command(TyperCommand):
 
     def _known(self, ctx: Any) -> dict[str, bool]:
         """Each option's names, with whether it takes a value."""
-        known: dict[str, bool] = {}
+        known: dict[str, bool] = dict.fromkeys(VERSION, False)
         for param in self.get_params(ctx):
             if isinstance(param, TyperOption):
                 known |= dict.fromkeys([*param.opts, *param.secondary_opts], not (param.is_flag or param.count))
@@ -93,6 +100,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words behind the group."""
+        show_version(bool(args and ctx.parent and not ctx.resilient_parsing) and args[0] in VERSION)
         return super().parse_args(ctx, args or ["--help"])
 
 
@@ -108,6 +116,13 @@ class App(typer.Typer):
     """A set of commands of the class `Command`."""
 
     command = partialmethod(typer.Typer.command, cls=Command)
+
+
+def show_version(wanted: bool) -> None:
+    """Show the version and end the command, if that is `wanted`."""
+    if wanted:
+        Console().text(f"vqclip {__version__}\n")
+        raise typer.Exit
 
 
 def _summary(help_: str | None) -> str:

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
@@ -24,7 +25,15 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class ReaderGone(Exception):
-    """Nobody reads what we write any more (`| head`): the command ends, and that is no failure."""
+    """Nobody reads the results any more (`| head`): the command ends, and that is no failure."""
+
+
+class Screen(RichConsole):
+    """Standard error; where nobody reads it any more it falls silent, and the command goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing from now on; rich would end the command."""
+        self.quiet = True
 
 
 class Console:
@@ -39,13 +48,17 @@ class Console:
         self.quiet = quiet
         self.verbose = verbose
         self.opens = opens
-        self.screen = RichConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.screen = Screen(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         _show_log(self, logging.INFO if verbose else logging.WARNING)
 
     @property
     def interactive(self) -> bool:
-        """Whether a bar can move before a person: stderr is a terminal that can, and nobody asked for quiet."""
-        return self.screen.is_terminal and not self.screen.is_dumb_terminal and not self.quiet
+        """Whether a bar can move before a person: stderr is a terminal that can, and nobody asked for quiet.
+
+        FORCE_COLOR makes rich take a file for a terminal, which may have colours then, but no bars.
+        """
+        screen = self.screen
+        return sys.stderr.isatty() and screen.is_terminal and not screen.is_dumb_terminal and not self.quiet
 
     @property
     def draws(self) -> bool:
@@ -82,15 +95,22 @@ class Console:
     def say(self, message: str) -> None:
         """Write a message for the person, unless --quiet."""
         if not self.quiet:
-            with _told("standard error"):
-                self.screen.print(Text(visible(message)))
+            self._write(Text(visible(message)))
 
     def error(self, message: str, code: int) -> None:
         """Write why the command fails."""
         if self.as_json:
             self.result("", {"event": "error", "code": code, "message": message})
+        self._write(Text("Error: ", style="bold red") + Text(visible(message), style="not bold default"))
+
+    def trace(self, error: BaseException) -> None:
+        """Write where an error came up, as Python does."""
+        self._write(Text(visible("".join(traceback.format_exception(error)).rstrip("\n"))))
+
+    def _write(self, text: Text) -> None:
+        """Write to the screen."""
         with _told("standard error"):
-            self.screen.print(Text("Error: ", style="bold red") + Text(visible(message), style="not bold default"))
+            self.screen.print(text)
 
 
 class _Handler(logging.Handler):

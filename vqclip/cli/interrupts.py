@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 from vqclip.common.errors import Interrupted
 
@@ -14,6 +15,9 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 PATIENCE = 1.5
 """Seconds that a command may take to end after its signal, where it has no step to finish and nothing to save."""
+
+SHOW_CURSOR = b"\x1b[?25h"
+"""What shows a terminal's cursor again, which a bar hides (DECTCEM)."""
 
 
 class Interrupts:
@@ -66,7 +70,7 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            os._exit(128 + number)
+            _end(number)
         self.signal = number
         if not self._deferred:
             raise self.error(self.message)
@@ -77,8 +81,14 @@ class Interrupts:
             while heard := self._bell.recv(1):
                 number = heard[0]
                 if number in self._before and not self._deferred and not self._left.wait(PATIENCE):
-                    os.write(2, b"Error: Stopped.\n")
-                    os._exit(128 + number)
+                    _end(number, b"Error: Stopped.\n")
+
+
+def _end(number: int, message: bytes = b"") -> NoReturn:
+    """End the process at once, its terminal as it was found; a stderr that cannot be written does not hold it."""
+    with contextlib.suppress(OSError):
+        os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + message)
+    os._exit(128 + number)
 
 
 def _left_alone(number: int) -> bool:
