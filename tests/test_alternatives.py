@@ -83,6 +83,12 @@ def test_a_list_is_a_picture_a_line() -> None:
     assert load_config([], [], {"prompts": ["@l.txt"]}).prompts == ["a cat", "a red dog:2", "a blue dog:2"]
 
 
+def test_a_list_may_lie_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    Path("l.txt").write_text("a cat\na dog\n")
+    assert expand(["@~/l.txt"]) == ["a cat", "a dog"]
+
+
 def test_a_list_that_cannot_be_read_is_one_sentence() -> None:
     Path("outer.txt").write_text("a cat\n@inner.txt\n")
     Path("empty.txt").write_text("# nothing\n")

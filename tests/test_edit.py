@@ -429,6 +429,26 @@ def test_seeds_say_how_many_pictures_a_variation_has(run: Edits) -> None:
     assert refused.code == 2 and "as many as seeds" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("-o", "out.png", "--count", "2", "--show-mask", "out-0.png"), 2, "'out-0.png' is a picture that is made"),
+        (("-o", "d/", "--show-mask", "d/image.png"), 2, "'d/image.png' is a picture that is made"),
+        (("-o", "d/", "--show-mask", "d/frames/000001.png"), 2, "is a picture that is made"),
+        (("-o", "out.png", "--video", "webp", "--show-mask", "out.webp"), 2, "is a picture that is made"),
+        (("-o", "out.png", "--show-mask", "mine.png"), 6, "'mine.png' is there already"),
+        (("-o", "out.png", "--show-mask", f"{'n' * 300}.png"), 6, "Cannot write"),
+    ],
+)
+def test_a_mask_has_a_place_of_its_own(run: Edits, words: tuple[str, ...], code: int, said: str) -> None:
+    Path("mine.png").write_text("mine")
+    before = sorted(path.name for path in Path.cwd().rglob("*"))
+    failed = run("edit", "photo.png", "a hat", "--box", "1,1,5,5", *words)
+    assert failed.code == code and said in failed.stderr, failed.stderr
+    assert ("loading models" in failed.stderr) == ("nnn" in failed.stderr)
+    assert sorted(path.name for path in Path.cwd().rglob("*")) == before
+
+
 def test_the_picture_itself_is_replaced_only_when_that_is_said(run: Edits) -> None:
     words = ("edit", "photo.png", "a hat", "--mask", "mask.png", "-o", "photo.png")
     before = pixels("photo.png")

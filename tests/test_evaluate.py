@@ -11,7 +11,7 @@ from command import Command
 from conftest import TinyModels, save_tiny_clip
 from PIL import Image
 
-from vqclip.common.errors import UsageError
+from vqclip.common.errors import OutputError, UsageError
 from vqclip.config.loader import load_config
 from vqclip.tools.evaluate import diversity, give_verdict, load_judges, own_judges, read_prompts, read_tiles
 
@@ -154,6 +154,26 @@ def test_a_users_file_is_not_replaced_by_a_report(vqclip: Command, tiny: TinyMod
     done = vqclip(*words)
     assert done.code == 6 and Path("report", name).read_bytes() == b"mine" and "--overwrite" in done.stderr
     assert vqclip(*words, "--overwrite").code == 0 and Path("report", name).read_bytes() != b"mine"
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_drawn(
+    vqclip: Command, tiny: TinyModels, judge: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("animals.txt").write_text("\n".join(TEXTS))
+    Path("file").write_text("mine")
+    words = ("evaluate", "animals.txt", "-c", str(tiny.config), "--judge", str(judge))
+    with monkeypatch.context() as patch:
+        patch.setattr("vqclip.tools.evaluate.evaluate", lambda *_: pytest.fail("it measured"))
+        done = vqclip(*words, "-o", "file/report")
+    assert done.code == 6 and "Cannot write 'file/report'" in done.stderr
+
+    def fail(*_: object) -> None:
+        raise OutputError("The disk is full.")
+
+    monkeypatch.setattr("vqclip.cli.evaluate._write", fail)
+    done = vqclip(*words, "-o", "report", "--json")
+    said = [json.loads(line)["event"] for line in done.stdout.splitlines()]
+    assert done.code == 6 and said == ["evaluation", "error"], "hours of measuring are shown whatever comes after"
 
 
 def test_only_the_first_prompts_on_demand(vqclip: Command, tiny: TinyModels, judge: Path) -> None:

@@ -185,6 +185,16 @@ COMMON = [
     ("config show drat", 2, "did you mean 'draft'"),
     ("reconstruct gone.png", 2, "gone.png"),
     ("upscale there.png -m x9", 2, "x9"),
+    ("search . 'a cat' --min-score nan", 2, "--min-score is nan; it must be between -1 and 1"),
+    ("search . 'a cat' --min-score 1.5", 2, "--min-score is 1.5"),
+    ("reconstruct there.png --size 16:9", 2, "it must be WIDTHxHEIGHT in pixels, or one number for both, e.g. 256x256"),
+    ("interpolate 'a cat' dgo.gif", 2, "Cannot read the image 'dgo.gif'"),
+    ("resume there.png", 2, "'there.png' is a picture, and nothing to go on from is beside it"),
+    ("resume there.png --steps 9", 2, "'there.png' is a picture, and nothing to go on from is beside it"),
+    ("generate 'a cat' --threads 0", 2, "'--threads': it must be greater than or equal to 1"),
+    ("score there.png -p 'a cat' --threads 0", 2, "'--threads': it must be greater than or equal to 1"),
+    ("upscale there.png --threads 5000", 2, "'--threads': it must be less than or equal to 4096"),
+    ("embed 'a cat' -o v.safetensors --threads -1", 2, "'--threads': it must be greater than or equal to 1"),
 ]
 
 
@@ -235,12 +245,22 @@ def test_a_pipe_is_read_where_no_prompt_is_given(tiny: TinyModels) -> None:
     assert yaml.safe_load(shown.stdout)["prompts"] == ["a cat", "a dog"]
 
 
+def test_a_pipe_is_left_alone_where_a_way_is_given(tiny: TinyModels) -> None:
+    """In a loop such as `while read …` standard input is the list of what comes next."""
+    words = ["-c", str(tiny.config), "--set", "targets.path=[a cat, a dog]", "--set", "targets.frames=2", "--dry-run"]
+    command = [sys.executable, "-m", "vqclip", "generate", *words, "-q"]
+    shown = subprocess.run(command, input=b"a tree\n", capture_output=True, check=True, env=os.environ)
+    assert yaml.safe_load(shown.stdout)["prompts"] == []
+
+
 def test_a_file_is_no_prompt(run: Command) -> None:
     Path("prompts.txt").write_text("a cat\n")
-    Image.new("RGB", (4, 4)).save("photo.png")
+    for name in ("photo.png", "photo.gif"):
+        Image.new("RGB", (4, 4)).save(name)
     for word, said in {
         "prompts.txt": "vqclip batch prompts.txt",
         "photo.png": "--init-image photo.png",
+        "photo.gif": "--init-image photo.gif",
     }.items():
         done = run(word)
         assert done.code == 2 and said in done.stderr

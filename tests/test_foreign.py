@@ -212,7 +212,9 @@ def test_what_is_imported_runs(run: Command, tmp_path: Path) -> None:
     assert dry.code == 0 and "recipe: pixray" in dry.stdout and "seed: 3" in dry.stdout
     assert run("import-settings", "old.yaml", "-o", "mine.yaml").code == 6
     assert run("import-settings", "gone.yaml").code == 2
-    assert run("import-settings", "old.yaml").stdout.splitlines()[2] == "# Imported from pixray."
+    shown = run("import-settings", "old.yaml").stdout
+    assert shown.splitlines()[2] == "# Imported from pixray."
+    assert run("import-settings", "old.yaml", "-o", "-").stdout == shown and not Path("-").exists()
 
 
 def test_openai_s_large_model_of_336_pixels_is_known() -> None:

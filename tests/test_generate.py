@@ -352,6 +352,27 @@ def test_what_takes_a_while_is_said_while_it_does(vqclip: Command, tiny: TinyMod
     assert vqclip(*words, "-q", "-o", "b.png").stderr == ""
 
 
+def test_info_finds_a_stopped_run_by_its_picture(
+    vqclip: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupts.Interrupts, "received", lambda self: True)
+        assert vqclip("generate", "-c", str(tiny.config), "a cat", "-o", "cat.png").code == 130
+    facts = json.loads(vqclip("info", "cat.png", "--json").stdout)
+    assert facts["state"] == "unfinished"
+    assert {**facts, "path": "cat.png.run"} == json.loads(vqclip("info", "cat.png.run", "--json").stdout)
+    assert vqclip("resume", "cat.png").code == 0
+    assert "state" not in json.loads(vqclip("info", "cat.png", "--json").stdout)
+
+
+def test_only_a_run_that_can_go_on_is_said_to(vqclip: Command, tiny: TinyModels) -> None:
+    words = ("generate", "-c", str(tiny.config), "a cat")
+    for place in ("cat.png", "folder/"):
+        assert vqclip(*words, "-o", place).code == 0
+    assert vqclip("resume", "cat.png").stderr == "This run is finished.\n"
+    assert vqclip("resume", "folder").stderr == "This run is finished; --steps N goes on from it.\n"
+
+
 def test_resume_of_nothing_is_refused(vqclip: Command) -> None:
     assert vqclip("resume", "nope").code == 2
 
@@ -367,6 +388,8 @@ def test_config_commands(vqclip: Command) -> None:
 def test_doctor_reports_as_json(vqclip: Command) -> None:
     events = [json.loads(line) for line in vqclip("doctor", "--json").stdout.splitlines()]
     assert {"vqclip", "system", "package", "device", "model", "run"} <= {event["event"] for event in events}
+    extras = {event["name"] for event in events if event["event"] == "extra"}
+    assert {"pillow_heif", "spandrel", "textual_image"} < extras
     (cpu,) = (event["value"] for event in events if event["event"] == "device" and event["name"] == "cpu")
     assert re.fullmatch(r"\d+ threads, matrix products: fp32 [\d,]+ GFLOP/s, bf16 [\d,]+ GFLOP/s", cpu)
 

@@ -13,6 +13,7 @@ from typer.main import get_command
 from vqclip.cli.app import app
 from vqclip.cli.command import EXAMPLE, GROUPS
 from vqclip.config.loader import load_config
+from vqclip.hub.store_index import store_dir
 
 
 @pytest.fixture
@@ -87,11 +88,15 @@ def test_info_says_first_what_a_person_wants_to_know(run: Command, tiny: TinyMod
         ("generate --set losses.t", {"losses.tv="}),
         ("score --model emb", {"embedded"}),
         ("models info gumbel", {"gumbel-f8"}),
+        ("models info realesrgan-", {"realesrgan-x2plus", "realesrgan-x4plus", "realesrgan-x4plus-anime"}),
+        ("models info mi", {"mine"}),
     ],
 )
 def test_a_shell_completes_values(
     run: Command, monkeypatch: pytest.MonkeyPatch, words: str, expected: set[str]
 ) -> None:
+    (store_dir() / "mine.safetensors").parent.mkdir(parents=True)
+    (store_dir() / "mine.safetensors").write_bytes(b"")
     monkeypatch.setenv("_VQCLIP_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", f"vqclip {words}")
     monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
@@ -120,5 +125,19 @@ def test_an_output_is_said_to_be_what_the_command_takes(run: Command, monkeypatc
 def test_an_empty_word_is_no_place(run: Command, words: tuple[str, ...]) -> None:
     """A script's unset variable names no folder, and surely not the one it runs in."""
     done = run(*words)
-    assert done.code == 2 and "is empty; name a file or folder, or leave it out." in done.stderr
+    assert done.code == 2 and "is empty; name a file or folder" in done.stderr
     assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("classify", "a.png", "-l", ""), "--label is empty; give LABEL,LABEL or @FILE."),
+        (("embed", "", "-o", "v.safetensors"), "TEXT|IMAGE is empty; give TEXT or IMAGE."),
+        (("generate", "a cat", "-c", ""), "--config is empty; give NAME or FILE or -, or leave it out."),
+        (("generate", "a cat", "-o", ""), "--output is empty; name a file or folder, or leave it out."),
+        (("gallery", ""), "DIR is empty; name a file or folder."),
+    ],
+)
+def test_an_empty_word_is_answered_with_what_fits(run: Command, words: tuple[str, ...], said: str) -> None:
+    assert run(*words).stderr == f"Error: {said}\n"

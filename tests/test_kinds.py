@@ -1,6 +1,8 @@
 """Prompts that are no texts, in whole programs: pictures, vectors, noise, regions, lists, alternatives."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -225,11 +227,28 @@ def test_explain_shows_parts_tokens_and_what_is_ignored(run: Command, tiny: Tiny
     assert run("prompt", "explain", "a | @foo:b").code == 2
 
 
+def test_explain_reads_what_generate_reads(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a cat\n# not this\na dog\n")))
+    said = run("prompt", "explain", "-", "a tree", "--json").stdout.splitlines()
+    assert [json.loads(line)["prompt"] for line in said] == ["a cat", "a dog", "a tree"]
+    Path("prompts.csv").write_text("a cat\n")
+    for words in (("prompts.csv",), ("-", "-c", "-")):
+        assert run("prompt", "explain", *words).stderr == run("generate", *words).stderr != ""
+
+
+def test_a_vector_says_of_what_it_is_whatever_that_is_called(run: Command, tiny: TinyModels) -> None:
+    Image.new("RGB", (8, 8)).save("\udcff.png")
+    done = run("embed", "\udcff.png", "-m", str(tiny.clip), "-o", "v.safetensors")
+    assert done.code == 0, done.stderr
+    assert read_vectors(Path("v.safetensors").read_bytes(), "v").says == "\\udcff.png"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("embed", "gone.heic", "-o", "v.safetensors"), "Cannot read the image 'gone.heic'"),
         (("embed", "photos", "-o", "v.safetensors"), "'photos' is a folder; name its pictures."),
+        (("embed", "\udcff\udcfe", "-o", "v.safetensors"), "is neither a picture's file nor UTF-8 text."),
         (("search", "photos", "gone.jp2"), "There is no file 'gone.jp2' to search with"),
         (("search", "photos", "@image:gone"), "There is no file 'gone' to search with"),
     ],

@@ -33,6 +33,20 @@ def test_what_is_a_path_is_no_name(name: str) -> None:
         named(Path("store"), name, ".json", "a model's")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "it is empty"),
+        ("a ", "ends with a blank"),
+        ("n" * 300, "longer than 200 bytes"),
+        ("a/b", "a name holds no `/`"),
+    ],
+)
+def test_what_is_wrong_with_a_name_is_said(name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        named(Path("store"), name, ".json", "a model's")
+
+
 @given(st.text(max_size=30) | st.text("./\\a", max_size=6))
 def test_a_name_never_leaves_its_folder(name: str) -> None:
     try:

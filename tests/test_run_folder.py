@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import Command
@@ -14,6 +15,7 @@ from conftest import TinyModels
 from PIL import Image
 
 from vqclip.common.errors import BusyError, OutputError, UsageError
+from vqclip.hub import model_files
 from vqclip.runs import folder as module
 from vqclip.runs.folder import (
     RunFolder,
@@ -86,6 +88,14 @@ def test_no_output_makes_a_dated_name_that_is_free() -> None:
     taken = Path("outputs/x")
     touch(taken / "a", "outputs/x-2/a")
     assert module._unused(taken) == Path("outputs/x-3")
+
+
+def test_a_name_is_chosen_where_nothing_may_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, **_: object) -> os.stat_result:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert locate_run(None, 1, "s").home.parent == module.OUTPUTS
 
 
 @pytest.mark.parametrize("path", ["a.gif", "a", "a.png.txt", ".png", "", "a.svg"])
@@ -306,6 +316,27 @@ def test_a_users_file_is_not_replaced_without_being_told(
     done = run(*words)
     assert done.code == 6 and mine.read_bytes() == b"mine", done.stderr
     assert {path for path in Path().rglob("*") if path.is_file()} == {mine}
+
+
+@pytest.mark.parametrize(
+    ("output", "came"), [("a.png", "a.png"), ("b/", "b/image.png"), ("b/", "b/run.yaml"), ("c.png", "c.gif")]
+)
+def test_a_file_that_came_meanwhile_is_not_replaced(
+    run: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, output: str, came: str
+) -> None:
+    """While models were looked for, which may fetch them for minutes."""
+    find = model_files.find_models
+
+    def slowly(*given: Any) -> object:
+        touch(came)
+        return find(*given)
+
+    monkeypatch.setattr(model_files, "find_models", slowly)
+    words = ("generate", "a cat", "-c", str(tiny.config), "--steps", "2", "--video", "gif", "-o", output)
+    done = run(*words)
+    assert done.code == 6 and f"{came!r} is there already" in done.stderr, done
+    assert tree() == {came} and Path(came).read_text() == "x"
+    assert run(*words, "--overwrite").code == 0
 
 
 @pytest.mark.parametrize("name", ["123456-holiday.png", "12345.png", ".foo.part", "000001.jpg", "1.pt"])

@@ -115,6 +115,7 @@ def test_what_a_picture_says_of_itself_is_carried_on_and_repeats_it(
         (("a.png", "-o", "a.png"), 6, "is there already"),
         (("a.png", "gone.png", "-o", "f/"), 5, "1 of 2 pictures"),
         (("a.png", "-m", "none"), 2, "enlarges nothing"),
+        (("a.png", "-m", "auto"), 2, "Unknown upscaler 'auto', known: embedded, real"),
         (("a.png", "-m", "page.html"), 3, "a web page"),
         (("a.png", "-m", "realesr-general-x4v3"), 3, "vqclip models pull realesr-general-x4v3"),
         ((), 2, "Missing argument"),

@@ -94,10 +94,12 @@ def test_labels_are_the_mean_of_their_templates(perceptor: Perceptor) -> None:
     torch.testing.assert_close(label_vectors(perceptor, ["cat", "dog"]), by_open_clip.T, atol=1e-6, rtol=0)
 
 
-def test_labels_are_read(tmp_path: Path) -> None:
+def test_labels_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "labels.txt"
     file.write_text("# animals\ncat\n\n tree frog \ncat\n")
     assert parse_labels(["dog, cat ,", f"@{file}"]) == ["dog", "cat", "tree frog"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_labels(["@~/labels.txt"]) == ["cat", "tree frog"]
     for bad in (["cat"], ["cat,cat"], [","]):
         with pytest.raises(UsageError, match="at least two different labels"):
             parse_labels(bad)

@@ -81,8 +81,11 @@ class Command(TyperCommand):
             named = any(kind in str(param.metavar) for kind in FILES)
             values = given.get(str(param.name))
             if named and "" in (values if isinstance(values, list | tuple) else [values]):
-                name = max(param.opts, key=len) if isinstance(param, TyperOption) else str(param.metavar).strip(".")
-                raise UsageError(f"{name} is empty; name a file or folder, or leave it out.")
+                kinds = str(param.metavar).strip("[].").split("|")
+                name = max(param.opts, key=len) if isinstance(param, TyperOption) else "|".join(kinds)
+                files = all(kind.startswith(FILES) for kind in kinds)
+                fits = "name a file or folder" if files else f"give {' or '.join(kinds)}"
+                raise UsageError(f"{name} is empty; {fits}{'' if param.required else ', or leave it out'}.")
 
     def _known(self, ctx: Any) -> dict[str, bool]:
         """Each option's names, with whether it takes a value."""

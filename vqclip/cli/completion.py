@@ -32,11 +32,13 @@ def videos(incomplete: str) -> list[str]:
 
 
 def models(incomplete: str) -> list[str]:
-    """Names of published models."""
+    """Names of published models and of the user's own."""
     from vqclip.hub.clip_catalogue import CLIPS
+    from vqclip.hub.store_index import stored_names
+    from vqclip.hub.upscaler_catalogue import UPSCALERS
     from vqclip.hub.vqgan_catalogue import VQGANS
 
-    return _beginning(incomplete, [*VQGANS, *CLIPS])
+    return _beginning(incomplete, dict.fromkeys([*VQGANS, *CLIPS, *UPSCALERS, *stored_names()]))
 
 
 def perceptors(incomplete: str) -> list[str]:

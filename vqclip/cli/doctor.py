@@ -27,7 +27,15 @@ PACKAGES = (
     "pillow",
     "safetensors",
 )
-EXTRAS = {"av": "video: mp4", "ray": "ray: many machines", "transformers": "SigLIP models"}
+EXTRAS = {
+    "av": "video: mp4",
+    "ray": "ray: many machines",
+    "pillow_heif": "heic: photographs of phones",
+    "spandrel": "upscale: further upscalers",
+    "textual_image": "show: sharp pictures in the terminal",
+    "transformers": "siglip: SigLIP models",
+}
+"""A module of each extra of pyproject.toml ─▶ the extra, and what it is for."""
 
 
 def doctor(

@@ -7,7 +7,7 @@ import typer
 
 from vqclip.cli import completion
 from vqclip.cli.console import Console
-from vqclip.cli.generate import check_strength, draw_or_show
+from vqclip.cli.generate import STDOUT, check_strength, draw_or_show
 from vqclip.cli.options import (
     Count,
     Device,
@@ -33,7 +33,9 @@ from vqclip.cli.options import (
     one_seed,
     read_settings,
 )
-from vqclip.common.errors import UsageError
+from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.paths import is_there
+from vqclip.config.schema import Config
 from vqclip.hub.access import choose_access
 
 if TYPE_CHECKING:
@@ -152,6 +154,8 @@ def edit(
     settings = read_settings(context, made.fixed, made.layer)
     settings = edits.shaped(settings, given_options(context), overrides or [])
     check_strength(settings, strength, ANEW)
+    if show_mask and not dry_run:
+        _check_mask_place(settings, Path(show_mask), overwrite)
     draw_or_show(
         console,
         settings,
@@ -312,6 +316,30 @@ def interpolate(
     )
 
 
+def _check_mask_place(settings: Config, path: Path, overwrite: bool) -> None:
+    """Find out whether the mask may be written before anything is loaded.
+
+    Raises:
+        UsageError: the run makes a picture of that name.
+        OutputError: something is there, or where the run's files go.
+    """
+    from vqclip.pipeline.plan import make_plan
+    from vqclip.runs.session import files_of, folder_for
+
+    _check_free(path, overwrite)
+    if settings.output.path != STDOUT:
+        plan = make_plan(settings)
+        folder = folder_for(plan)
+        place = path.resolve()
+        if {place, *place.parents} & {made.resolve() for made in files_of(folder, plan.config.output)}:
+            raise UsageError(f"--show-mask {str(path)!r} is a picture that is made; give it a name of its own.")
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    if is_there(path) and not overwrite:
+        raise OutputError(f"{str(path)!r} is there already: choose another --show-mask, or add --overwrite.")
+
+
 def _write_mask(parts: "Parts", path: Path, overwrite: bool) -> None:
     """Write the mask, unless something is there.
 
@@ -320,10 +348,8 @@ def _write_mask(parts: "Parts", path: Path, overwrite: bool) -> None:
     """
     from PIL import Image
 
-    from vqclip.common.errors import OutputError
     from vqclip.outputs.sheet import save_sheet
 
-    if path.exists() and not overwrite:
-        raise OutputError(f"{str(path)!r} is there already: choose another --show-mask, or add --overwrite.")
+    _check_free(path, overwrite)
     if parts.patch is not None:
         save_sheet(path, Image.fromarray(parts.patch.mask))

@@ -13,7 +13,7 @@ from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import counting
 from vqclip.cli.options import Device, Json, Layers, Overrides, Overwrite, Quiet, Threads, Verbose, read_settings
 from vqclip.common.errors import OutputError, UsageError
-from vqclip.common.files import check_inside
+from vqclip.common.files import check_inside, ready_folder
 from vqclip.common.paths import is_folder, is_there
 from vqclip.common.text import parse_json, read_text
 from vqclip.hub.access import choose_access
@@ -64,6 +64,8 @@ def evaluate(
         names = judge or own_judges(settings)
         judges = load_judges(names, settings)
         note_unknown_words(console, (text for prompts in chosen for text in prompts.prompts), names[0])
+        if folder:
+            ready_folder(folder)
         for prompts in chosen:
             total = seeds * len(prompts.prompts[:first])
             with counting(console, prompts.name) as count:
@@ -77,9 +79,9 @@ def evaluate(
                     partial(_tell, console, prompts.name, count, total),
                 )
             facts = _facts(prompts, found, names)
+            console.result(_line(facts), {"event": "evaluation", **facts})
             if folder:
                 _write(folder, prompts, found, facts)
-            console.result(_line(facts), {"event": "evaluation", **facts})
 
 
 def _tell(console: Console, name: str, count: "Callable[[int, int], None]", total: int, done: int) -> None:

@@ -18,10 +18,14 @@ from vqclip.config.yaml_text import dump_yaml
 
 log = logging.getLogger(__name__)
 
+STDOUT = Path("-")
+
 
 def import_foreign(
     source: Annotated[str, typer.Argument(metavar="FILE|-", help="YAML of pixray or pytti, or a generate.py line.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE.yaml", help="Write it there.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE.yaml", help="Write it there; - is stdout.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -35,13 +39,14 @@ def import_foreign(
     for note in found.notes:
         log.warning(note)
     settings = nested(found.settings)
-    written = f"# vqclip generate -c {output or 'FILE.yaml'}\n#\n# Imported from {found.tool}.\n\n{dump_yaml(settings)}"
+    file = None if output == STDOUT else output
+    written = f"# vqclip generate -c {file or 'FILE.yaml'}\n#\n# Imported from {found.tool}.\n\n{dump_yaml(settings)}"
     event = {"event": "imported", "tool": found.tool, "config": settings, "notes": found.notes}
-    if output is not None:
-        if is_there(output) and not overwrite:
-            raise OutputError(f"{str(output)!r} is there already: choose another --output, or add --overwrite.")
-        write_text(output, written)
-        console.result(str(output), {**event, "path": str(output)})
+    if file is not None:
+        if is_there(file) and not overwrite:
+            raise OutputError(f"{str(file)!r} is there already: choose another --output, or add --overwrite.")
+        write_text(file, written)
+        console.result(str(file), {**event, "path": str(file)})
     elif as_json:
         console.result("", event)
     else:

@@ -13,7 +13,7 @@ from vqclip.cli import completion
 from vqclip.cli.prompts import STDIN, is_piped, piped_prompts, read_prompts
 from vqclip.common.errors import UsageError
 from vqclip.config.loader import load_config, to_dict
-from vqclip.config.schema import DRAWN_SEEDS, Config
+from vqclip.config.schema import DRAWN_SEEDS, MOST_THREADS, Config
 from vqclip.config.starts import REDRAW
 
 MOST_SEEDS = 10_000
@@ -50,10 +50,10 @@ def read_seeds(text: str) -> dict[str, object]:
     if text.isdecimal() and text.isascii():
         return {"seed": text, "seeds": []}
     parts = [re.fullmatch(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?", part) for part in text.split(",")]
-    ranges = [range(int(part[1]), int(part[2] or part[1]) + 1) for part in parts if part]
-    if len(ranges) < len(parts) or not all(0 < len(each) <= MOST_SEEDS for each in ranges):
+    ends = [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
+    if len(ends) < len(parts) or not all(0 <= last - first < MOST_SEEDS for first, last in ends):
         raise UsageError(f"--seed {text!r} is no seed: give a number, 1,2,3, 1-4 or random.")
-    return {"seeds": [seed for each in ranges for seed in each]}
+    return {"seeds": [seed for first, last in ends for seed in range(first, last + 1)]}
 
 
 def one_seed(text: str) -> dict[str, object]:
@@ -200,7 +200,7 @@ Device = Annotated[
     typer.Option(autocompletion=completion.devices, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."),
     Sets("runtime.device"),
 ]
-Threads = Annotated[int | None, typer.Option(help="CPU threads."), Sets("runtime.threads")]
+Threads = Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads."), Sets("runtime.threads")]
 Preview = Annotated[bool | None, typer.Option("--preview/--no-preview", help="Show the picture in the terminal.")]
 Open = Annotated[
     bool, typer.Option("--open", help="Show what is made in the desktop's viewer; of several pictures the first.")
@@ -283,14 +283,12 @@ def read_settings(
     layers = [*([layer] if layer else []), *given]
     options = {**given_options(context), **(fixed or {})}
     if words := context.params.get("prompts"):
-        if STDIN in words and STDIN in layers:
-            raise UsageError("Standard input cannot be both the config (-c -) and the prompts (-).")
-        options["prompts"] = read_prompts(words)
+        options["prompts"] = read_prompts(words, layers)
     try:
         settings = load_config(layers, overrides, options)
     except UsageError as error:
         raise as_typed(context, error) from error
-    nothing = "prompts" in context.params and not settings.prompts and not settings.image_prompts
-    if nothing and STDIN not in layers and is_piped():
+    nothing = not (settings.prompts or settings.image_prompts or settings.targets.path)
+    if nothing and "prompts" in context.params and STDIN not in layers and is_piped():
         return load_config(layers, overrides, {**options, "prompts": piped_prompts()})
     return settings

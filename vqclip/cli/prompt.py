@@ -8,6 +8,7 @@ import typer
 from vqclip.cli.command import App, Group
 from vqclip.cli.console import Console
 from vqclip.cli.options import Json, Layers, Overrides
+from vqclip.cli.prompts import read_prompts
 from vqclip.common.errors import ModelError
 from vqclip.common.registry import shown
 from vqclip.config.alternatives import expand
@@ -39,7 +40,7 @@ def explain(
     count, which of them are ignored, and the words that the embedded models never read.
     """
     console = Console(as_json=as_json)
-    pictures = [(source, parse_prompts(source)) for source in expand(prompts)]
+    pictures = [(source, parse_prompts(source)) for source in expand(read_prompts(prompts, config or []))]
     files = _tokenisers(console, [guide.name for guide in load_config(config or [], overrides or []).guides])
     from vqclip.tools.explain import read_by
 

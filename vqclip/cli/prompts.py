@@ -20,12 +20,15 @@ SOURCE = "standard input"
 log = logging.getLogger(__name__)
 
 
-def read_prompts(words: Sequence[str]) -> list[str]:
+def read_prompts(words: Sequence[str], layers: Sequence[str] = ()) -> list[str]:
     """Return the prompts that the words stand for; `-` stands for the lines of standard input, `@FILE.txt` for itself.
 
     Raises:
-        UsageError: a file's name where a prompt belongs, or nothing on standard input.
+        UsageError: a file's name where a prompt belongs, nothing on standard input, or one of the config's `layers` is
+            there too.
     """
+    if STDIN in words and STDIN in layers:
+        raise UsageError("Standard input cannot be both the config (-c -) and the prompts (-).")
     for word in words:
         _refuse_file(word)
     if STDIN in words and not (lines := piped_prompts()):
@@ -61,11 +64,11 @@ def _refuse_file(word: str) -> None:
             f"{word!r} is no prompt; the prompts of a file: @FILE.txt, or vqclip batch {quote(name)} -o pictures/"
         )
     if suffix and is_file(name):
-        from vqclip.common.images import SUFFIXES
+        from vqclip.common.images import READ_SUFFIXES
 
         way = (
             f"start from it with --init-image {quote(name)}, or see how it was made with vqclip info {quote(name)}"
-            if suffix in SUFFIXES
+            if suffix in READ_SUFFIXES
             else f"draw its prompts with vqclip batch {quote(name)} -o pictures/"
         )
         raise UsageError(f"{word!r} is a file: {way}")

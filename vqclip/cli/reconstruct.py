@@ -32,7 +32,7 @@ def reconstruct(
     config: Layers = None,
     overrides: Overrides = None,
     output: OutputFile = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Crop and resize to this first.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH|N", help="Crop and resize to this first.")] = None,
     alone: Annotated[bool, typer.Option("--alone", help="Without the original beside it.")] = False,
     device: Device = None,
     threads: Threads = None,
@@ -50,14 +50,14 @@ def reconstruct(
     with Interrupts("Stopped; the pictures that were finished are kept."):
         from vqclip.common.images import check_side, open_image
         from vqclip.common.runtime import resolve_device, set_threads
-        from vqclip.config.schema import parse_size
+        from vqclip.config.schema import IN_PIXELS, parse_size
         from vqclip.hub.vqgan_files import find_vqgan
         from vqclip.models.vqgan import load_vqgan
         from vqclip.outputs.picture import save_picture
         from vqclip.tools.reconstruct import reconstruct as through_codes
         from vqclip.tools.reconstruct import side_by_side
 
-        sides = parse_size(size) if size else None
+        sides = parse_size(size, IN_PIXELS) if size else None
         targets = choose_targets(images, output, "reconstructed", overwrite)
         set_threads(settings.runtime.threads)
         files = find_vqgan(settings.vqgan, access)

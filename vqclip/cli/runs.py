@@ -58,13 +58,13 @@ def resume(
         from vqclip.hub.model_files import find_models
         from vqclip.pipeline.plan import make_plan
         from vqclip.runs.folder import asides
-        from vqclip.runs.session import finished_pictures, go_on, unfinished
+        from vqclip.runs.session import finished_pictures, go_on, keeps_latent, unfinished
 
         done = finished_pictures(run)
         if done and steps is None:
             for path in done:
                 console.result(str(path), {"event": "image", "path": str(path)})
-            return console.say("This run is finished; --steps N goes on from it.")
+            return console.say(f"This run is finished{'; --steps N goes on from it' if keeps_latent(run) else ''}.")
         folder, config = unfinished(run)
         before = config.optimise.steps
         if steps is not None and config.targets.path:
@@ -166,7 +166,11 @@ def info(
     Of a picture the prompt, seed, size, steps, scores, models and the command that makes it again; -v shows all.
     """
     console = Console(as_json=as_json, verbose=verbose)
-    facts = _run_facts(Path(path)) if is_file(Path(path) / RUN) else _picture_facts(Path(path))
+    from vqclip.runs.folder import existing_run
+
+    home = existing_run(path, 1).home
+    is_run = is_file(home / RUN) and not is_file(path)
+    facts = _run_facts(home) if is_run else _picture_facts(Path(path))
     if as_json:
         return console.result("", {"event": "info", "path": path, **facts})
     if verbose or "state" in facts:

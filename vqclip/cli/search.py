@@ -84,6 +84,8 @@ def search(
         raise UsageError("Say what to look for: vqclip search FOLDER QUERY, where QUERY is a text or a picture.")
     if null and as_json:
         raise UsageError("--null writes paths alone, and --json whole objects; leave one out.")
+    if not -1 <= min_score <= 1:  # typer's own range lets nan through
+        raise UsageError(f"--min-score is {min_score:g}; it must be between -1 and 1.")
     _check(folder, query, grid, overwrite)
     with Interrupts(KEPT) as interrupts:
         from vqclip.folders.inputs import is_excluded

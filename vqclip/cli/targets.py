@@ -1,5 +1,6 @@
 """Where a command writes what it makes of pictures: to one file, or to a folder with a file for each."""
 
+from collections import Counter
 from pathlib import Path
 
 from vqclip.common.errors import OutputError, PartialError, UsageError, VqclipError
@@ -26,9 +27,9 @@ def choose_targets(images: list[str], output: str | None, ending: str, overwrite
     if is_file and len(images) > 1:
         raise UsageError(f"--output {output!r} is one file for {len(images)} pictures; give a folder ending in /.")
     targets = [place] if is_file else [place / f"{Path(image).stem}-{ending}.png" for image in images]
-    doubles = [target for target in targets if targets.count(target) > 1]
-    if doubles:
-        raise UsageError(f"Two pictures would be written to {str(doubles[0])!r}; give them one at a time.")
+    double = next((target for target, times in Counter(targets).items() if times > 1), None)
+    if double:
+        raise UsageError(f"Two pictures would be written to {str(double)!r}; give them one at a time.")
     taken = next((target for target in targets if is_there(target) and not overwrite), None)
     if taken:
         raise OutputError(f"{str(taken)!r} is there already: choose another --output, or add --overwrite.")

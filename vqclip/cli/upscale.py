@@ -37,16 +37,16 @@ def upscale(
     with Interrupts("Stopped; the pictures that were finished are kept."):
         from vqclip.common.images import check_side, open_image
         from vqclip.common.runtime import resolve_device, set_threads
-        from vqclip.hub.upscaler_files import find_upscaler
+        from vqclip.hub.upscaler_files import NONE, find_enlarger
         from vqclip.models.enlarge import load_network
         from vqclip.outputs.picture import save_image
         from vqclip.tools.upscale import carried_on
         from vqclip.tools.upscale import upscale as enlarged
 
         targets = choose_targets(images, output, "upscaled", overwrite)
-        files = find_upscaler(model, access)
-        if files is None:
+        if model == NONE:
             raise UsageError(f"--model {model} enlarges nothing; give embedded, a published name or a file.")
+        files = find_enlarger(model, access)
         set_threads(threads)
         where = resolve_device(device or "auto")
         network = load_network(files.path, where)

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from vqclip.common.errors import OutputError
 from vqclip.common.text import utf8
@@ -64,6 +65,18 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
+
+
+def ready_folder(folder: Path) -> None:
+    """Make a folder, and see to it that a file can be written there: before hours of work, not after them.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
 
 
 def check_inside(folder: Path, place: Path) -> None:

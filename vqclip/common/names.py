@@ -32,5 +32,16 @@ def named(folder: Path, name: str, suffix: str, what: str) -> Path:
     """
     if not is_name(name):
         shown = name if len(name) <= 60 else f"{name[:60]}…"
-        raise UsageError(f"{shown!r} cannot be {what} name: it holds no `/`, `\\` or `:`, and starts with no dot.")
+        raise UsageError(f"{shown!r} cannot be {what} name: {_fault(name)}.")
     return folder / f"{name}{suffix}"
+
+
+def _fault(name: str) -> str:
+    """What is wrong with a name that is none."""
+    if not name:
+        return "it is empty"
+    if name != name.strip():
+        return "it begins or ends with a blank"
+    if len(name.encode(errors="replace")) > LONGEST:
+        return f"it is longer than {LONGEST} bytes"
+    return "a name holds no `/`, `\\` or `:`, nothing that cannot be printed, and starts with no dot"

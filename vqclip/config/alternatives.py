@@ -7,6 +7,7 @@ from math import prod
 from shlex import quote
 
 from vqclip.common.errors import UsageError
+from vqclip.common.paths import at_home
 from vqclip.common.text import read_text
 from vqclip.config.escapes import column, mistake, unescape
 
@@ -116,7 +117,7 @@ def read_list(source: str) -> list[str]:
         UsageError: it cannot be read, holds no prompt or another list, or more than LONGEST_LIST.
     """
     name = source.strip().removeprefix("@")
-    lines = [line.strip() for line in read_text(name, "the prompts in").splitlines()]
+    lines = [line.strip() for line in read_text(at_home(name), "the prompts in").splitlines()]
     prompts = [line for line in lines if line and not line.startswith("#")]
     inner = next((line for line in prompts if is_list(line)), None)
     if inner is not None:

@@ -27,6 +27,9 @@ SHAPED = 256 * 256
 DRAWN_SEEDS = 2**32
 """A seed that is drawn by lot is below this."""
 
+MOST_THREADS = 4096
+"""CPU threads that a run may ask for."""
+
 GUIDE_KEYS = ("weight", "share")
 SIZE = re.compile(r"\s*([0-9]{1,5})\s*(?:[xX×]\s*([0-9]{1,5})\s*)?")
 SHAPE = re.compile(r"\s*([0-9]{1,5})\s*[:xX×]\s*([0-9]{1,5})\s*")
@@ -297,7 +300,8 @@ class RuntimeConfig:
     low_memory: bool
 
     def __post_init__(self) -> None:
-        _require(self.threads is None or 1 <= self.threads <= 4096, "runtime.threads", self.threads, "1 to 4096")
+        fits = self.threads is None or 1 <= self.threads <= MOST_THREADS
+        _require(fits, "runtime.threads", self.threads, f"1 to {MOST_THREADS}")
         _require(self.state_every >= 0, "runtime.state_every", self.state_every, "0 (off) or more")
         ok = self.state_seconds >= 0 and math.isfinite(self.state_seconds)
         _require(ok, "runtime.state_seconds", self.state_seconds, "0 (off) or more")
@@ -419,15 +423,19 @@ def parse_guide(entry: str) -> GuideConfig:
     return GuideConfig(name, **numbers)
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Read `WxH` in pixels, or one number for both.
+IN_PIXELS = "WIDTHxHEIGHT in pixels, or one number for both, e.g. 256x256"
+SIZES = "WIDTHxHEIGHT in pixels, one number for both, a shape such as 16:9 or square, or auto, e.g. 256x256"
+"""What a size must be: where pixels alone are meant, and where a shape is turned into them."""
+
+
+def parse_size(text: str, rule: str = SIZES) -> tuple[int, int]:
+    """Read `WxH` in pixels, or one number for both; `rule` is what the sentence says that it must be.
 
     Raises:
         UsageError: not one or two whole numbers between 1 and 16384.
     """
     found = SIZE.fullmatch(text)
     width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    rule = "WIDTHxHEIGHT in pixels, one number for both, a shape such as 16:9 or square, or auto, e.g. 256x256"
     _require(1 <= width <= LONGEST and 1 <= height <= LONGEST, "size", text, rule)
     return width, height
 

@@ -1,5 +1,6 @@
 """Finding the file of an upscaler: embedded, published and in the cache, or the user's own."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vqclip.common.errors import ModelError, UsageError
@@ -31,8 +32,15 @@ def find_upscaler(choice: str, access: Access = Access.HERE) -> UpscalerFiles | 
         UsageError: an unknown name, or a file that is not there.
         ModelError: it is missing, damaged, or needs another package.
     """
-    if choice == NONE:
-        return None
+    return None if choice == NONE else find_enlarger(choice, access, [NONE])
+
+
+def find_enlarger(choice: str, access: Access = Access.HERE, also: Sequence[str] = ()) -> UpscalerFiles:
+    """Find the file of an upscaler, as `find_upscaler`; `also` are further words that an unknown name may stand for.
+
+    Raises:
+        UsageError, ModelError: as `find_upscaler`.
+    """
     if choice in UPSCALERS:
         return UpscalerFiles(choice, locate_upscaler(choice, access))
     if choice == EMBEDDED:
@@ -40,7 +48,7 @@ def find_upscaler(choice: str, access: Access = Access.HERE) -> UpscalerFiles | 
             raise ModelError(f"This vqclip comes without an upscaler of its own; {FORMS}.")
         return UpscalerFiles(choice, _embedded())
     if not is_file(choice):
-        raise UsageError(f"Unknown upscaler {choice!r}, {did_you_mean(choice, [NONE, EMBEDDED, *UPSCALERS])}")
+        raise UsageError(f"Unknown upscaler {choice!r}, {did_you_mean(choice, [*also, EMBEDDED, *UPSCALERS])}")
     return UpscalerFiles(choice, Path(choice))
 
 

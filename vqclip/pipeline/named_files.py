@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vqclip.common.errors import UsageError
-from vqclip.common.images import SUFFIXES
+from vqclip.common.images import READ_SUFFIXES
 from vqclip.common.paths import at_home, is_file, is_folder, is_there
 from vqclip.config.escapes import mistake
 from vqclip.config.prompts import NUMBER, VECTOR_FILE, files_of
@@ -75,7 +75,7 @@ def _whole_point(point: str) -> str:
         raise UsageError("A point of the way is empty: give each a text or a picture's file.")
     if is_picture(point):
         return str(Path(point).absolute())
-    if Path(point).suffix.lower() in SUFFIXES:
+    if Path(point).suffix.lower() in READ_SUFFIXES:
         raise UsageError(f"Cannot read the image {point!r}: No such file.")
     return point
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from vqclip.common.errors import UsageError
 from vqclip.common.files import write_bytes
 from vqclip.common.registry import shown
-from vqclip.common.text import parse_json
+from vqclip.common.text import parse_json, utf8
 from vqclip.models.provenance import ModelHash
 
 LARGEST = 2**26
@@ -81,10 +81,11 @@ def write_vectors(path: Path, guides: Sequence[ModelHash], vectors: Sequence[Ten
     """Write a vector (D,) for each guide; `says` is what they were made of, in words."""
     header = {
         "format": "vqclip vectors",
-        "models": json.dumps({each.name: each.sha256 for each in guides}),
-        "says": says,
+        "models": json.dumps({utf8(each.name): each.sha256 for each in guides}),
+        "says": utf8(says),
     }
     named = {
-        guide.name: vector.detach().to("cpu", torch.float32) for guide, vector in zip(guides, vectors, strict=True)
+        utf8(guide.name): vector.detach().to("cpu", torch.float32)
+        for guide, vector in zip(guides, vectors, strict=True)
     }
     write_bytes(path, safetensors.torch.save(named, header))

@@ -170,10 +170,19 @@ def check_free(run: RunFolder, videos: list[Path], overwrite: bool) -> None:
         check_inside(path.parent, path)
     if overwrite:
         return
-    kept = [run.config, run.metrics, *run.partials, *([run.latent] if run.latent else [])]
-    taken = next((path for path in [*run.images, *videos, run.frames, *kept] if is_there(path)), None)
     if is_there(run.state):
         raise OutputError(f"{str(run.home)!r} holds an unfinished run: go on with vqclip resume, or add --overwrite.")
+    check_untaken(run, videos)
+
+
+def check_untaken(run: RunFolder, videos: list[Path]) -> None:
+    """Refuse to replace what a run made; the state does not count, as who holds the run has one himself.
+
+    Raises:
+        OutputError: as `check_free`.
+    """
+    kept = [run.config, run.metrics, *run.partials, *([run.latent] if run.latent else [])]
+    taken = next((path for path in [*run.images, *videos, run.frames, *kept] if is_there(path)), None)
     if taken is not None:
         raise OutputError(f"{str(taken)!r} is there already: choose another --output, or add --overwrite.")
 
@@ -299,7 +308,7 @@ def point_latest(run: RunFolder) -> None:
 def _unused(path: Path) -> Path:
     """Return the path, or `path-2`, `path-3`… when it is there."""
     number, candidate = 1, path
-    while candidate.exists():
+    while is_there(candidate):
         number += 1
         candidate = path.with_name(f"{path.name}-{number}")
     return candidate

@@ -12,7 +12,7 @@ from vqclip.common.files import write_bytes, write_text, writing
 from vqclip.common.images import check_side
 from vqclip.common.paths import is_file, is_there
 from vqclip.config.loader import load_config, to_yaml
-from vqclip.config.schema import Config
+from vqclip.config.schema import Config, OutputConfig
 from vqclip.config.starts import AUTO
 from vqclip.hub.upscaler_files import NONE
 from vqclip.models.files import ModelFiles
@@ -20,7 +20,7 @@ from vqclip.optimisation.journey import last_updates
 from vqclip.optimisation.step import Finished, Interruption, Sink, Step
 from vqclip.outputs.frames import Frames, Videos, frame_name
 from vqclip.outputs.metrics import Metrics
-from vqclip.outputs.picture import Compose, Drawings, Pictures, read_latent
+from vqclip.outputs.picture import Compose, Drawings, Pictures, read_latent, read_metadata
 from vqclip.outputs.sheet import make_strip
 from vqclip.outputs.state import Partial, State, saved_states
 from vqclip.outputs.video import check_video
@@ -34,6 +34,7 @@ from vqclip.runs.folder import (
     RunFolder,
     asides,
     check_free,
+    check_untaken,
     clear,
     close,
     earlier_pictures,
@@ -72,9 +73,18 @@ def folder_for(plan: Plan) -> RunFolder:
         if set(folder.videos(output.video)) & set(folder.images):
             raise UsageError(f"{str(folder.target)!r} would be the video's name too: choose another format for one.")
     check_side(folder.images[0], plan.result_size)
-    beside = [*(folder.videos(output.video) if output.video else []), *(folder.drawings if output.svg else [])]
-    check_free(folder, beside, output.overwrite)
+    check_free(folder, _beside(folder, output), output.overwrite)
     return folder
+
+
+def _beside(folder: RunFolder, output: OutputConfig) -> list[Path]:
+    """The files that the run makes beside its pictures."""
+    return [*(folder.videos(output.video) if output.video else []), *(folder.drawings if output.svg else [])]
+
+
+def files_of(folder: RunFolder, output: OutputConfig) -> list[Path]:
+    """Every picture and film that the run may write, finished or not, and the folder of its frames."""
+    return [*folder.images, *folder.partials, *_beside(folder, output), folder.frames]
 
 
 def start(
@@ -93,11 +103,14 @@ def start(
 
     Raises:
         BusyError: another process holds the folder.
+        OutputError: another process left something there since `folder_for`.
         VqclipError: everything that `build`, `run` and writing raise; nothing half-written stays.
     """
-    plan = Budget().fit(plan)
+    plan, output = Budget().fit(plan), plan.config.output
     with holding(folder), _unless_started(folder):
-        earlier = _earlier(folder, plan.config.output.overwrite)
+        if not output.overwrite:
+            check_untaken(folder, _beside(folder, output))
+        earlier = _earlier(folder, output.overwrite)
         forget_latent(folder)  # or a run that is killed now would go on from it
         keep_names(folder)
         write_text(folder.config, to_yaml(_repeatable(plan.config)))
@@ -118,6 +131,10 @@ def unfinished(path: str) -> tuple[RunFolder, Config]:
         UsageError: there is no run.
     """
     folder = existing_run(path, 1)
+    if not is_file(folder.config) and folder.is_file and is_file(folder.target):
+        raise UsageError(
+            f"{path!r} is a picture, and nothing to go on from is beside it; a run folder (-o DIR/) keeps that."
+        )
     if not is_file(folder.config):
         raise UsageError(f"{path!r} is not a run: it has no run.yaml; give a run's folder or its picture file.")
     config = load_config([str(folder.config)])
@@ -139,14 +156,30 @@ def _earlier(folder: RunFolder, overwrite: bool) -> list[Path]:
 
 
 def finished_pictures(path: str) -> list[Path]:
-    """Return the pictures of the run that the user names if it is finished, else an empty list."""
+    """Return the pictures of the run that the user names if it is finished, else an empty list.
+
+    A picture file is one of a run where it says so itself.
+    """
     folder = existing_run(path, 1)
     if folder.is_file and not is_there(folder.home):
-        return [folder.target] if is_file(folder.target) else earlier_pictures(folder)
+        return [folder.target] if _is_ours(folder.target) else earlier_pictures(folder)
     if is_there(folder.state) or not is_file(folder.config):
         return []
     folder, _ = unfinished(path)
     return folder.images if all(is_file(image) for image in folder.images) else []
+
+
+def keeps_latent(path: str) -> bool:
+    """Whether the run that the user names finished, and kept what `go_on` can take further steps from."""
+    folder = existing_run(path, 1)
+    return folder.latent is not None and is_file(folder.latent) and not unfinished(path)[1].targets.path
+
+
+def _is_ours(picture: Path) -> bool:
+    """Whether a file is a picture that says how vqclip made it."""
+    with contextlib.suppress(UsageError):
+        return is_file(picture) and bool(read_metadata(picture))
+    return False
 
 
 def go_on(

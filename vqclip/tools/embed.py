@@ -10,6 +10,7 @@ from torch import Tensor
 from vqclip.common.errors import UsageError
 from vqclip.common.images import READ_SUFFIXES, open_image, to_tensor
 from vqclip.common.paths import is_file, is_folder
+from vqclip.common.text import utf8
 from vqclip.guidance.vectors import mean_vector
 from vqclip.models.perceptor import Perceptor
 from vqclip.pipeline.targets import picture_vector
@@ -22,13 +23,15 @@ def check_said(words: Sequence[str]) -> None:
     """Refuse what is neither a text nor a picture that is there.
 
     Raises:
-        UsageError: an empty text, a folder, or a missing file with a picture's suffix.
+        UsageError: an empty text, one that is no UTF-8, a folder, or a missing file with a picture's suffix.
     """
     for word in words:
         if not word.strip():
             raise UsageError("A text is empty; say what the vector shall mean.")
         if is_folder(word):
             raise UsageError(f"{word!r} is a folder; name its pictures.")
+        if not is_file(word) and utf8(word) != word:
+            raise UsageError(f"{utf8(word)!r} is neither a picture's file nor UTF-8 text.")
         if Path(word).suffix.lower() in READ_SUFFIXES and not is_file(word):
             raise UsageError(f"Cannot read the image {word!r}: No such file.")
 

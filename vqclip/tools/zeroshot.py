@@ -7,13 +7,13 @@ is the mean of its captions' over several templates.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
+from vqclip.common.paths import at_home
 from vqclip.common.text import read_text
 from vqclip.models.perceptor import Perceptor
 
@@ -117,10 +117,10 @@ def parse_list(given: Sequence[str]) -> list[str]:
     """
     texts: list[str] = []
     for word in given:
-        texts += _read_labels(Path(word[1:])) if word.startswith("@") else word.split(",")
+        texts += _read_labels(at_home(word[1:])) if word.startswith("@") else word.split(",")
     return list(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 
-def _read_labels(path: Path) -> list[str]:
+def _read_labels(path: str) -> list[str]:
     lines = read_text(path, "the labels in").splitlines()
     return [line for line in lines if not line.lstrip().startswith("#")]
