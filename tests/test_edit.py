@@ -445,7 +445,7 @@ def test_a_mask_has_a_place_of_its_own(run: Edits, words: tuple[str, ...], code:
     before = sorted(path.name for path in Path.cwd().rglob("*"))
     failed = run("edit", "photo.png", "a hat", "--box", "1,1,5,5", *words)
     assert failed.code == code and said in failed.stderr, failed.stderr
-    assert ("loading models" in failed.stderr) == ("nnn" in failed.stderr)
+    assert "loading models" not in failed.stderr
     assert sorted(path.name for path in Path.cwd().rglob("*")) == before
 
 

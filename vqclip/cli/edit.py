@@ -1,5 +1,6 @@
 """vqclip edit, outpaint, vary and interpolate: pictures made of pictures, each by a layer of settings and options."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ from vqclip.cli.options import (
     read_settings,
 )
 from vqclip.common.errors import OutputError, UsageError
+from vqclip.common.files import writing
 from vqclip.common.paths import is_there
 from vqclip.config.schema import Config
 from vqclip.hub.access import choose_access
@@ -321,12 +323,14 @@ def _check_mask_place(settings: Config, path: Path, overwrite: bool) -> None:
 
     Raises:
         UsageError: the run makes a picture of that name.
-        OutputError: something is there, or where the run's files go.
+        OutputError: something is there, or where the run's files go, or nothing can be.
     """
     from vqclip.pipeline.plan import make_plan
     from vqclip.runs.session import files_of, folder_for
 
     _check_free(path, overwrite)
+    with writing(path), contextlib.suppress(FileNotFoundError):
+        path.stat()
     if settings.output.path != STDOUT:
         plan = make_plan(settings)
         folder = folder_for(plan)
