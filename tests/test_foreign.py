@@ -6,10 +6,12 @@ import pytest
 from command import Command
 
 from vqclip.common.errors import UsageError
+from vqclip.config.foreign import rules
 from vqclip.config.foreign.reading import import_settings
 from vqclip.config.loader import load_config
 from vqclip.config.prompts import Prompt, parse_prompts
 from vqclip.config.schema import Config
+from vqclip.optimisation.optimisers import OPTIMISERS
 from vqclip.pipeline.checks import check
 
 
@@ -123,7 +125,8 @@ def test_pixray_s_pixels() -> None:
         "num_cuts: 96\niterations: 120\nlearning_rate_drops: [80]\nsave_every: 10"
     )
     assert (config.size, config.optimise.steps, config.cutouts.count) == ("320x320", 120, 96)
-    assert (config.optimise.schedule, config.init.kind) == ("drop", "noise") and notes == ""
+    assert (config.optimise.schedule, config.init.kind) == ("drop", "noise")
+    assert notes == "pixel_size: say pixelart.cells, which are counted along the short side."
     assert (config.drawer, config.pixelart.shape) == ("pixelart", "square")
 
 
@@ -226,3 +229,62 @@ def test_openai_s_large_model_of_336_pixels_is_known() -> None:
 def test_what_is_said_counts_more_than_what_follows_from_the_drawer(lines: tuple[str, str]) -> None:
     config, notes = imported("\n".join(["prompts: a", "output: cat.png", *lines]))
     assert (config.drawer, config.optimise.lr, config.output.path, notes) == ("pixelart", 0.3, "cat.png", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("python generate.py -p a -cutm nrupdated", "cut_method: there is nothing like 'nrupdated'; left out."),
+        (
+            "python generate.py -p a -cutm updatedpooling",
+            "cut_method: there is nothing like 'updatedpooling'; left out.",
+        ),
+        ("python generate.py -p a -opt DiffGrad", "optimiser: there is nothing like 'diffgrad'; left out."),
+        ("python generate.py -p a -opt AdamP", "optimiser: there is nothing like 'adamp'; left out."),
+        ("python generate.py -p a -in fractal", "init_noise: there is nothing like 'fractal'; left out."),
+        ("python generate.py -p a -cutp 2", "cut_power: the recipe of cutouts holds what is done to each; left out."),
+        ("prompts: a\noptimiser: DiffGrad", "optimiser: there is nothing like 'diffgrad'; left out."),
+        ("prompts: a\nanimation_dir: films", "animation_dir: films of stories are not made; left out."),
+        ("prompts: a\nfilters: lookup", "filters: there is nothing like 'lookup'; left out."),
+        ("prompts: a\nclip_models: SLIP_VITB16", "clip_models: there is nothing like 'SLIP_VITB16'; left out."),
+        ("scenes: a\npalettes: 9\npixel_size: 4", ""),
+        ("scenes: 'a:2_l | b:1:.5'", ""),
+        ("scenes: 'a:sin(t) | b:1_far'", "scenes: the weight and the place of 'a:sin(t)', 'b:1_far' are not read."),
+        (
+            "scenes: a\nimage_model: Unlimited Palette\npalettes: 9\npixel_size: 4",
+            "image_model: the drawer 'Unlimited Palette' is not there; drawn with a VQGAN. "
+            "palettes: say which colours: filters: ['palette:red,white']. "
+            "pixel_size: a picture has the pixels of its size here; left out.",
+        ),
+    ],
+)
+def test_what_has_no_equal_is_named_and_left_out(text: str, says: str) -> None:
+    config, notes = imported(text)
+    assert notes == says
+    assert config.prompts in (["a"], ["[left] a:2 | b:1:.5"], ["a | b"])
+    assert config.optimise.name == "adam" and config.cutouts.recipe in ("nerdyrodent", "pixray", "crowson")
+
+
+def test_of_a_list_what_is_known_is_kept() -> None:
+    config, notes = imported(
+        "prompts: a\ncustom_loss: smoothness:0.5,style\nfilters: wallpaper,lookup\nclip_models: ViT-B/32,SLIP\n"
+        "vector_prompts: textoff,sunset\n"
+    )
+    assert (config.losses, config.filters) == ({"smoothness": 0.5}, ["tile"])
+    assert config.perceptors == ["ViT-B-32-quickgelu:openai"] and config.prompts == ["a | @vector:textoff:0.1"]
+    assert all(f"like {name!r}; left out" in notes for name in ("style", "lookup", "SLIP")) and "textoff" in notes
+
+
+def test_our_optimisers_are_known() -> None:
+    assert set(rules.OPTIMISERS) == set(OPTIMISERS)
+
+
+def test_devices_and_direct_pictures_are_taken_over() -> None:
+    assert imported("python generate.py -p a -cd cuda:1")[0].runtime.device == "cuda:1"
+    config, notes = imported("scenes: a\ndirect_image_prompts: '[a.png]:0.5 | b.png | c.png:1_[m.png]'\n")
+    assert config.image_prompts == ["a.png:0.5", "b.png"]
+    assert notes == "direct_image_prompts: there is nothing like 'c.png:1_[m.png]'; left out."
+
+
+def test_pytti_without_a_guide_has_the_usual_one() -> None:
+    assert imported("scenes: a\nViTB32: false\n")[0].perceptors == ["embedded"]

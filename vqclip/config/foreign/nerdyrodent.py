@@ -7,10 +7,12 @@ from itertools import zip_longest
 from vqclip.common.errors import UsageError
 from vqclip.config.foreign.rules import (
     BESIDE,
+    OF_RECIPE,
     Keys,
     Tool,
     clips,
     image_prompts,
+    known,
     listed,
     noise,
     number,
@@ -73,9 +75,12 @@ def _noise_prompts(theirs: Mapping[str, Structure]) -> Keys:
     return {BESIDE: [f"@noise:{int(str(seed))}:{weight:g}" for seed, weight in weighed]}
 
 
+CUTS = {"latest": "nerdyrodent", "updated": "crowson", "original": "crowson"}
+"""Its ways of cutting ─▶ our recipes."""
+
 IGNORED = (
-    "noise_prompt_seeds noise_prompt_weights cut_power deterministic input_video_fps zoom_start zoom_save_every "
-    "zoom_scale zoom_shift_x zoom_shift_y"
+    "noise_prompt_seeds noise_prompt_weights deterministic zoom_start zoom_save_every zoom_scale zoom_shift_x "
+    "zoom_shift_y"
 )
 """What says nothing about a picture here, or is read together."""
 
@@ -106,9 +111,8 @@ NERDYRODENT = Tool(
         "vqgan_config": text("vqgan.config"),
         "vqgan_checkpoint": text("vqgan.file"),
         "learning_rate": number("optimise.lr"),
-        "cut_method": lambda value: {
-            "cutouts.recipe": {"latest": "nerdyrodent", "updated": "crowson", "original": "crowson"}[text_of(value)]
-        },
+        "cut_method": lambda value: {"cutouts.recipe": known(CUTS, text_of(value))},
+        "cut_power": OF_RECIPE,
         "num_cuts": whole("cutouts.count"),
         "seed": seed,
         "optimiser": optimiser,
@@ -116,11 +120,12 @@ NERDYRODENT = Tool(
         "video": lambda value: {"output.video": "mp4"},
         "video_length": "a video has output.fps frames a second: say output.save_every for how many there are",
         "output_video_fps": rate,
+        "input_video_fps": "frames are not interpolated; left out",
         "zoom_video": "zooming is not there",
         "change_prompt_every": "each story is a picture of its own here; vqclip interpolate goes from one to the next",
         "video_style_dir": "a folder of pictures is a batch: one line a picture, with init_image",
-        "augments": "the recipe of cutouts holds what is done to each: vqclip config show",
-        "cuda_device": "say --device cuda:N",
+        "augments": OF_RECIPE,
+        "cuda_device": text("runtime.device"),
     },
     ignored=frozenset(IGNORED.split()),
     together=_noise_prompts,

@@ -8,6 +8,7 @@ from vqclip.config.foreign.rules import (
     Keys,
     NoEqualError,
     Tool,
+    all_known,
     chosen,
     clips,
     image_prompts,
@@ -105,19 +106,22 @@ def _spots(theirs: Mapping[str, Structure]) -> list[str]:
 def _vectors(value: Structure) -> Keys:
     """Directions by name, at a tenth as there; files of theirs are of OpenAI's models alone."""
     names = [name.strip() for name in text_of(value).replace("|", ",").split(",") if name.strip()]
-    if "textoff" not in names or len(set(names)) > 1:
-        raise NoEqualError("of the vectors only textoff is there; make others with vqclip embed")
-    return {BESIDE: ["@vector:textoff:0.1"]}
+    kept = {BESIDE: ["@vector:textoff:0.1"]} if "textoff" in names else {}
+    if set(names) - {"textoff"}:
+        raise NoEqualError("of the vectors only textoff is there; make others with vqclip embed", kept)
+    return kept
 
 
 def _losses(value: Structure) -> Keys:
     """`name:weight`, several with commas between them; ours are a dictionary."""
-    named = [part.strip().partition(":") for part in text_of(value).split(",") if part.strip()]
-    return {"losses": {known(LOSSES, name): float(weight or 1) for name, _, weight in named}}
+    parts = [part.strip().partition(":") for part in text_of(value).split(",") if part.strip()]
+    weights = {name: float(weight or 1) for name, _, weight in parts}
+    return all_known(LOSSES, list(weights), lambda names: {"losses": {LOSSES[name]: weights[name] for name in names}})
 
 
 def _filters(value: Structure) -> Keys:
-    return {"filters": [known(FILTERS, name.strip()) for name in text_of(value).split(",") if name.strip()]}
+    names = [name.strip() for name in text_of(value).split(",") if name.strip()]
+    return all_known(FILTERS, names, lambda found: {"filters": [FILTERS[name] for name in found]})
 
 
 def model(value: Structure) -> Keys:
@@ -161,9 +165,8 @@ def _drops(value: Structure) -> Keys:
 
 
 IGNORED = (
-    "display_every quality ezsize aspect scale pixel_size wallpaper_edge_match smoothness_type "
-    "outdir display_clear cudnn_determinism perceptors animation_dir overlay_image overlay_every overlay_offset "
-    "overlay_until overlay_alpha spot_prompts spot_file"
+    "display_every quality ezsize aspect scale wallpaper_edge_match smoothness_type display_clear cudnn_determinism "
+    "perceptors overlay_image overlay_every overlay_offset overlay_until overlay_alpha spot_prompts spot_file"
 )
 """What says nothing about a picture here, or is read together."""
 
@@ -203,6 +206,10 @@ PIXRAY = Tool(
         "use_pixeldraw": lambda value: drawer("pixel") if is_on(value) else {},
         "pixel_type": lambda value: {"pixelart.shape": known(SHAPES, text_of(value))},
         "vector_prompts": _vectors,
+        "pixel_size": "say pixelart.cells, which are counted along the short side",
+        "animation_dir": "films of stories are not made; left out",
+        "outdir": "say output.path",
+        "cuda_device": text("runtime.device"),
         "target_images": image_prompts,
         "spot_prompts_off": "say what is outside with the mask the other way round: [in MASK.png] TEXT",
     },

@@ -56,7 +56,9 @@ def import_settings(text: str, source: str) -> Imported:
             if rule is not None and not isinstance(rule, str) and value is not None:
                 settings = _joined(settings, _told(rule, key, value))
         except NoEqualError as error:
+            settings = _joined(settings, error.kept)
             notes.append(f"{key}: {error}.")
+    notes += [f"{key}: {why}." for key, why in tool.unread(theirs).items()]
     beside = settings.get(BESIDE)
     if isinstance(beside, list) and beside:
         prompts = settings.get("prompts")

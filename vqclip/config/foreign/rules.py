@@ -1,7 +1,7 @@
 """What a tool's settings are read with: rules from a value of theirs to our keys."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -19,7 +19,8 @@ Rule: TypeAlias = "Callable[[Structure], Keys] | str"
 class Tool:
     """A tool whose settings are read: what it does unless told, in our keys, and a rule for each setting. `together`
     reads what follows from several of them; `ignored` are settings that say nothing about a picture, or are read there.
-    `first` are read before the others, which count more wherever they stand.
+    `first` are read before the others, which count more wherever they stand. `unread` says of settings that count only
+    beside others, by their keys, why they have no equal.
     """
 
     name: str
@@ -28,10 +29,17 @@ class Tool:
     ignored: frozenset[str]
     together: Callable[[Mapping[str, Structure]], Keys] = lambda theirs: {}
     first: frozenset[str] = frozenset()
+    unread: Callable[[Mapping[str, Structure]], Mapping[str, str]] = lambda theirs: {}
 
 
 class NoEqualError(Exception):
-    """There is nothing like it here; its text says what is done instead."""
+    """There is nothing like it here, or like a part of it; its text says what is done instead, and `kept` is what the
+    rest comes to, in our keys.
+    """
+
+    def __init__(self, text: str, kept: Keys | None = None) -> None:
+        super().__init__(text)
+        self.kept = kept or {}
 
 
 def is_on(value: Structure) -> bool:
@@ -97,9 +105,18 @@ def size(value: Structure) -> Keys:
 
 def clips(value: Structure) -> Keys:
     """OpenAI's CLIP models by their names there, such as `ViT-B/32`, with commas between them."""
-    names = value if isinstance(value, list) else text_of(value).split(",")
-    ours = [text_of(name).replace("/", "-").replace("@336px", "-336") for name in names]
-    return {"perceptors": [f"{name}-quickgelu:openai" for name in ours]}
+    given = value if isinstance(value, list) else text_of(value).split(",")
+    names = [name for name in map(text_of, given) if name]
+
+    def read(found: Sequence[str]) -> Keys:
+        ours = [name.replace("/", "-").replace("@336px", "-336") for name in found]
+        return {"perceptors": [f"{name}-quickgelu:openai" for name in ours]} if ours else {}
+
+    return all_known(CLIPS, names, read)
+
+
+CLIPS = ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px")
+"""The models that OpenAI published."""
 
 
 def start(value: Structure) -> Keys:
@@ -109,7 +126,11 @@ def start(value: Structure) -> Keys:
 
 def noise(value: Structure) -> Keys:
     """What to start from, where it is no picture."""
-    return {"init.kind": {"gradient": "gradient", "pixels": "noise", "snow": "noise"}[text_of(value)]}
+    return {"init.kind": known({"gradient": "gradient", "pixels": "noise", "snow": "noise"}, text_of(value))}
+
+
+OF_RECIPE = "the recipe of cutouts holds what is done to each; left out"
+"""What is said of the details of cutouts."""
 
 
 def rate(value: Structure) -> Keys:
@@ -121,8 +142,12 @@ def rate(value: Structure) -> Keys:
 
 
 def optimiser(value: Structure) -> Keys:
-    """The optimiser by its name."""
-    return {"optimise.name": text_of(value).lower()}
+    """The optimiser by its name, if it is one of ours."""
+    return {"optimise.name": known({name: name for name in OPTIMISERS}, text_of(value).lower())}
+
+
+OPTIMISERS = ("adam", "adamw", "adamax", "adagrad", "nadam", "radam", "rmsprop", "sgd")
+"""The names of `optimise.name`."""
 
 
 def image_prompts(value: Structure) -> Keys:
@@ -145,3 +170,11 @@ def known(table: Mapping[str, str], name: str) -> str:
     if name not in table:
         raise NoEqualError(f"there is nothing like {shown(name)}; left out")
     return table[name]
+
+
+def all_known(table: Container[str], names: Sequence[str], read: Callable[[Sequence[str]], Keys]) -> Keys:
+    """What `read` makes of the names that are in the table. Raises NoEqualError for the others, which keeps that."""
+    kept = read([name for name in names if name in table])
+    if others := [shown(name) for name in names if name not in table]:
+        raise NoEqualError(f"there is nothing like {', '.join(others)}; left out", kept)
+    return kept
