@@ -450,7 +450,16 @@ def test_validate_checks_names(run: Command, override: str, says: str) -> None:
 def test_validate_needs_no_published_model_to_be_here(run: Command) -> None:
     done = run("config", "validate", *available_configs(), "--set", "runtime.device=cpu")
     assert done.code == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(available_configs())
+    assert len(done.stdout.splitlines()) == len(available_configs()) + 1
+
+
+def test_validate_checks_layers_together_too(run: Command) -> None:
+    Path("strokes.yaml").write_text("drawer: strokes\n")
+    Path("stages.yaml").write_text("optimise: {pyramid: [[0.5, 0.5], [1, 0.5]]}\n")
+    done = run("config", "validate", "strokes.yaml", "stages.yaml")
+    assert done.code == 2 and "do not go together: optimise.pyramid" in done.stderr, done.stderr
+    assert done.stdout.splitlines() == ["strokes.yaml: ok", "stages.yaml: ok"]
+    assert run("config", "validate", "draft", "-c", "clean").stdout.splitlines()[-1] == "together: ok"
 
 
 def test_a_weight_holds_near_the_start_that_auto_chooses(tiny: TinyModels) -> None:

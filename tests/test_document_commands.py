@@ -88,8 +88,8 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
     with serving({"/vqgan": Behaviour(content), "/upscaler": Behaviour(enlarging), **paths}) as server:
         publish(monkeypatch, content, imagenet_16384=server.url + "/vqgan")
         facts = {"size": len(enlarging), "sha256": hashlib.sha256(enlarging).hexdigest()}
-        entry = replace(UPSCALERS["realesrgan-x4plus"], place=WebFile(server.url + "/upscaler"), **facts)
-        monkeypatch.setitem(UPSCALERS, "realesrgan-x4plus", entry)  # type: ignore[arg-type]
+        entry = replace(UPSCALERS["realesr-general-x4v3"], place=WebFile(server.url + "/upscaler"), **facts)
+        monkeypatch.setitem(UPSCALERS, "realesr-general-x4v3", entry)  # type: ignore[arg-type]
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.delenv("HF_HUB_OFFLINE")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", os.environ["HF_HUB_CACHE"])

@@ -380,3 +380,13 @@ def test_a_config_names_an_upscaler_that_there_is(run: Command) -> None:
     done = run("config", "validate", "default", "--set", "output.upscale=nosuch")
     assert done.code == 2 and "nosuch" in done.stderr
     assert run("config", "validate", "default", "--set", "output.upscale=realesrgan-x2plus").code == 0
+
+
+def test_pulling_an_upscaler_says_what_else_it_needs(
+    run: Command, online: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqclip.hub.upscaler_catalogue.find_spec", lambda name: None)
+    monkeypatch.setattr("vqclip.cli.models._fetch_all", lambda *words: None)
+    done = run("models", "pull", "realesrgan-x2plus", "realesr-general-x4v3")
+    said = "Note: to use realesrgan-x2plus, you need another package: pip install 'vqclip[upscale]'.\n"
+    assert done.stderr == said

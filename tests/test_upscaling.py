@@ -243,8 +243,8 @@ def test_what_cannot_be_is_said_before_anything_is_made(
 
 
 def test_a_missing_package_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vqclip.hub.upscaler_store.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install 'vqclip\[upscale\]'"):
+    monkeypatch.setattr("vqclip.hub.upscaler_catalogue.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"'vqclip\[upscale\]'. 'realesr-general-x4v3' needs nothing"):
         locate_upscaler("realesrgan-x4plus", Access.FETCH)
     with pytest.raises(ModelError, match="not on this machine"):
         locate_upscaler("realesr-general-x4v3")

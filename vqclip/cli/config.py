@@ -7,6 +7,7 @@ import typer
 from vqclip.cli.command import App, Group
 from vqclip.cli.console import Console
 from vqclip.cli.options import Json, Layers, Overrides
+from vqclip.common.errors import UsageError
 from vqclip.config.loader import available_configs, load_config, to_dict, to_yaml
 
 app = App(cls=Group, help="Show and check configs.")
@@ -38,7 +39,28 @@ def show(layers: Names = None, config: Layers = None, overrides: Overrides = Non
 def validate(layers: Names = None, config: Layers = None, overrides: Overrides = None, as_json: Json = False) -> None:
     """Check keys, values, prompts, and the names of models and devices: vqclip config validate mine.yaml
 
-    What is wrong is said with exit code 2.
+    Each layer is checked by itself, and several also together, as a run would take them. What is wrong is said with
+    exit code 2.
+    """
+    console = Console(as_json=as_json)
+    given = [*(layers or []), *(config or [])] or ["default"]
+    for layer in given:
+        _check([layer], overrides)
+        console.result(f"{layer}: ok", {"event": "valid", "name": layer})
+    if len(given) > 1:
+        try:
+            _check(given, overrides)
+        except UsageError as error:
+            raise UsageError(f"These layers do not go together: {error}") from error
+        console.result("together: ok", {"event": "valid", "name": "together", "layers": given})
+
+
+def _check(layers: list[str], overrides: list[str] | None) -> None:
+    """Check what layers and overrides come to.
+
+    Raises:
+        UsageError: a key, a value, a prompt or a name is not right.
+        ModelError: an upscaler's file is none.
     """
     from vqclip.common.runtime import resolve_device
     from vqclip.config.starts import AUTO
@@ -46,15 +68,12 @@ def validate(layers: Names = None, config: Layers = None, overrides: Overrides =
     from vqclip.hub.upscaler_files import upscaler_scale
     from vqclip.pipeline.checks import check
 
-    console = Console(as_json=as_json)
-    for layer in [*(layers or []), *(config or [])] or ["default"]:
-        settings = load_config([layer], overrides or [])
-        check(settings)
-        check_models(settings)
-        if settings.output.upscale != AUTO:
-            upscaler_scale(settings.output.upscale)
-        resolve_device(settings.runtime.device)
-        console.result(f"{layer}: ok", {"event": "valid", "name": layer})
+    settings = load_config(layers, overrides or [])
+    check(settings)
+    check_models(settings)
+    if settings.output.upscale != AUTO:
+        upscaler_scale(settings.output.upscale)
+    resolve_device(settings.runtime.device)
 
 
 def _about(text: str) -> str:

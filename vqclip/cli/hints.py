@@ -11,8 +11,8 @@ from vqclip.models.files import EMBEDDED
 PUBLISHED = "ViT-B-32-256:datacomp_s34b_b86k"
 """The published CLIP model that we recommend for photographs."""
 
-PUBLISHED_UPSCALER = "realesrgan-x2plus"
-"""The published upscaler that we recommend for photographs."""
+PUBLISHED_UPSCALER = "realesr-general-x4v3"
+"""The published upscaler that we recommend for photographs; it needs no other package."""
 
 
 def note_unknown_words(console: Console, texts: Iterable[str], model: str = EMBEDDED) -> None:

@@ -119,6 +119,7 @@ def pull(
     access = choose_access(True, offline)
     with Interrupts("Stopped; what came so far is kept, and the same command goes on from there."):
         from vqclip.hub.kinds import KINDS, Pulling, kind_of
+        from vqclip.hub.upscaler_catalogue import UPSCALERS
 
         wanted = _needed(names, no_clip)
         if access is Access.FORBIDDEN:
@@ -127,6 +128,9 @@ def pull(
             return
 
         how = Pulling(half=half, keep_original=keep_original, force=force)
+        for name in wanted:
+            if name in UPSCALERS and (needs := UPSCALERS[name].needs):
+                console.say(f"Note: to use {name}, you need another package: {needs}.")
         _fetch_all(console, wanted, lambda name, watch: KINDS[kind_of(name)].pull(name, how, watch))
 
 

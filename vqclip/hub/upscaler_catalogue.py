@@ -4,6 +4,7 @@ where each is, what it is for, and on which terms.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from vqclip.hub.sources import WebFile
 
@@ -28,6 +29,11 @@ class PublishedUpscaler:
     def size_text(self) -> str:
         """The size of the file, for people."""
         return f"{self.size / 1e6:,.0f} MB"
+
+    @property
+    def needs(self) -> str | None:
+        """What has to be installed before vqclip reads it, or None where that is so already."""
+        return None if self.own_form or find_spec("spandrel") else "pip install 'vqclip[upscale]'"
 
 
 TERMS = "BSD-3-Clause"

@@ -2,7 +2,6 @@
 published one. They are small, so the hash is looked at every time, and there is nothing to record.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from vqclip.common.errors import ModelError, UsageError
@@ -14,6 +13,9 @@ from vqclip.hub.access import Access, not_here
 from vqclip.hub.download import Wanted, fetch
 from vqclip.hub.transfer import Watch
 from vqclip.hub.upscaler_catalogue import UPSCALERS, PublishedUpscaler
+
+PLAIN = "realesr-general-x4v3"
+"""The published upscaler for any picture that needs no other package."""
 
 
 def upscaler_path(name: str) -> Path:
@@ -34,8 +36,8 @@ def locate_upscaler(name: str, access: Access = Access.HERE) -> Path:
         OutputError: the cache cannot be written.
     """
     entry, path = UPSCALERS[name], upscaler_path(name)
-    if not (entry.own_form or find_spec("spandrel")):
-        raise ModelError(f"The upscaler {name!r} needs another package: pip install 'vqclip[upscale]'.")
+    if entry.needs:
+        raise ModelError(f"The upscaler {name!r} needs another package: {entry.needs}. {PLAIN!r} needs nothing more.")
     if is_file(path):
         _refuse_other(entry, path, known_sha256(path))
         return path
