@@ -40,6 +40,11 @@ COMMANDS: dict[str, tuple[dict[str, object], list[str]]] = {
         {"outpaint": "photo.png", "prompt": "hills", "left": "20", "bottom": "25%"},
         ["outpaint", "photo.png", "hills", "--left", "20", "--bottom", "25%"],
     ),
+    "a rim in numbers": ({"outpaint": "photo.png", "left": 20}, ["outpaint", "photo.png", "--left", "20"]),
+    "a start": (
+        {"prompt": "a", "init_image": "photo.png", "strength": 0.8, "size": 32},
+        ["generate", "a", "--init-image", "photo.png", "--strength", "0.8", "--size", "32"],
+    ),
     "a ratio": ({"outpaint": "photo.png", "ratio": "2:1"}, ["outpaint", "photo.png", "--ratio", "2:1"]),
     "a variation": ({"vary": "photo.png"}, ["vary", "photo.png", "-n", "1"]),
 }
@@ -196,6 +201,8 @@ def test_contents_decide_an_id_and_not_names(run: Command, tiny: TinyModels) -> 
         ({"edit": "photo.png"}, "nothing to draw"),
         ({"edit": "photo.png", "vary": "photo.png"}, "one command"),
         ({"prompt": "a", "mask": "mask.png"}, "belongs to 'edit'"),
+        ({"prompt": "a", "strength": 0.5}, "or 'vary' or 'init_image', which names the picture"),
+        ({"outpaint": "photo.png", "left": True}, "must be text"),
         ({"vary": "photo.png", "left": "5"}, "belongs to 'outpaint'"),
         ({"vary": "photo.png", "feather": 5}, "'edit' or 'outpaint'"),
         ({"edit": "photo.png", "prompt": "a", "box": "1,2,3"}, "X,Y,W,H"),

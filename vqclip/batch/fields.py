@@ -30,6 +30,11 @@ EDITS: Mapping[str, Sequence[str]] = {
 }
 """The commands that make pictures of pictures, and what a job may say that names one with its picture or its points."""
 
+OF_START = ("strength",)
+"""What belongs to a job with an `init_image`, if it is none of EDITS."""
+
+OWNERS: Mapping[str, Sequence[str]] = {**EDITS, "init_image": OF_START}
+
 KEYS: Mapping[str, str] = {
     "size": "size",
     "drawer": "drawer",
@@ -58,6 +63,8 @@ FIELDS = (
 
 TEXTS = ("prompt", "size", "drawer", "config", "init_image", "output", "edit", "outpaint", "vary", *RIMS)
 NUMBERS = ("seed", "steps", "count", "frames")
+LENGTHS = ("size", *edits.SIDES)
+"""Texts that may be written as a number, too."""
 
 DEEPEST = 16
 """Folders that a picture's name may hold."""
@@ -88,6 +95,9 @@ def checked(row: object) -> dict[str, Any]:
     for key in NUMBERS:
         if key in facts:
             facts[key] = _whole(key, facts[key])
+    for key in LENGTHS:
+        if isinstance(facts.get(key), int) and not isinstance(facts[key], bool):
+            facts[key] = str(facts[key])
     for key in TEXTS:
         if key in facts and not isinstance(facts[key], str):
             raise UsageError(f"The field {key!r} of a job must be text, not {shown(facts[key])}.")
@@ -111,10 +121,10 @@ def _check_edits(facts: Mapping[str, Any]) -> None:
     named = [key for key in EDITS if key in facts]
     if len(named) > 1:
         raise UsageError(f"A job is one command: give {named[0]!r} or {named[1]!r}.")
-    known = EDITS[named[0]] if named else ()
+    known = EDITS[named[0]] if named else OF_START if "init_image" in facts else ()
     for key in OF_EDITS:
         if key in facts and key not in known:
-            owners = " or ".join(repr(name) for name, fields in EDITS.items() if key in fields)
+            owners = " or ".join(repr(name) for name, fields in OWNERS.items() if key in fields)
             raise UsageError(f"The field {key!r} of a job belongs to {owners}, which names the picture.")
     points = facts.get("interpolate", "")
     if not isinstance(points, str) and not (isinstance(points, list) and all(isinstance(each, str) for each in points)):
