@@ -120,3 +120,10 @@ def test_the_configs_perceptors_are_published(name: str) -> None:
     for perceptor in load_config([name]).perceptors:
         model, _, tag = perceptor.partition(":")
         assert get_pretrained_cfg(model, tag), perceptor
+
+
+@pytest.mark.parametrize("name", sorted(set(VQGANS) & {path.stem for path in configs_dir().glob("*.yaml")}))
+def test_a_config_says_what_is_fetched_for_the_guide_too(name: str) -> None:
+    (guide,) = load_config([name]).perceptors
+    header = (configs_dir() / f"{name}.yaml").read_text("utf-8").partition("# Terms")[0].replace("\n# ", " ")
+    assert f"and {CLIPS[guide].size_text} for the guide" in header

@@ -53,7 +53,7 @@ def test_plain_words_plurals_and_numbers_are_known(text: str) -> None:
 def test_a_typo_gets_its_neighbour_and_the_open_world_a_way_out() -> None:
     said = hint(["an astronot in a lighthouse"])
     assert said is not None
-    assert "'astronot' (nearest: astronaut" in said and "'lighthouse'" in said and "vqclip config list" in said
+    assert "'astronot' (nearest: astronaut" in said and "'lighthouse'" in said and "vqclip models list" in said
 
 
 def test_each_word_is_named_once_and_in_order() -> None:

@@ -103,7 +103,7 @@ def hint(texts: Iterable[str]) -> str | None:
     more = len(found) + len(empty) - len(listed)
     return (
         f"the embedded models never read {', '.join(listed)}{f' and {more} more' if more else ''}, and pass over "
-        "it; they know a small world of everyday things, for anything else see the published models: vqclip config list"
+        "it; they know a small world of everyday things, for anything else see the published models: vqclip models list"
     )
 
 
