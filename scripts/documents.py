@@ -94,7 +94,7 @@ def draw_sheet(settings: str) -> None:
 
 
 def draw(command: str, picture: Path) -> None:
-    """Run a command of a document."""
+    """Run a command of a document; its last -o, ours, is the one that counts."""
     words = [word.replace("docs/pictures", str(PICTURES)) for word in shlex.split(command)[1:]]
     subprocess.run([sys.executable, "-m", "vqclip", *words, "-o", picture.name], cwd=picture.parent, check=True)
 

@@ -76,6 +76,8 @@ def test_info_says_first_what_a_person_wants_to_know(run: Command, tiny: TinyMod
     assert run(*again, "-o", "again.png").code == 0
     assert Path("again.png").read_bytes() == Path("my cat.png").read_bytes()
     assert "config:" in run("info", "my cat.png", "-v").stdout
+    said = run("info", "-h").stdout
+    assert "All that is stored." in said and "stderr" not in said
 
 
 @pytest.mark.parametrize(

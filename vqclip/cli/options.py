@@ -106,7 +106,9 @@ Output = Annotated[
 ]
 OutputFile = Annotated[
     str | None,
-    typer.Option("-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /."),
+    typer.Option(
+        "-o", "--output", metavar="PATH", help="A picture file, or a folder ending in /; outputs/ if left out."
+    ),
 ]
 NamedOutput = Annotated[
     str | None,

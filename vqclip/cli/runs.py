@@ -159,7 +159,7 @@ def _pairs(given: list[str]) -> dict[str, str]:
 def info(
     path: Annotated[str, typer.Argument(metavar="IMAGE|RUN", help="A picture that vqclip made, or a run.")],
     as_json: Json = False,
-    verbose: Verbose = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="All that is stored.")] = False,
 ) -> None:
     """Show how a picture was made, or how a run stands: vqclip info picture.png
 
