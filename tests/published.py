@@ -31,9 +31,9 @@ def publish(monkeypatch: pytest.MonkeyPatch, content: bytes, **places: str) -> N
 
 
 def published_on_hub(
-    content: bytes, *faults: str, file: str = clip_files.HUB_NAMES[0], spec: str = SPEC
+    content: bytes, *faults: str, file: str = clip_files.HUB_NAMES[0], spec: str = SPEC, cdn: str = "/cdn"
 ) -> dict[str, Behaviour]:
-    """The paths of a hub that has a CLIP model's weights: facts at the file's address, the bytes elsewhere."""
+    """The paths of a hub that has a CLIP model's weights: facts at the file's address, the bytes at `cdn`."""
     facts = {
         "X-Repo-Commit": COMMIT,
         "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
@@ -41,9 +41,7 @@ def published_on_hub(
     }
     place = f"/{CLIPS[spec].repository}/resolve"
     paths = [f"{place}/{revision}/{file}" for revision in ("main", COMMIT)]
-    return {path: Behaviour(b"", redirect="/cdn", heads=facts) for path in paths} | {
-        "/cdn": Behaviour(content, list(faults))
-    }
+    return {path: Behaviour(b"", redirect=cdn, heads=facts) for path in paths} | {cdn: Behaviour(content, list(faults))}
 
 
 @contextlib.contextmanager

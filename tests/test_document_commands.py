@@ -24,6 +24,8 @@ from tiny_vqgan import NARROW, weights, write_lightning, write_yaml
 from scripts.documents import ROOT
 from vqclip.cli.words import first_word
 from vqclip.config.loader import load_config
+from vqclip.hub.clip_catalogue import ROBUST
+from vqclip.hub.clip_files import CONFIG
 from vqclip.hub.sources import WebFile
 from vqclip.hub.upscaler_catalogue import UPSCALERS
 
@@ -79,11 +81,13 @@ def named(tiny: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def published(tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The models that the documents pull, small."""
     content = write_lightning(tmp_path / "last.ckpt", weights(TINY_SIZES)).read_bytes()
-    specs = [*load_config(["imagenet-16384"]).perceptors, "ViT-B-32-256:datacomp_s34b_b86k"]
+    specs = {guide.name for name in ("imagenet-16384", "imagenet") for guide in load_config([name]).guides}
     paths = {path: each for spec in specs for path, each in published_on_hub(WEIGHTS, spec=spec).items()}
+    architecture = (tiny.clip / CONFIG).read_bytes()
+    paths |= published_on_hub(architecture, spec=ROBUST, file=CONFIG, cdn="/architecture")
     enlarging = save_published(tmp_path / "published.pth").read_bytes()
     with serving({"/vqgan": Behaviour(content), "/upscaler": Behaviour(enlarging), **paths}) as server:
         publish(monkeypatch, content, imagenet_16384=server.url + "/vqgan")
