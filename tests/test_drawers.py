@@ -266,6 +266,15 @@ def test_a_run_lowers_the_loss(tiny: TinyModels, name: str) -> None:
     assert sum(sums[-5:]) < sum(sums[:5])
 
 
+@pytest.mark.parametrize(("colours", "count"), [("pico8", 16), ("4", 4)])
+def test_cells_of_few_colours_begin_where_each_may_win(tiny: TinyModels, colours: str, count: int) -> None:
+    """Sixty falling steps of 0.05 move a vote by 1.5 at most."""
+    parts = build(plan_of(tiny, "drawer=pixelart", f"pixelart.colours={colours}", "size=64x64"))
+    votes = parts.descent.latent.detach()[..., : 32 * 32]
+    assert len(votes[0].argmax(0).unique()) == count
+    assert votes.amax(1).sub(votes.amin(1)).max() < 1.5
+
+
 @pytest.mark.parametrize("name", WORDS)
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tiny: TinyModels, name: str) -> None:
     plan = plan_of(tiny, f"drawer={name}", *WORDS[name])

@@ -19,10 +19,13 @@ from vqclip.config.prompts import Prompt
 from vqclip.config.schema import Config, GuideConfig, parse_guide
 from vqclip.config.starts import PICTURES
 from vqclip.hub.prior_files import has_embedded_prior
+from vqclip.models.drawers.pixelart import Pixelart
 from vqclip.pipeline.checks import check
+from vqclip.pipeline.drawing import make_drawer
 from vqclip.pipeline.named_files import ImagePrompt, parse_image_prompt
 from vqclip.pipeline.plan import Plan, make_plan, seeds
 from vqclip.pipeline.settle import settle
+from vqclip.pipeline.sizes import round_size
 
 
 def config(tiny: TinyModels, *words: str, prompts: list[str] | None = None) -> Config:
@@ -53,6 +56,41 @@ def test_rounding_with_a_larger_factor(side: int, rounded: int) -> None:
     """imagenet-1024 has factor 16, known without its file: 24 is half way between 16 and 32."""
     found = make_plan(load_config(["imagenet-1024"], [f"size={side}x16"], {"prompts": ["a"]}))
     assert (found.width, found.height) == (rounded, 16)
+
+
+@pytest.mark.parametrize("drawer", ["pixelart", "palette"])
+def test_a_size_that_was_rounded_to_cells_stays(drawer: str) -> None:
+    """Cells depend on the short side, and those of the rounded one are the same; else a run could not go on."""
+    open_config = load_config([], [f"drawer={drawer}"], {"prompts": ["a"]})
+    for side in range(16, 1101):
+        for asked in (f"{side}x{side}", f"{2 * side + 7}x{side}", f"{side}x{side + 1}"):
+            *size, cell, _ = round_size(dataclasses.replace(open_config, size=asked), None, [])
+            made = dataclasses.replace(open_config, size=f"{size[0]}x{size[1]}")
+            assert round_size(made, None, []) == (*size, cell, []), asked
+            assert not (size[0] % cell or size[1] % cell) and abs(min(size) - side) <= cell, asked
+
+
+def test_a_plan_draws_with_the_cells_that_it_says(tiny: TinyModels) -> None:
+    """176 is five and a half cells of 32: 175 is the nearest side that has whole ones."""
+    found = plan(tiny, "drawer=pixelart", "size=176x176")
+    drawer = make_drawer(found.config, (found.height, found.width), torch.device("cpu"))
+    assert isinstance(drawer, Pixelart) and drawer.cell == found.cell == 5 and found.config.size == "175x175"
+    assert plan(tiny, "drawer=pixelart", f"size={found.config.size}").config.size == "175x175"
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["drawer=pixelart"], "grey"),
+        (["drawer=palette", "pixelart.colours=null"], "grey"),
+        (["drawer=pixelart", "pixelart.colours=pico8"], "noise"),
+        (["drawer=pixelart", "pixelart.colours=8"], "noise"),
+        (["drawer=palette"], "noise"),
+        (["drawer=pixelart", "pixelart.colours=8", "init.kind=grey"], "grey"),
+    ],
+)
+def test_only_cells_of_any_colour_begin_grey(tiny: TinyModels, words: list[str], kind: str) -> None:
+    assert plan(tiny, *words).config.init.kind == kind
 
 
 def test_seeds_count_up_and_start_again_for_every_prompt(tiny: TinyModels) -> None:

@@ -118,7 +118,8 @@ def _made(merge: Callable[[tuple[str, ...]], dict[str, Any]], read: Callable[[li
     like = bool(merged["image_prompts"] or likeness(prompts))
     alike = like and not (kept or init["image"] or merged["targets"]["path"])
     drawn = (vqgan["name"] == EMBEDDED and vqgan["file"] is None) or merged["prior"]["name"] != EMBEDDED
-    start = start_of(init["kind"], merged["drawer"], prior=drawn, kept=kept, alike=alike)
+    colours = merged["pixelart"]["colours"]  # of the palette's own there is nothing yet: noise and grey begin alike
+    start = start_of(init["kind"], merged["drawer"], colours, prior=drawn, kept=kept, alike=alike)
     begun = begun_with(start, kept=kept, image=init["image"] is not None)
     settled = merge((init["kind"], start, *begun, merged["drawer"]))
     config: Config = make(Config, {**_in_steps(settled, settled["optimise"]["steps"]), "prompts": prompts})

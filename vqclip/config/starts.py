@@ -10,13 +10,13 @@ EMBEDDED = "embedded"
 VQGAN = "vqgan"
 """The drawer that is a network."""
 
-BEGINNINGS: Mapping[str, str] = {VQGAN: "codes", "pixelart": "grey"}
-"""What drawers begin with that do not begin with noise, which cells of free colours never lose."""
+CELLS = "pixelart"
+"""The section of the drawers whose pictures are made of cells."""
 
 SECTIONS: Mapping[str, str] = {
     "fourier": "fourier",
-    "pixelart": "pixelart",
-    "palette": "pixelart",
+    "pixelart": CELLS,
+    "palette": CELLS,
     "strokes": "strokes",
 }
 """The sections of settings that drawers have for themselves."""
@@ -99,15 +99,26 @@ QUALITIES: Mapping[str, Quality] = {
 """Of what the start and the configs say; what is said on the command line stays. The words are pixray's."""
 
 
-def start_of(kind: str, drawer: str = VQGAN, *, prior: bool, kept: bool, alike: bool) -> str:
-    """Return the kind of start that `kind` comes to: with this drawer, where there is a prior for its VQGAN, where a
-    part of a picture is kept, and where the whole shall be like one.
+def beginning(drawer: str, colours: str | None) -> str:
+    """Return what a drawer begins with where nothing else is said.
+
+    Cells of any colour (`colours` is None) would never lose noise, so they are grey. Cells of few colours vote for
+    them, and those that all vote for the one nearest to grey would never vote for another.
+    """
+    if drawer == VQGAN:
+        return "codes"
+    return "grey" if SECTIONS.get(drawer) == CELLS and colours is None else "noise"
+
+
+def start_of(kind: str, drawer: str, colours: str | None, *, prior: bool, kept: bool, alike: bool) -> str:
+    """Return the kind of start that `kind` comes to: with this drawer and the `colours` of its cells, where there is a
+    prior for its VQGAN, where a part of a picture is kept, and where the whole shall be like one.
     """
     prior = prior and drawer == VQGAN
     if kind == AUTO and prior:
         return REDRAW if alike else "prior"
     if kind == AUTO:
-        return "image" if kept else BEGINNINGS.get(drawer, "noise")
+        return "image" if kept else beginning(drawer, colours)
     return kind if prior else UNDRAWN.get(kind, kind)
 
 

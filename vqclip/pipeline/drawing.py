@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -35,13 +36,13 @@ Size = tuple[int, int]
 class Medium:
     """A way to draw: `make` takes the config, the size and the device of the pictures, and the VQGAN where that draws.
 
-    `cell` is the length in pixels that both sides must be multiples of, for pictures of this short side. What is made
-    of shapes is `vector`: it has an SVG, and needs no upscaler. With a `raster` it is optimised at that short side, as
+    `cells` gives, by a picture's short side, the length in pixels that both sides must be multiples of. What is made of
+    shapes is `vector`: it has an SVG, and needs no upscaler. With a `raster` it is optimised at that short side, as
     its latent has no size, and drawn once more at the end.
     """
 
     make: Callable[[Config, Size, torch.device, networks.VQGAN | None], Drawer]
-    cell: Callable[[Config, int], int] = lambda config, short: 1
+    cells: Callable[[Config], Callable[[int], int]] = lambda config: lambda short: 1
     vector: bool = False
     raster: int | None = None
 
@@ -51,6 +52,11 @@ def _vqgan(config: Config, size: Size, device: torch.device, vqgan: networks.VQG
     space, quantise = SPACES[config.optimise.space](vqgan)
     renderer = Renderer(vqgan, device, config.runtime.precision, config.runtime.low_memory, quantise)
     return VqganDrawer(vqgan, renderer, space, size)
+
+
+def _factor(config: Config) -> Callable[[int], int]:
+    factor = vqgan_sizes(config.vqgan).factor
+    return lambda short: factor
 
 
 def _pixels(config: Config, size: Size, device: torch.device, vqgan: networks.VQGAN | None) -> Drawer:
@@ -64,14 +70,14 @@ def _fourier(config: Config, size: Size, device: torch.device, vqgan: networks.V
 def _pixelart(cells: int) -> Medium:
     """Cells of about this number along the short side, where the config leaves that open."""
 
-    def cell(config: Config, short: int) -> int:
-        return _cell(config.pixelart.cells, cells, short)
+    def cells_of(config: Config) -> Callable[[int], int]:
+        return partial(_cell, config.pixelart.cells, cells)
 
     def make(config: Config, size: Size, device: torch.device, vqgan: networks.VQGAN | None) -> Drawer:
         shape = pick(SHAPES, config.pixelart.shape, "pixelart.shape")
-        return Pixelart(size, device, cell(config, min(size)), shape, _paint(config.pixelart.colours))
+        return Pixelart(size, device, cells_of(config)(min(size)), shape, _paint(config.pixelart.colours))
 
-    return Medium(make, cell, vector=True)
+    return Medium(make, cells_of, vector=True)
 
 
 def _cell(asked: int | None, about: int, short: int) -> int:
@@ -112,7 +118,7 @@ def _strokes(config: Config, size: Size, device: torch.device, vqgan: networks.V
 
 
 DRAWERS: Mapping[str, Medium] = {
-    VQGAN: Medium(_vqgan, cell=lambda config, short: vqgan_sizes(config.vqgan).factor),
+    VQGAN: Medium(_vqgan, _factor),
     "pixels": Medium(_pixels),
     "fourier": Medium(_fourier),
     "pixelart": _pixelart(cells=32),

@@ -18,7 +18,7 @@ STILL = 1e-6  # factor of the steps' size at strength 0, whose picture stays
 def settle(config: Config) -> Config:
     """Choose what `auto` leaves open: with the embedded VQGAN the embedded prior's start and the embedded upscaler,
     where they are there, and the start of a prior that is named, else the picture whose part is painted anew or random
-    codes (noise with another drawer), and no upscaler.
+    codes (noise or grey with another drawer), and no upscaler.
 
     What shall be like a picture starts from that, drawn anew. Where no prior can draw a picture anew, or none shall,
     the start is the picture, and `init.strength` a factor of the steps' size.
@@ -30,7 +30,8 @@ def settle(config: Config) -> Config:
     init, output, optimise = config.init, config.output, config.optimise
     like, kept = _likeness(config), config.mask.original is not None
     prior = (embedded and has_embedded_prior()) or config.prior.name != EMBEDDED
-    kind = start_of(init.kind, config.drawer, prior=prior, kept=kept, alike=like is not None)
+    colours = config.pixelart.colours
+    kind = start_of(init.kind, config.drawer, colours, prior=prior, kept=kept, alike=like is not None)
     if init.image is None and UNDRAWN.keys() & {kind, init.kind}:
         init = dataclasses.replace(init, image=like)
     if init.kind == VARY and not (init.image or kept):

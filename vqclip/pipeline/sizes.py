@@ -1,7 +1,8 @@
 """How large a picture is worked on: a size in cells of the drawer, of the form that is asked for."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import picture_size
@@ -26,15 +27,16 @@ def round_size(
     config: Config, canvas: tuple[int, int] | None, image_prompts: Sequence[ImagePrompt]
 ) -> tuple[int, int, int, list[str]]:
     """Round the size to multiples of the drawer's cell, half up, at least one; take a picture's form where that is
-    asked. Return the cell as well.
+    asked. Return the cell as well: the one that the drawer makes of the rounded size.
     """
+    cell_of = DRAWERS[config.drawer].cells(config)
     asked = None if config.size == AUTO_SIZE else parse_size(config.size)
     if canvas is not None or asked is None:
         points = [point for point in config.targets.path if is_picture(point)]
         pictures = [config.init.image, *(prompt.file for prompt in image_prompts), *points]
         form = canvas or next((picture_size(file) for file in pictures if file), (1, 1))
-        short = min(asked) if asked else natural_side(config)
-        cell = DRAWERS[config.drawer].cell(config, short)
+        short = settled_side(min(asked) if asked else natural_side(config), cell_of)
+        cell = cell_of(short)
         width, height = work_size(form, short, cell)
         if max(width, height) > LONGEST:
             raise UsageError(
@@ -42,8 +44,9 @@ def round_size(
                 f"{LONGEST}: cut it, choose a smaller rim, or a smaller --size."
             )
         return width, height, cell, []
-    cell = DRAWERS[config.drawer].cell(config, min(asked))
-    width, height = (_multiple(side, cell) for side in asked)
+    short = settled_side(min(asked), cell_of)
+    cell = cell_of(short)
+    width, height = (max(short, _multiple(side, cell)) if side > min(asked) else short for side in asked)
     if width * height == cell**2:
         _check_normal(config)
     if (width, height) == asked:
@@ -59,6 +62,12 @@ def _check_normal(config: Config) -> None:
             f"size {config.size} is a single cell, and a VQGAN of {NORM_GROUPS} channels has nothing to normalise over "
             f"there; make it at least {2 * sizes.factor}x{sizes.factor}."
         )
+
+
+def settled_side(short: int, cell_of: Callable[[int], int]) -> int:
+    """Return the side nearest to `short`, of two the longer, that is a multiple of the cell that `cell_of` gives it."""
+    near = (side for distance in count() for side in (short + distance, short - distance))
+    return next(side for side in near if side > 0 and side % cell_of(side) == 0)
 
 
 def work_size(form: tuple[int, int], short: int, factor: int) -> tuple[int, int]:
