@@ -13,9 +13,11 @@ from PIL import Image
 
 from vqclip.config.loader import load_config
 from vqclip.config.starts import NEAR
+from vqclip.guidance.objective import Targets
 from vqclip.hub.model_files import find_models
 from vqclip.models.prior import FREE, Sampling
 from vqclip.models.rerank import fill_free, seam
+from vqclip.optimisation import start
 from vqclip.optimisation.journey import Journey, last_updates
 from vqclip.optimisation.start import bent, grains, lowest
 from vqclip.optimisation.step import Finished, Step
@@ -512,6 +514,41 @@ def test_bent_pictures_differ_by_chance_and_invent_no_colour() -> None:
     torch.testing.assert_close(bent(red, 1.0, rngs()), red.expand(2, -1, -1, -1))
 
 
+@pytest.mark.parametrize("shape", [(40, 40), (40, 80), (90, 30)])
+def test_a_bent_picture_is_turned_and_not_skewed(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step to the right and one down come from steps of one length, at a right angle, in pixels."""
+    monkeypatch.setattr(start, "WARP", 0.0)
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(start.F, "grid_sample", lambda picture, grid, **_: seen.append(grid) or picture)
+    bent(torch.rand(1, 3, *shape), 1.0, [torch.Generator().manual_seed(3)])
+    places = seen[0][0].double() * torch.tensor([shape[1] / 2, shape[0] / 2])
+    right, down = places[0, 1] - places[0, 0], places[1, 0] - places[0, 0]
+    assert float(right @ down) == pytest.approx(0, abs=1e-4) and abs(float(right[1])) > 0.05
+    assert float(right.norm()) == pytest.approx(float(down.norm()), abs=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "seen"), [("redraw", [[0.5], [0.5], [1.0]]), ("prior", [[0.5]])])
+def test_proposals_are_judged_by_the_regions_of_their_own_part(
+    run: Edits, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch, kind: str, seen: list[list[float]]
+) -> None:
+    """Twice as wide as high: three windows of the prior, which show the cat, half of the dog, and the dog alone; or one
+    drawing in the middle, which shows half of the dog."""
+    parts: list[list[float]] = []
+
+    def rank(pictures: torch.Tensor, found: Targets, see: object) -> torch.Tensor:
+        assert found.maps is not None
+        parts.append([float(each.mean()) for each in found.maps])
+        return torch.zeros(pictures.shape[:2])
+
+    monkeypatch.setattr(assemble, "rank_by_place", rank)
+    image, prompts = "photo.png" if kind == "redraw" else None, ["[left quarter] a cat | [right] a dog"]
+    words = [f"prior.name={tiny.prior}", "optimise.steps=0", "init.strength=1", "size=32x16"]
+    options = {"init.kind": kind, "init.image": image, "prompts": prompts, "seed": 1}
+    plan = make_plan(load_config([str(tiny.config)], words, options))
+    build(plan, find_models(plan.config))
+    assert sorted(parts) == seen
+
+
 def test_what_the_words_are_about_is_drawn_anew_and_the_rest_stays(run: Edits, tiny: TinyModels) -> None:
     """The tiny CLIP finds something somewhere: as much as --strength says, and the same place for every seed."""
     options = {"init.image": "photo.png", "image_prompts": ["photo.png"], "init.strength": 0.25, "count": 2, "seed": 1}
@@ -529,6 +566,14 @@ def test_the_size_of_a_strip_is_known_before(run: Edits, tiny: TinyModels, frame
     config = load_config([str(tiny.config)], [], read_metadata(Path("way.png")).config)
     size = {"2": (32, 16), "10": (128, 32)}[frames]
     assert make_plan(config).result_size == pixels("way.png").shape[1::-1] == size
+
+
+def test_a_strip_that_is_too_large_is_refused_before_it_is_drawn(run: Edits) -> None:
+    """A row of eight pictures of 512 pixels has 2 megapixels: 48 rows are too many, and of 128 pixels they are not."""
+    words = ("interpolate", "a cat", "a dog", "-n", "384", "--dry-run", "--size")
+    done(run(*words, "128"))
+    refused = run(*words, "512")
+    assert refused.code == 2 and "384 pictures would have 4096x24576 pixels" in refused.stderr
 
 
 def test_a_film_never_takes_the_pictures_name(run: Edits) -> None:

@@ -172,3 +172,20 @@ def test_candidates_are_ranked_by_what_stands_where() -> None:
     liked = rank_by_place(candidates, targets(torch.stack([LEFT, RIGHT])), mean_colour)
     assert liked.argmax().item() == 1
     assert rank_by_place(candidates, targets(None), mean_colour).std() < 1e-6
+
+
+def test_a_part_of_the_picture_is_ranked_by_what_shall_stand_there() -> None:
+    """In the right half all is meant to be blue, in the middle the left is red, and a sliver of the left is nothing."""
+    found = targets(torch.stack([LEFT, RIGHT]))
+    whole = found.within((0, 0, 1, 1))
+    assert whole.maps is not None and torch.equal(whole.maps, torch.stack([LEFT, RIGHT]))
+    middle = found.within((0.25, 0, 0.75, 1))
+    assert middle.maps is not None and torch.equal(middle.maps, torch.stack([LEFT, RIGHT]))
+    for right in (found.within((0.5, 0, 1, 1)), found.within((0.49, 0, 1, 1))):
+        assert right.maps is not None and right.maps.shape[0] == 1 and right.maps.mean() > 0.98
+        candidates = torch.zeros(1, 2, 3, 16, 16)
+        candidates[:, 0, 0], candidates[:, 1, 2] = 1, 1
+        assert rank_by_place(candidates, right, mean_colour).argmax().item() == 1
+    corner = targets(torch.stack([box_map(0, 0, 0.1, 0.1), torch.ones_like(LEFT)]))
+    assert len(corner.within((0, 0, 0.5, 0.5)).weights) == 2 and len(corner.within((0.5, 0, 1, 1)).weights) == 1
+    assert targets(None).within((0.5, 0, 1, 1)).maps is None

@@ -17,7 +17,7 @@ from torch import Tensor
 from vqclip.common.errors import UsageError
 from vqclip.guidance.cutouts import Draws, cut, draw, draw_noise
 from vqclip.guidance.losses import Loss, commitment_loss, hold_loss, init_loss, prompt_loss, spherical_distance
-from vqclip.guidance.places import WHOLE, cropped, moved, place_weights, window
+from vqclip.guidance.places import WHOLE, Box, cropped, moved, part_of_map, place_weights, window
 from vqclip.guidance.recipes import Recipe
 from vqclip.guidance.warps import Canvas
 
@@ -45,6 +45,16 @@ class Targets:
             return draws, None
         draws = moved(draws, self.squares, looks)
         return draws, place_weights(draws, self.maps, self.picture)
+
+    def within(self, box: Box) -> "Targets":
+        """Return the targets of a part of the picture, without those of whose regions it shows next to nothing."""
+        if self.maps is None:
+            return self
+        maps = torch.stack([part_of_map(each, box) for each in self.maps])
+        filled, area = maps.mean((1, 2)), (box[2] - box[0]) * (box[3] - box[1])
+        there = (filled >= FILLED) | (filled * area >= self.maps.mean((1, 2)) / 2)
+        rows = (each[there] for each in (self.embeddings, self.weights, self.stops, self.picture, maps))
+        return Targets(*rows)
 
     @cached_property
     def regions(self) -> Mapping[int, Tensor]:
@@ -108,6 +118,9 @@ class Views:
 
 RANKED = 64
 """Pictures that are looked at together for a ranking."""
+
+FILLED = 0.1
+"""Share of a part of a picture that a region must fill there to hold in it, if it does not lie there by half."""
 
 NO_LOSSES: Mapping[str, tuple[Loss, float]] = {}
 

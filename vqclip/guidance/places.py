@@ -28,6 +28,9 @@ WHOLE = (0.0, 0.0, 1.0)
 ROOM = 1.25
 """Side of what is looked at in a region, over the region's short side, where its long side has as much."""
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom as shares of the sides, in [0, 1]."""
+
 LEAST = 1e-4
 """Weights of a step whose mean is below this are those of cutouts that all lie elsewhere, and the prompt rests."""
 
@@ -40,6 +43,14 @@ def box_map(left: float, top: float, right: float, bottom: float) -> Tensor:
         for begin, end in ((left, right), (top, bottom))
     )
     return (down[:, None] * across).float()
+
+
+def part_of_map(where: Tensor, box: Box) -> Tensor:
+    """Return what a map (G, G) says of the part of the picture in a box, (G, G): zeros where nothing there is meant."""
+    left, top, right, bottom = box
+    middles = (torch.arange(GRID, device=where.device) + 0.5) / GRID
+    rows, columns = ((GRID * (begin + (end - begin) * middles)).long() for begin, end in ((top, bottom), (left, right)))
+    return where[rows][:, columns]
 
 
 def window(where: Tensor) -> Tensor:

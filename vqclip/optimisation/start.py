@@ -111,7 +111,8 @@ def _bent_grid(shape: torch.Size, amount: float, rng: Generator) -> Tensor:
     zoom, turn, across, down, coin = (amount * (2 * torch.rand(5, generator=rng) - 1)).tolist()
     size, angle, mirror = 1 + ZOOM * zoom, TURN * turn, -1 if coin < 0 else 1
     cosine, sine = size * math.cos(angle), size * math.sin(angle)
-    rows = [[mirror * cosine, -sine, SHIFT * across], [mirror * sine, cosine, SHIFT * down]]
+    form = shape[-2] / shape[-1]  # the places of a grid go from -1 to 1 along both sides, whichever is longer
+    rows = [[mirror * cosine, -sine * form, SHIFT * across], [mirror * sine / form, cosine, SHIFT * down]]
     places = F.affine_grid(torch.tensor([rows]), [1, 1, *shape[-2:]], align_corners=False)
     pulls = torch.randn(1, 2, WAVES, WAVES, generator=rng) * WARP * amount
     warp = F.interpolate(pulls, shape[-2:], mode="bicubic", align_corners=False)

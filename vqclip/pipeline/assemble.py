@@ -17,6 +17,7 @@ from vqclip.config.starts import BENT, PICTURES
 from vqclip.guidance.filters import Filter, Filtered, find_filter, find_finish
 from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, rank_by_place
 from vqclip.guidance.paste import Pasted
+from vqclip.guidance.places import Box
 from vqclip.guidance.recipes import RECIPES
 from vqclip.models.drawers.drawer import Drawer, Vector
 from vqclip.models.enlarge import enlarge
@@ -338,26 +339,43 @@ def _propose(
     sampling = Sampling(prior.temperature, prior.top_k, prior.guidance)
 
     @torch.no_grad()
-    def rank(pictures: Tensor) -> Tensor:
+    def rank(pictures: Tensor, part: Box) -> Tensor:
         liked = [
-            rank_by_place(pictures, target, partial(_seen_by, perceptor))
+            rank_by_place(pictures, target.within(part), partial(_seen_by, perceptor))
             for perceptor, target in zip(perceptors, targets, strict=True)
         ]
         return torch.stack(liked).sum(0)
 
-    def draw(rngs: Sequence[torch.Generator], given: Tensor | None, near: Near | None) -> Tensor:
+    def draw(rngs: Sequence[torch.Generator], given: Tensor | None, near: Near | None, part: Box) -> Tensor:
         def judge(pictures: Tensor) -> Tensor:
-            return rank(pictures) if given is None else rank(pictures) - SEAM * seam(pictures, given)
+            liked = rank(pictures, part)
+            return liked if given is None else liked - SEAM * seam(pictures, given)
 
         return best_proposals(proposer, captions, prior.candidates, rngs, sampling, judge, given, near)
 
     def propose(rngs: Sequence[torch.Generator], given: Tensor | None, near: Near | None) -> Tensor:
         if given is None:
-            return draw(rngs, None, near)
+            return draw(rngs, None, near, _middle(plan))
 
         def fill(window: Tensor, place: tuple[slice, slice]) -> Tensor:
-            return draw(rngs, window, near and Near(near.vectors[:, place[0], place[1]], near.pull))
+            around = near and Near(near.vectors[:, place[0], place[1]], near.pull)
+            return draw(rngs, window, around, _share(place, given.shape[-2:]))
 
         return fill_free(given, proposer.prior.sizes.side, fill)
 
     return propose
+
+
+def _middle(plan: Plan) -> Box:
+    """Where in a picture the prior's square proposal comes to lie."""
+    short = min(plan.width, plan.height)
+    across, down = ((length - short) / (2 * length) for length in (plan.width, plan.height))
+    return across, down, 1 - across, 1 - down
+
+
+def _share(place: tuple[slice, slice], grid: Sequence[int]) -> Box:
+    """Rows and columns of a grid (h, w) as a part of the picture."""
+    (top, bottom), (left, right) = (
+        (span.start / length, span.stop / length) for span, length in zip(place, grid, strict=True)
+    )
+    return left, top, right, bottom

@@ -143,7 +143,9 @@ def make_plan(config: Config) -> Plan:
     if canvas is None:
         notes += _check_enlarged(output.upscale, width, height, scale)
     notes += _unknown_words(settled, pictures)
-    return Plan(resolved, pictures, image_prompts, width, height, cell, scale, notes, canvas)
+    plan = Plan(resolved, pictures, image_prompts, width, height, cell, scale, notes, canvas)
+    _check_strip(plan)
+    return plan
 
 
 def _with_svg(config: Config) -> Config:
@@ -176,6 +178,20 @@ def _check_enlarged(upscale: str, width: int, height: int, scale: int) -> list[s
             "made; choose a smaller --size, or --upscale none."
         )
     return [f"the pictures are {enlarged}: drawn as {width}x{height}, then upscaled ({upscale})"]
+
+
+def _check_strip(plan: Plan) -> None:
+    """Refuse a strip that is larger than pictures may be.
+
+    Raises:
+        UsageError: it has over 100 megapixels.
+    """
+    (width, height), frames = plan.result_size, plan.config.targets.frames
+    if plan.config.targets.path and width * height > PIXEL_LIMIT:
+        raise UsageError(
+            f"The strip of {frames} pictures would have {width}x{height} pixels, and at most 100 megapixels are made; "
+            "choose fewer targets.frames (-n), a smaller --size, or output.upscale=none."
+        )
 
 
 def _unknown_words(config: Config, pictures: Sequence[Picture]) -> list[str]:
