@@ -8,6 +8,7 @@ import pytest
 import torch
 from command import Command
 from conftest import TinyModels
+from PIL import Image
 from safetensors.torch import load_file
 
 from vqclip.common.errors import NumericsError
@@ -135,6 +136,39 @@ def test_a_run_that_was_killed_while_it_made_its_video_makes_it(
     assert done.code == 0, done.stderr
     assert Path("run/video.gif").exists() and Path("run/image.png").read_bytes() == before
     assert not Path("run/state").exists()
+
+
+def test_the_video_of_a_finished_run_is_kept_and_the_new_one_said_to_begin_later(
+    run: Command, tiny: TinyModels
+) -> None:
+    words = ("generate", "-c", str(tiny.config), "a cat", "--seed", "5", "--steps", "4", "-o", "run/", "--video", "gif")
+    assert run(*words).code == 0
+    before = Path("run/video.gif").read_bytes()
+    Path("run/video.step4.gif").write_bytes(b"mine")
+    refused = run("resume", "run", "--steps", "6")
+    assert refused.code == 6 and "video.step4.gif" in refused.stderr and "move it away" in refused.stderr
+    Path("run/video.step4.gif").unlink()
+    done = run("resume", "run", "--steps", "6")
+    assert done.code == 0 and "begin after step 4" in done.stderr
+    assert done.stdout.splitlines()[-1] == "run/video.step4.gif"
+    assert Path("run/video.step4.gif").read_bytes() == before
+    with Image.open("run/video.gif") as video:
+        assert video.n_frames == 2
+
+
+def test_a_stopped_run_does_not_go_on_to_a_step_before_its_own(
+    run: Command, tiny: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = iter(range(100))
+    with monkeypatch.context() as patch:
+        patch.setattr("vqclip.cli.interrupts.Interrupts.received", lambda self: next(asked) == 3)
+        run("generate", "-c", str(tiny.config), "a cat", "--seed", "5", "--steps", "6", "-o", "run/")
+    before = contents(Path("run"))
+    done = run("resume", "run", "--steps", "3")
+    assert done.code == 2 and "at step 4 already" in done.stderr
+    assert contents(Path("run")) == before
+    assert run("resume", "run", "--steps", "4").code == 0
+    assert read_metadata(Path("run/image.png")).step == 4
 
 
 def test_the_pictures_of_a_finished_run_of_several_are_shown(run: Command, tiny: TinyModels) -> None:

@@ -89,7 +89,7 @@ def resume(
         if finished is None:
             raise interrupts.error(f"Stopped; vqclip resume {shlex.quote(str(folder.home))} goes on from here.")
         show_pictures(console, plan, folder, finished)
-        for path in filter(is_file, asides(folder, before) if done else []):
+        for path in filter(is_file, asides(folder.results(config.output), before) if done else []):
             console.result(str(path), {"event": "kept", "path": str(path), "steps": before})
 
 

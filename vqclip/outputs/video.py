@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image
@@ -45,15 +46,19 @@ def _write_mp4(part: Path, frames: Sequence[Path], rate: int) -> None:
 
 
 def _write_gif(part: Path, frames: Sequence[Path], rate: int) -> None:
-    _write_with_pillow(part, frames, rate, "GIF")
+    """A GIF counts in hundredths of a second."""
+    _write_with_pillow(part, frames, rate, "GIF", tick=10)
 
 
 def _write_webp(part: Path, frames: Sequence[Path], rate: int) -> None:
-    _write_with_pillow(part, frames, rate, "WEBP")
+    """A WebP counts in thousandths of a second."""
+    _write_with_pillow(part, frames, rate, "WEBP", tick=1)
 
 
-def _write_with_pillow(part: Path, frames: Sequence[Path], rate: int, kind: str) -> None:
-    durations = [*[1000 // rate] * (len(frames) - 1), 1000 * HELD]
+def _write_with_pillow(part: Path, frames: Sequence[Path], rate: int, kind: str, tick: int) -> None:
+    """Show each frame for some ticks, of so many milliseconds, that all together keep the rate."""
+    begins = [tick * round(1000 * number / (rate * tick)) for number in range(len(frames))]
+    durations = [*(end - begin for begin, end in pairwise(begins)), 1000 * HELD]
     rest = (_open(frame) for frame in frames[1:])
     _open(frames[0]).save(part, kind, save_all=True, append_images=rest, duration=durations, loop=0, quality=90)
 

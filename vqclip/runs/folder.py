@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from vqclip.common.images import SUFFIXES
 from vqclip.common.locks import lock_at
 from vqclip.common.names import is_name
 from vqclip.common.paths import RUN, is_file, is_folder, is_there
+from vqclip.config.schema import OutputConfig
 from vqclip.outputs.frames import frame_files
 from vqclip.outputs.picture import read_metadata
 from vqclip.outputs.state import saved_states
@@ -102,6 +103,11 @@ class RunFolder:
             return [image.with_suffix(f".{suffix}") for image in self.images]
         first = self.target.with_suffix(f".{suffix}") if self.is_file else self.home / f"video.{suffix}"
         return self._numbered(first)
+
+    def results(self, output: OutputConfig) -> list[Path]:
+        """What a finished run leaves for the user: its pictures, and their SVG documents and videos if it makes any."""
+        videos = self.videos(output.video) if output.video else []
+        return [*self.images, *(self.drawings if output.svg else []), *videos]
 
     def _numbered(self, path: Path) -> list[Path]:
         if self.count == 1:
@@ -246,18 +252,17 @@ def forget_latent(run: RunFolder) -> None:
             run.latent.unlink(missing_ok=True)
 
 
-def set_aside(run: RunFolder, step: int, drawings: bool = False) -> None:
-    """Give the pictures of a finished run that went on a name with their step, such as `image.step10.png`, and so their
-    SVG documents, where the run makes `drawings`."""
+def set_aside(run: RunFolder, made: Sequence[Path], step: int) -> None:
+    """Give what a finished run that goes on has `made` a name with its step, such as `image.step10.png`."""
     with writing(run.home):
-        for made in (run.images, run.drawings if drawings else []):
-            for path in filter(is_file, made):
-                path.replace(path.with_name(f"{path.stem}.step{step}{path.suffix}"))
+        for path, aside in zip(made, asides(made, step), strict=True):
+            if is_file(path):
+                path.replace(aside)
 
 
-def asides(run: RunFolder, step: int) -> list[Path]:
-    """Where the pictures of a finished run of `step` steps go when it goes on."""
-    return [path.with_name(f"{path.stem}.step{step}{path.suffix}") for path in run.images]
+def asides(made: Sequence[Path], step: int) -> list[Path]:
+    """Where what a finished run of `step` steps has `made` goes when it goes on."""
+    return [path.with_name(f"{path.stem}.step{step}{path.suffix}") for path in made]
 
 
 def close(run: RunFolder) -> None:

@@ -49,7 +49,7 @@ from vqclip.runs.folder import (
 )
 from vqclip.runs.naming import check_one_folder, fill, fill_each, slug
 
-VIDEO_FRAMES = 150  # frames of a video whose interval nobody chose
+VIDEO_FRAMES = 150  # frames, at most, of a video whose interval nobody chose
 
 
 def folder_for(plan: Plan) -> RunFolder:
@@ -194,21 +194,21 @@ def go_on(
 
     One that was stopped after its last step, while it wrote its pictures or their video, writes them. From a latent
     the optimiser starts afresh, as its state is not kept, so that is not the picture of one longer run; the finished
-    pictures are kept beside the new ones.
+    pictures and videos are kept beside the new ones.
 
     Raises:
         UsageError, ModelError: the state belongs to another config, other pictures or other weights; a finished run
-            kept no latent, or had as many steps already.
-        OutputError: a file is where a finished picture would be kept.
+            kept no latent, or had as many steps already, or an unfinished one has more.
+        OutputError: a file is where what is finished would be kept.
         VqclipError: as `start`.
     """
     latent, done = _finished_latent(folder)
     whole, left = all(map(is_file, folder.images)), plan.config.optimise.steps - done
     if done and (left < 0 or (left == 0 and whole and not is_there(folder.state))):
         raise UsageError(f"This run is finished with {done} steps; give more than that with --steps.")
-    taken = next((path for path in asides(folder, done) if done and is_there(path)), None)
-    if taken is not None and whole:
-        raise OutputError(f"{str(taken)!r} is there already, where the finished picture would go; move it away.")
+    aside = asides(folder.results(plan.config.output), done) if done else []
+    if whole and (taken := next(filter(is_there, aside), None)) is not None:
+        raise OutputError(f"{str(taken)!r} is there already, where what is finished would go; move it away.")
     plan = Budget().fit(plan)
     with holding(folder), _unless_started(folder):
         parts = build(plan, files, tell)
@@ -219,6 +219,13 @@ def go_on(
                 raise UsageError(
                     f"The latent in {str(folder.latent)!r} does not fit this config ({error}); start the run anew."
                 ) from error
+        reached, steps = parts.descent.number, plan.config.optimise.steps
+        if reached > steps:
+            raise UsageError(f"This run is at step {reached} already; give at least that with --steps, not {steps}.")
+        if left and done and plan.config.output.video and not plan.config.output.save_every:
+            tell(
+                f"The video will begin after step {done}, as the frames before were not kept (--save-every keeps them)."
+            )
         write_text(folder.config, to_yaml(_repeatable(plan.config)))
         return _go(parts, folder, watchers, interruption, done if left else 0)
 
@@ -273,7 +280,7 @@ def _sinks(parts: Parts, folder: RunFolder, extended: int) -> list[Sink]:
     )
     sinks.append(Latest(folder))
     if extended:
-        sinks.insert(0, SetAside(folder, extended, output.svg))
+        sinks.insert(0, SetAside(folder, folder.results(output), extended))
     if output.video:
         sinks.append(Videos(frames, folder.videos(output.video), keep_frames=bool(output.save_every), rate=output.fps))
     return sinks
@@ -284,7 +291,7 @@ def frame_sinks(parts: Parts, frames: Path, way: Path) -> list[Sink]:
     journey in `way`: the same folder where nobody asks for others.
     """
     output, steps = parts.plan.config.output, parts.plan.config.optimise.steps
-    every, ends = output.save_every or max(1, steps // VIDEO_FRAMES), _ends(parts)
+    every, ends = output.save_every or max(1, -(-steps // VIDEO_FRAMES)), _ends(parts)
     sinks: list[Sink] = [Frames(way, ends, parts.compose)] if ends else []
     if output.save_every or (output.video and not ends):
         sinks.append(Frames(frames, range(every, steps + 1, every), parts.compose))
@@ -310,17 +317,17 @@ def _repeatable(config: Config) -> Config:
 
 
 class SetAside:
-    """Keeps the pictures of a finished run that went on, once the new ones are there."""
+    """Keeps what a finished run of so many `steps` has `made`, its pictures and more, once the new ones are there."""
 
-    def __init__(self, folder: RunFolder, steps: int, drawings: bool = False) -> None:
-        self.folder, self.steps, self.drawings = folder, steps, drawings
+    def __init__(self, folder: RunFolder, made: Sequence[Path], steps: int) -> None:
+        self.folder, self.made, self.steps = folder, made, steps
 
     def step(self, step: Step) -> None:
         """Wait for the end."""
 
     def finish(self, finished: Finished) -> None:
         """Give them other names, just before the new ones take theirs."""
-        set_aside(self.folder, self.steps, self.drawings)
+        set_aside(self.folder, self.made, self.steps)
 
     def stop(self, last: Step | None) -> None:
         """Leave them: the run that goes on may come again."""
