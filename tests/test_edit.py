@@ -11,10 +11,12 @@ from command import Command, Outcome
 from conftest import TINY_PRIOR, TinyModels, tiny_prior
 from PIL import Image
 
-from vqclip.config.loader import load_config
+from vqclip.batch.fields import Base, checked, config_of
+from vqclip.config.loader import ConfigReader, load_config
 from vqclip.config.starts import NEAR
 from vqclip.guidance.objective import Targets
 from vqclip.hub.model_files import find_models
+from vqclip.hub.prior_files import has_embedded_prior
 from vqclip.models.prior import FREE, Sampling
 from vqclip.models.rerank import fill_free, seam
 from vqclip.optimisation import start
@@ -598,6 +600,53 @@ def test_a_frame_that_is_passed_over_is_moved_for_too() -> None:
     latent = torch.zeros(1, 1, 1, 1)
     moved = [(journey(latent, number, 4), float(latent)) for number in range(4)]
     assert moved == [(False, 0), (True, 2), (True, 4), (True, 6)]
+
+
+@pytest.mark.parametrize(
+    ("words", "lr", "schedule"),
+    [
+        (("a cat", "a dog", "--set", "vqgan.name=imagenet-16384"), 0.1, "constant"),
+        (("a cat", "photo.png", "--set", "vqgan.name=imagenet-16384"), 0.1, "constant"),
+        (("photo.png", "square.png", "--set", "vqgan.name=imagenet-16384"), 0.01, "constant"),
+        (("a cat", "a dog", "-c", "codes"), 0.1, "constant"),
+        (("a cat", "a dog", "-c", "codes", "--set", "optimise.schedule=linear"), 0.1, "linear"),
+        pytest.param(
+            ("a cat", "a dog"),
+            0.01,
+            "constant",
+            marks=pytest.mark.skipif(not has_embedded_prior(), reason="no embedded prior"),
+        ),
+    ],
+)
+def test_the_steps_of_a_way_keep_their_size(run: Edits, words: tuple[str, ...], lr: float, schedule: str) -> None:
+    told = done(run.command("interpolate", *words, "--dry-run", "--json")).stdout
+    optimise = json.loads(told)["config"]["optimise"]
+    assert (optimise["lr"], optimise["schedule"], optimise["steps"]) == (lr, schedule, 32)
+
+
+def test_a_job_s_way_keeps_the_size_of_its_steps(tiny: TinyModels) -> None:
+    for given, schedule in (({}, "constant"), ({"set": ["optimise.schedule=drop"]}, "drop")):
+        facts = checked({"interpolate": ["a cat", "a dog"], "config": "codes", **given})
+        assert config_of(facts, Base(), ConfigReader()).optimise.schedule == schedule
+
+
+@pytest.mark.parametrize(
+    ("points", "words", "said"),
+    [
+        (("a cat", "a dog"), (), True),
+        (("a cat", "photo.png"), (), True),
+        (("a cat", "a dog"), ("optimise.steps=240",), False),
+        (("square.png", "photo.png"), (), False),
+        (("a cat", "a dog"), ("prior.name={prior}",), False),
+    ],
+)
+def test_a_way_over_texts_that_nothing_draws_says_what_it_needs(
+    run: Edits, tiny: TinyModels, points: tuple[str, ...], words: tuple[str, ...], said: bool
+) -> None:
+    overrides = ["optimise.steps=32", *(word.format(prior=tiny.prior) for word in words)]
+    plan = make_plan(load_config([str(tiny.config)], overrides, {"targets.path": list(points)}))
+    assert [note for note in plan.notes if "--steps 30 or more" in note] == (plan.notes if said else [])
+    assert bool(plan.notes) == said
 
 
 def test_every_picture_of_a_way_needs_a_step(run: Edits) -> None:

@@ -202,6 +202,8 @@ def config_of(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Con
     settings = reader.load(layers, overrides, options)
     if "strength" in facts and not uses_strength(settings):
         raise UsageError("strength says nothing where the start is the picture itself: add set: init.kind=codes.")
+    if "interpolate" in facts:
+        return edits.paced(settings, overrides)
     return edits.shaped(settings, options, overrides) if made and made.layer in edits.WHOLE else settings
 
 

@@ -309,9 +309,10 @@ def interpolate(
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose, opens=opens)
     made = edits.interpolate(points, frames, steps)
+    settings = read_settings(context, made.fixed, made.layer)
     draw_or_show(
         console,
-        read_settings(context, made.fixed, made.layer),
+        edits.paced(settings, overrides or []),
         preview=preview is not False,
         access=choose_access(pull, offline),
         dry_run=dry_run,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from vqclip.common.errors import UsageError
-from vqclip.common.paths import configs_dir, is_there
+from vqclip.common.paths import configs_dir, is_file, is_there
 from vqclip.common.registry import did_you_mean, pick, shown
 from vqclip.common.text import YAML_LIMIT, decode, read_stdin, read_text
 from vqclip.config.alternatives import expand
@@ -120,7 +120,9 @@ def _made(merge: Callable[[tuple[str, ...]], dict[str, Any]], read: Callable[[li
     drawn = (vqgan["name"] == EMBEDDED and vqgan["file"] is None) or merged["prior"]["name"] != EMBEDDED
     colours = merged["pixelart"]["colours"]  # of the palette's own there is nothing yet: noise and grey begin alike
     start = start_of(init["kind"], merged["drawer"], colours, prior=drawn, kept=kept, alike=alike)
-    begun = begun_with(start, kept=kept, image=init["image"] is not None)
+    path = merged["targets"]["path"]
+    between = bool(path) and all(map(is_file, path))
+    begun = begun_with(start, kept=kept, image=init["image"] is not None, between=between)
     settled = merge((init["kind"], start, *begun, merged["drawer"]))
     config: Config = make(Config, {**_in_steps(settled, settled["optimise"]["steps"]), "prompts": prompts})
     return config

@@ -42,6 +42,9 @@ BENT = frozenset({"bent", VARY})
 CONTINUED = "continued"
 """Settings of what the prior draws as a part of a picture of the user's."""
 
+BETWEEN = "between"
+"""Settings of a way whose points are all pictures of the user's."""
+
 UNDRAWN = {REDRAW: "image", VARY: "bent"}
 """What such a kind comes to where no prior draws the picture anew."""
 
@@ -65,6 +68,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     REDRAW: {"init": {"strength": 0.6}},
     VARY: {"init": {"strength": 0.3}},
     CONTINUED: {"optimise": {"steps": 8}},
+    BETWEEN: {"optimise": {"lr": 0.01}},
     "image": NEAR,
     "bent": NEAR,
     "codes": FAR,
@@ -122,10 +126,12 @@ def start_of(kind: str, drawer: str, colours: str | None, *, prior: bool, kept: 
     return kind if prior else UNDRAWN.get(kind, kind)
 
 
-def begun_with(start: str, *, kept: bool, image: bool) -> tuple[str, ...]:
+def begun_with(start: str, *, kept: bool, image: bool, between: bool) -> tuple[str, ...]:
     """Return whose SETTINGS lie over those of `start` where the user's picture is a part of what it begins with: a
-    part is `kept`, or codes of an `image` are.
+    part is `kept`, or codes of an `image` are, or a way leads `between` pictures.
     """
+    if between:
+        return (BETWEEN,)
     if start in PRIORS:
         return (CONTINUED,) if kept or (image and start == "prior") else ()
     return ("image",) if image and start not in PICTURES else ()

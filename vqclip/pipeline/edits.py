@@ -101,6 +101,15 @@ def check_unsaid(fixed: Mapping[str, object], overrides: Sequence[str]) -> None:
             raise UsageError(f"--set {word!r}: the command decides {key} itself, by its arguments and options.")
 
 
+def paced(settings: Config, overrides: Sequence[str]) -> Config:
+    """Give all pictures of a way steps of one size, where no override, `key=value`, says otherwise: a schedule that
+    falls, as configs have it for one picture, would leave the last ones as they were begun.
+    """
+    if _says("optimise.schedule", overrides):
+        return settings
+    return dataclasses.replace(settings, optimise=dataclasses.replace(settings.optimise, schedule="constant"))
+
+
 def shaped(settings: Config, given: Mapping[str, object], overrides: Sequence[str]) -> Config:
     """Give a picture that is drawn anew as a whole its own form, in the area that a config says, where nobody says a
     size: neither `given` nor `overrides`, which are `key=value`.
@@ -108,9 +117,13 @@ def shaped(settings: Config, given: Mapping[str, object], overrides: Sequence[st
     Raises:
         UsageError: the picture cannot be read.
     """
-    said = given.get("size") is not None or any(each.partition("=")[0].strip() == "size" for each in overrides)
+    said = given.get("size") is not None or _says("size", overrides)
     image = None if said or settings.mask.original or settings.size == AUTO_SIZE else settings.init.image
     if image is None:
         return settings
     width, height = picture_size(image)
     return dataclasses.replace(settings, size=in_pixels(f"{width}:{height}", settings.size))
+
+
+def _says(key: str, overrides: Sequence[str]) -> bool:
+    return any(each.partition("=")[0].strip() == key for each in overrides)

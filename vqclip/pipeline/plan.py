@@ -17,12 +17,14 @@ from vqclip.common.runtime import resolve_device, resolve_precision, resolve_thr
 from vqclip.config.prompts import TEXT, Prompt, foreign_weights, idle_stops, parse_prompts, with_files
 from vqclip.config.regions import caption
 from vqclip.config.schema import DRAWN_SEEDS, Config, CutoutsConfig
+from vqclip.config.starts import PICTURES, PRIORS
 from vqclip.config.vocabulary import hint
 from vqclip.hub.upscaler_files import upscaler_scale
 from vqclip.outputs.sheet import strip_size
 from vqclip.pipeline.checks import check, check_form, check_regions, check_way, read_negatives
 from vqclip.pipeline.named_files import (
     ImagePrompt,
+    is_picture,
     parse_image_prompt,
     whole,
     whole_loss_file,
@@ -37,6 +39,7 @@ from vqclip.pipeline.settle import reads_captions, settle
 from vqclip.pipeline.sizes import canvas_of, round_size
 
 LOW_MEMORY_VIEWS = 4  # cutouts scored at once where runtime.low_memory asks for it
+DRAWING = 30  # updates of one size that draw a picture from random codes as 60 falling ones do
 SVG = ".svg"
 
 
@@ -142,7 +145,7 @@ def make_plan(config: Config) -> Plan:
     notes += [*foreign_weights(said), *idle_stops(said)]
     if canvas is None:
         notes += _check_enlarged(output.upscale, width, height, scale)
-    notes += _unknown_words(settled, pictures)
+    notes += [*_unknown_words(settled, pictures), *_undrawn_way(resolved)]
     plan = Plan(resolved, pictures, image_prompts, width, height, cell, scale, notes, canvas)
     _check_strip(plan)
     return plan
@@ -178,6 +181,18 @@ def _check_enlarged(upscale: str, width: int, height: int, scale: int) -> list[s
             "made; choose a smaller --size, or --upscale none."
         )
     return [f"the pictures are {enlarged}: drawn as {width}x{height}, then upscaled ({upscale})"]
+
+
+def _undrawn_way(config: Config) -> list[str]:
+    """A note about a way over texts that begins from what shows nothing, where its updates are too few to draw it."""
+    path, frames, steps, kind = config.targets.path, config.targets.frames, config.optimise.steps, config.init.kind
+    drawn = kind in PRIORS or kind in PICTURES or all(map(is_picture, path))
+    if not path or drawn or steps >= frames * DRAWING:
+        return []
+    return [
+        f"no prior draws the texts of the way, so it begins from init.kind={kind}, which shows nothing, and {steps} "
+        f"updates for {frames} pictures draw little: --steps {DRAWING} or more, for each picture, would do"
+    ]
 
 
 def _check_strip(plan: Plan) -> None:
