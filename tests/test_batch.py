@@ -498,7 +498,7 @@ def test_a_link_leads_nothing_out_of_the_folder(
     [
         (("-c", "nosuch"), "nosuch"),
         (("--size", "foo"), "foo"),
-        (("--threads", "0"), "runtime.threads"),
+        (("--threads", "0"), "--threads"),
         (("--set", "optimise.lr=x"), "optimise.lr"),
         (("--engine", "foo"), "Unknown engine"),
         (("--workers", "x"), "--workers"),

@@ -34,8 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("LINES", str(HIGH))
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    return Command(monkeypatch, capsys)
+    return Command(monkeypatch, capsys, terminal=True)
 
 
 def lines(stderr: str, columns: int) -> list[str]:
@@ -138,6 +137,7 @@ def test_pull(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, col
 
 def test_a_long_name_is_cut_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch, run: Command) -> None:
     monkeypatch.setenv("COLUMNS", "40")
+    run.show()
     with Transfers(Console()) as transfers:
         transfers.watch("ViT-B-32-256:datacomp_s34b_b86k")(512_000_000, 1_000_000_000)
     (bar,) = lines(run.capsys.readouterr().err, 40)

@@ -39,11 +39,11 @@ class Outlines:
     where there are none; directions are found anew `every` so many steps.
     """
 
-    steps: int = 24
+    steps: int = 14
     step: float = 0.5
-    scale: float = 2.0
+    scale: float = 1.0
     faint: float = 0.03
-    along: float = 0.3
+    along: float = 0.05
     ground: float = 0.4
     every: int = 3
 
