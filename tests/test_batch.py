@@ -506,11 +506,14 @@ def test_a_link_leads_nothing_out_of_the_folder(
         (("--address", "auto"), "--engine ray"),
         (("--count", "0"), "--count is 0"),
         (("--count", "-3"), "--count is -3"),
-        (("--set", "seeds=[3,9]"), "one seed or a range"),
+        (("--set", "seeds=[3,9]"), "`set` cannot hold"),
+        (("--set", "count=3"), "`set` cannot hold"),
+        (("-c", "own.yaml"), "one seed or a range"),
     ],
 )
 def test_what_all_jobs_share_is_right_or_none_begins(run: Command, words: tuple[str, ...], says: str) -> None:
     Path("p.txt").write_text("a cat\na dog\n")
+    Path("own.yaml").write_text("seeds: [3, 9]\n")
     done = run("batch", "p.txt", "-o", "out", *words)
     assert done.code == 2 and says in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not Path("out").exists()

@@ -220,7 +220,8 @@ def test_contents_decide_an_id_and_not_names(run: Command, tiny: TinyModels) -> 
         ({"interpolate": ["a", "b"], "frames": 1}, "between 2 and 10000"),
         ({"prompt": "a", "video": "avi"}, "video"),
         ({"vary": "photo.png", "set": "image_prompts=[mask.png]"}, "decides image_prompts itself"),
-        ({"edit": "photo.png", "to": "a cat", "strength": 1}, "nothing of the picture stays"),
+        ({"edit": "photo.png", "to": "a cat", "strength": 1}, "at 1 nothing of it stays"),
+        ({"interpolate": ["a", "b"], "set": {"optimise": {"steps": 9}}}, "decides optimise.steps itself"),
         (
             {"edit": "photo.png", "prompt": "a", "box": "1,1,5,5", "strength": 0.2, "config": "imagenet-16384"},
             "strength says nothing",

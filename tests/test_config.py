@@ -149,7 +149,7 @@ def test_a_bad_layer_and_a_bad_option_are_named() -> None:
         ("init.weight=-1", "init.weight"),
         ("init.weight=.nan", "init.weight"),
         ("init.kind=image", "init.image"),
-        ("init.image=a.png", "init.image"),
+        ("init.image=a.png", "init.strength"),
         ("cutouts.count=0", "cutouts.count"),
         ("cutouts.micro_batch=0", "cutouts.micro_batch"),
         ("optimise.steps=-1", "optimise.steps"),
@@ -460,6 +460,13 @@ def test_validate_checks_layers_together_too(run: Command) -> None:
     assert done.code == 2 and "do not go together: optimise.pyramid" in done.stderr, done.stderr
     assert done.stdout.splitlines() == ["strokes.yaml: ok", "stages.yaml: ok"]
     assert run("config", "validate", "draft", "-c", "clean").stdout.splitlines()[-1] == "together: ok"
+
+
+def test_validate_reads_standard_input_once(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("stages.yaml").write_text("optimise: {pyramid: [[0.5, 0.5], [1, 0.5]]}\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"drawer: strokes\n")))
+    done = run("config", "validate", "-", "stages.yaml")
+    assert done.code == 2 and "do not go together: optimise.pyramid" in done.stderr, done.stderr
 
 
 def test_a_weight_holds_near_the_start_that_auto_chooses(tiny: TinyModels) -> None:

@@ -400,12 +400,15 @@ BAD = {
     "two kinds of rim": (("outpaint", "photo.png", "--left", "5", "--ratio", "2:1"), "--ratio"),
     "a rim that is there": (("outpaint", "photo.png", "--ratio", "3:2"), "already"),
     "too large a rim": (("outpaint", "photo.png", "--left", "999999", "--top", "99999"), "100 million"),
-    "all drawn anew without a mask": (("edit", "photo.png", "a", "--strength", "1"), "nothing of the picture stays"),
+    "all drawn anew without a mask": (("edit", "photo.png", "a", "--strength", "1"), "at 1 nothing of it stays"),
     "frames that the command says": (
         ("interpolate", "a cat", "a dog", "--set", "targets.frames=20"),
         "decides targets.frames itself",
     ),
-    "targets that the command says": (("interpolate", "a", "b", "--set", "targets={}"), "decides targets itself"),
+    "targets that the command says": (
+        ("interpolate", "a", "b", "--set", "targets={frames: 20}"),
+        "decides targets.frames itself",
+    ),
     "a picture to be like that the command says": (
         ("vary", "photo.png", "--set", "image_prompts=[mask.png]"),
         "decides image_prompts itself",

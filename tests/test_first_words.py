@@ -189,8 +189,16 @@ COMMON = [
     ("search . 'a cat' --min-score 1.5", 2, "--min-score is 1.5"),
     ("reconstruct there.png --size 16:9", 2, "it must be WIDTHxHEIGHT in pixels, or one number for both, e.g. 256x256"),
     ("interpolate 'a cat' dgo.gif", 2, "Cannot read the image 'dgo.gif'"),
-    ("resume there.png", 2, "'there.png' is a picture, and nothing to go on from is beside it"),
-    ("resume there.png --steps 9", 2, "'there.png' is a picture, and nothing to go on from is beside it"),
+    (
+        "resume there.png",
+        2,
+        "'there.png' is a picture, finished or not of vqclip, and nothing",
+    ),
+    (
+        "resume there.png --steps 9",
+        2,
+        "'there.png' is a picture, finished or not of vqclip, and nothing",
+    ),
     ("generate 'a cat' --threads 0", 2, "'--threads': it must be greater than or equal to 1"),
     ("score there.png -p 'a cat' --threads 0", 2, "'--threads': it must be greater than or equal to 1"),
     ("upscale there.png --threads 5000", 2, "'--threads': it must be less than or equal to 4096"),

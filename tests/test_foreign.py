@@ -220,6 +220,11 @@ def test_what_is_imported_runs(run: Command, tmp_path: Path) -> None:
     assert run("import-settings", "old.yaml", "-o", "-").stdout == shown and not Path("-").exists()
 
 
+def test_unknown_losses_and_filters_take_nothing_from_a_drawer() -> None:
+    found = import_settings("drawer: pixel\ncustom_loss: resmem\nfilters: lookup\n", "old.yaml")
+    assert "losses" not in found.settings and "filters" not in found.settings and len(found.notes) == 2
+
+
 def test_openai_s_large_model_of_336_pixels_is_known() -> None:
     config, _ = imported("python generate.py -p a -m ViT-L/14@336px")
     assert config.perceptors == ["ViT-L-14-336-quickgelu:openai"]

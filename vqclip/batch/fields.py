@@ -63,6 +63,9 @@ FIELDS = (
 
 TEXTS = ("prompt", "size", "drawer", "config", "init_image", "output", "edit", "outpaint", "vary", *RIMS)
 NUMBERS = ("seed", "steps", "count", "frames")
+OF_JOBS = ("seed", "seeds", "count", "prompts")
+"""Settings that a batch takes from the jobs, or from --seed and --count."""
+
 LENGTHS = ("size", *edits.SIDES)
 """Texts that may be written as a number, too."""
 
@@ -181,11 +184,7 @@ def config_of(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Con
     made = _edit(facts, given, base)
     layers = [*([made.layer] if made else []), *base.layers, *([facts["config"]] if "config" in facts else [])]
     overrides = [*base.overrides, *_overrides(facts.get("set"))]
-    own = next(
-        (each for each in overrides if each.partition("=")[0].strip() in ("seed", "seeds", "count", "prompts")), None
-    )
-    if own is not None:
-        raise UsageError(f"`set` cannot hold {own!r} in a batch: give a job's own field, or --seed and --count.")
+    check_overrides(overrides)
     options = {
         **base.options,
         "prompts": [facts["prompt"]] if facts["prompt"] else [],
@@ -205,6 +204,17 @@ def config_of(facts: Mapping[str, Any], base: Base, reader: ConfigReader) -> Con
     if "interpolate" in facts:
         return edits.paced(settings, overrides)
     return edits.shaped(settings, options, overrides) if made and made.layer in edits.WHOLE else settings
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse `key=value` for what is each job's own.
+
+    Raises:
+        UsageError: one of them is that.
+    """
+    own = next((each for each in overrides if each.partition("=")[0].strip() in OF_JOBS), None)
+    if own is not None:
+        raise UsageError(f"`set` cannot hold {own!r} in a batch: give a job's own field, or --seed and --count.")
 
 
 def _edit(facts: Mapping[str, Any], given: Mapping[str, object], base: Base) -> Edit | None:

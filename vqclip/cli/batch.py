@@ -94,7 +94,7 @@ def batch(
     deadline = _deadline(time_limit)
     with Interrupts("Stopped; what is finished is kept, and the same command goes on.") as interrupts:
         from vqclip.batch.driver import STATES, holding_batch, run_batch
-        from vqclip.batch.fields import Base
+        from vqclip.batch.fields import Base, check_overrides
         from vqclip.batch.jobs import captions, read_jobs
         from vqclip.batch.jobs import shard as part_of
         from vqclip.batch.results import ResultsFile
@@ -104,6 +104,7 @@ def batch(
             raise UsageError("batch reads no config from standard input (-c -); write it to a file.")
         options = {key: value for key, value in given_options(context).items() if key != "count"}
         base = Base(config or [], overrides or [], options)
+        check_overrides(base.overrides)
         shared, wrong = _shared(base)
         first, pictures = _first_and_count(seed, count, shared)
         together = _number(batch_size, "--batch-size")

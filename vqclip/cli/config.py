@@ -8,7 +8,7 @@ from vqclip.cli.command import App, Group
 from vqclip.cli.console import Console
 from vqclip.cli.options import Json, Layers, Overrides
 from vqclip.common.errors import UsageError
-from vqclip.config.loader import available_configs, load_config, to_dict, to_yaml
+from vqclip.config.loader import ConfigReader, available_configs, load_config, to_dict, to_yaml
 
 app = App(cls=Group, help="Show and check configs.")
 
@@ -43,19 +43,19 @@ def validate(layers: Names = None, config: Layers = None, overrides: Overrides =
     exit code 2.
     """
     console = Console(as_json=as_json)
-    given = [*(layers or []), *(config or [])] or ["default"]
+    given, reader = [*(layers or []), *(config or [])] or ["default"], ConfigReader()
     for layer in given:
-        _check([layer], overrides)
+        _check(reader, [layer], overrides)
         console.result(f"{layer}: ok", {"event": "valid", "name": layer})
     if len(given) > 1:
         try:
-            _check(given, overrides)
+            _check(reader, given, overrides)
         except UsageError as error:
             raise UsageError(f"These layers do not go together: {error}") from error
         console.result("together: ok", {"event": "valid", "name": "together", "layers": given})
 
 
-def _check(layers: list[str], overrides: list[str] | None) -> None:
+def _check(reader: ConfigReader, layers: list[str], overrides: list[str] | None) -> None:
     """Check what layers and overrides come to.
 
     Raises:
@@ -68,7 +68,7 @@ def _check(layers: list[str], overrides: list[str] | None) -> None:
     from vqclip.hub.upscaler_files import upscaler_scale
     from vqclip.pipeline.checks import check
 
-    settings = load_config(layers, overrides or [])
+    settings = reader.load(layers, overrides or [])
     check(settings)
     check_models(settings)
     if settings.output.upscale != AUTO:

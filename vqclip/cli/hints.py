@@ -11,9 +11,6 @@ from vqclip.models.files import EMBEDDED
 PUBLISHED = "ViT-B-32-256:datacomp_s34b_b86k"
 """The published CLIP model that we recommend for photographs."""
 
-PUBLISHED_UPSCALER = "realesr-general-x4v3"
-"""The published upscaler that we recommend for photographs; it needs no other package."""
-
 
 def note_unknown_words(console: Console, texts: Iterable[str], model: str = EMBEDDED) -> None:
     """Say which words of the texts are unknown, if the model that reads them is one of those that come with vqclip."""
@@ -32,10 +29,12 @@ def note_foreign_pictures(console: Console, pictures: Iterable[Path], model: str
 
 def note_painted_photographs(console: Console, pictures: Iterable[Path], model: str) -> None:
     """Say once that the embedded upscaler draws outlines, where one of the pictures may be a photograph."""
+    from vqclip.hub.upscaler_catalogue import PLAIN
+
     if model == EMBEDDED and (picture := _foreign(pictures)):
         console.say(
             f"Note: {str(picture)!r} was not made by vqclip, and the embedded upscaler draws outlines into it. "
-            f"For photographs: vqclip models pull {PUBLISHED_UPSCALER}, then -m {PUBLISHED_UPSCALER}."
+            f"For photographs: vqclip models pull {PLAIN}, then -m {PLAIN}."
         )
 
 

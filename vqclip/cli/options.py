@@ -202,7 +202,9 @@ Device = Annotated[
     typer.Option(autocompletion=completion.devices, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."),
     Sets("runtime.device"),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads."), Sets("runtime.threads")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=MOST_THREADS, metavar="N", help="CPU threads."), Sets("runtime.threads")
+]
 Preview = Annotated[bool | None, typer.Option("--preview/--no-preview", help="Show the picture in the terminal.")]
 Open = Annotated[
     bool, typer.Option("--open", help="Show what is made in the desktop's viewer; of several pictures the first.")

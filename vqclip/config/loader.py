@@ -204,6 +204,21 @@ def _read_override(override: str) -> object:
     return nested({key: value if plain else parse_structure(value, f"--set {shown(override)}")})
 
 
+def overridden(override: str) -> list[str]:
+    """The dotted keys that a `key=value` sets; of a mapping those of what it holds.
+
+    Raises:
+        UsageError: it is none.
+    """
+
+    def keys(value: object, before: str) -> list[str]:
+        if isinstance(value, dict):
+            return [key for name, inner in value.items() for key in keys(inner, f"{before}.{name}" if before else name)]
+        return [before]
+
+    return keys(_read_override(override), "")
+
+
 def _parts(key: str) -> list[str]:
     """The names that a dotted key goes through; the last of a section of free names, as losses, may hold dots."""
     return key.split(".", 1 if _is_free(key.partition(".")[0].strip()) else -1)

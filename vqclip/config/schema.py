@@ -379,8 +379,8 @@ class Config:
         later = self.init.kind == VARY  # a layer's own; its picture comes with the command
         _require(pictured or later or self.init.kind not in PICTURES, "init.image", self.init.image, rule)
         kept = self.init.image is None or self.init.kind in PICTURES or self.init.strength < 1
-        rule = f"null where init.kind is {self.init.kind}, or have an init.strength below 1: at 1 nothing of it stays"
-        _require(kept, "init.image", self.init.image, rule)
+        rule = f"below 1 with an init.image and init.kind {self.init.kind}: at 1 nothing of it stays"
+        _require(kept, "init.strength", self.init.strength, rule)
         _require(
             self.init.weight == 0 or pictured or self.init.kind in (AUTO, *PRIORS, *PICTURES),
             "init.weight",

@@ -36,6 +36,9 @@ class PublishedUpscaler:
         return None if self.own_form or find_spec("spandrel") else "pip install 'vqclip[upscale]'"
 
 
+PLAIN = "realesr-general-x4v3"
+"""The one for any picture, photographs too, that needs no other package."""
+
 TERMS = "BSD-3-Clause"
 
 

@@ -12,10 +12,7 @@ from vqclip.common.paths import cache_dir, is_file
 from vqclip.hub.access import Access, not_here
 from vqclip.hub.download import Wanted, fetch
 from vqclip.hub.transfer import Watch
-from vqclip.hub.upscaler_catalogue import UPSCALERS, PublishedUpscaler
-
-PLAIN = "realesr-general-x4v3"
-"""The published upscaler for any picture that needs no other package."""
+from vqclip.hub.upscaler_catalogue import PLAIN, UPSCALERS, PublishedUpscaler
 
 
 def upscaler_path(name: str) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import picture_size
+from vqclip.config.loader import overridden
 from vqclip.config.regions import margins_for
 from vqclip.config.schema import AUTO_SIZE, Config, in_pixels
 
@@ -41,8 +42,6 @@ def edit(image: str, given: Mapping[str, object]) -> Edit:
     """
     masked = any(given.get(key) is not None for key in ("mask.image", "mask.boxes", "mask.where"))
     turned = given.get("targets.towards") is not None
-    if not masked and given.get("init.strength") == 1:
-        raise UsageError("At --strength 1 nothing of the picture stays: give less, or a mask for what is drawn anew.")
     if not turned and (given.get("targets.away") is not None or given.get("targets.amount") is not None):
         raise UsageError("--from and --amount go with --to: say what the picture shall show instead.")
     if not given.get("prompts") and not turned:
@@ -93,12 +92,12 @@ def check_unsaid(fixed: Mapping[str, object], overrides: Sequence[str]) -> None:
     """Refuse `key=value` overrides of what a command decides itself, which would say nothing.
 
     Raises:
-        UsageError: one of them is about such a key.
+        UsageError: one of them is about such a key, or no `key=value`.
     """
     for word in overrides:
-        key = word.partition("=")[0].strip()
-        if any(name == key or name.startswith(f"{key}.") for name in fixed):
-            raise UsageError(f"--set {word!r}: the command decides {key} itself, by its arguments and options.")
+        key = next((key for key in overridden(word) if key in fixed), None)
+        if key is not None:
+            raise UsageError(f"{word!r}: the command decides {key} itself, by its arguments and options.")
 
 
 def paced(settings: Config, overrides: Sequence[str]) -> Config:

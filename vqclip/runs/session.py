@@ -133,7 +133,8 @@ def unfinished(path: str) -> tuple[RunFolder, Config]:
     folder = existing_run(path, 1)
     if not is_file(folder.config) and folder.is_file and is_file(folder.target):
         raise UsageError(
-            f"{path!r} is a picture, and nothing to go on from is beside it; a run folder (-o DIR/) keeps that."
+            f"{path!r} is a picture, finished or not of vqclip, and nothing to go on from is beside it; "
+            "a run folder (-o DIR/) keeps that."
         )
     if not is_file(folder.config):
         raise UsageError(f"{path!r} is not a run: it has no run.yaml; give a run's folder or its picture file.")

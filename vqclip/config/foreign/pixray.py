@@ -1,7 +1,7 @@
 """pixray/pixray: its settings in YAML, and its defaults (pixray.py, 2022)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vqclip.config.foreign.rules import (
     BESIDE,
@@ -116,12 +116,16 @@ def _losses(value: Structure) -> Keys:
     """`name:weight`, several with commas between them; ours are a dictionary."""
     parts = [part.strip().partition(":") for part in text_of(value).split(",") if part.strip()]
     weights = {name: float(weight or 1) for name, _, weight in parts}
-    return all_known(LOSSES, list(weights), lambda names: {"losses": {LOSSES[name]: weights[name] for name in names}})
+
+    def read(names: Sequence[str]) -> Keys:
+        return {"losses": {LOSSES[name]: weights[name] for name in names}} if names else {}
+
+    return all_known(LOSSES, list(weights), read)
 
 
 def _filters(value: Structure) -> Keys:
     names = [name.strip() for name in text_of(value).split(",") if name.strip()]
-    return all_known(FILTERS, names, lambda found: {"filters": [FILTERS[name] for name in found]})
+    return all_known(FILTERS, names, lambda found: {"filters": [FILTERS[name] for name in found]} if found else {})
 
 
 def model(value: Structure) -> Keys:
