@@ -29,7 +29,7 @@ from vqclip.models.vqgan import load_vqgan
 from vqclip.models.weights.reader import read_metadata
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "embedded"
-LEAST_PSNR = 23.0  # dB; MODEL_CARD.md says what the shipped weights reach
+LEAST_PSNR = 25.5  # dB; MODEL_CARD.md says what the shipped weights reach
 
 drawn = pytest.mark.skipif(
     scene_things.font_path() is None or not features.check("raqm"),
@@ -105,7 +105,7 @@ def heldout_images(kind: str, seed: int, count: int = 100) -> Tensor:
 
 
 def test_everything_together_is_small_and_in_half_precision() -> None:
-    assert sum(file.stat().st_size for file in EMBEDDED.rglob("*") if file.is_file()) < 48_000_000
+    assert sum(file.stat().st_size for file in EMBEDDED.rglob("*") if file.is_file()) < 52_000_000
     for file in EMBEDDED.rglob("*.safetensors"):
         assert {value.dtype for value in load_file(file).values()} <= {torch.float16, torch.int64}
         assert all(value.isfinite().all() for value in load_file(file).values())

@@ -113,6 +113,36 @@ def test_a_scene_depends_on_seed_and_index_alone() -> None:
     assert not np.array_equal(forwards[0][1], other[1])
 
 
+def test_the_things_of_a_loose_scene_move_and_grow_together_on_the_grid_of_the_codes() -> None:
+    spots = draw_scenes.calm_arrangement(Scene("cat", "dog", place="left of"))
+    places = set()
+    for seed in range(40):
+        moved = draw_scenes.loosened(spots, np.random.default_rng(seed))
+        steps = {
+            (after[0] - before[0], after[1] - before[1]) for (*_, before), (*_, after) in zip(spots, moved, strict=True)
+        }
+        factors = {after[2] / before[2] for (*_, before), (*_, after) in zip(spots, moved, strict=True)}
+        assert len(steps) == len(factors) == 1 and factors.pop() in draw_scenes.LOOSE_SIZES
+        places |= steps
+    assert len(places) == 9 and all(step % 8 == 0 for pair in places for step in pair)
+
+
+@drawn
+def test_only_a_loose_scene_leaves_the_place_to_chance() -> None:
+    scene = Scene("cat", ground_colour="blue")
+
+    def pictures(freedom: draw_scenes.Freedom) -> int:
+        return len({draw_scenes.draw(scene, 3, index * 3, freedom).tobytes() for index in range(12)})
+
+    assert pictures(draw_scenes.CALM) < 6 < pictures(draw_scenes.LOOSE)
+
+
+def test_a_pillow_that_draws_joined_signs_apart_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene_things.features, "check", lambda name: False)
+    with pytest.raises(RuntimeError, match="no raqm"):
+        scene_things.render_glyphs(Path("font.ttf"))
+
+
 @drawn
 def test_a_scene_is_the_same_at_twice_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Halved, a scene of 256 pixels is the one of 128 but for the fineness of edges, strokes and grain."""

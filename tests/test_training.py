@@ -27,11 +27,12 @@ from scripts.data.scene_attributes import (
     targets,
 )
 from scripts.data.scenes import HOLDING, Scene, training_scene
-from scripts.train import crops, training
+from scripts.train import crops, dreams, training
 from scripts.train import prior as train_prior
 from scripts.train import upscaler as train_upscaler
 from scripts.train import vqgan as train_vqgan
 from scripts.train.disturbances import Disturbance, distort
+from vqclip.models.prior import Prior, PriorSizes
 from vqclip.models.upscaler import load_upscaler
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "checkpoints" / "embedded"
@@ -122,6 +123,71 @@ def test_a_training_goes_on_from_a_checkpoint_or_from_exported_weights(tmp_path:
     assert training.load_start(tmp_path, "w.safetensors", torch.device("cpu"))["a"].tolist() == [0, 0]
     with pytest.raises(SystemExit, match=r"neither last\.pt nor x"):
         training.load_start(tmp_path / "nothing", "x", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_follow_from_their_steps_whoever_makes_them(workers: int) -> None:
+    made = training.batches(lambda step: (torch.full((2,), step), step % 2 == 0), 5, workers)
+    assert [(values.tolist(), even) for values, even in (next(made) for _ in range(4))] == [
+        ([step, step], step % 2 == 0) for step in (5, 6, 7, 8)
+    ]
+
+
+def test_a_quick_training_saves_no_oftener_than_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(training.time, "monotonic", lambda: now)
+    saves = training.Saves(every=10, seconds=30)
+    found = []
+    for step in range(1, 101):
+        now += 1.0
+        found += [step] if saves.due(step) else []
+    assert found == [30, 60, 90]
+
+
+def test_new_layers_of_a_prior_change_nothing_at_first() -> None:
+    torch.manual_seed(0)
+    shallow, deep = (Prior(PriorSizes(4, 20, 4, 16, 3, 16, layers, 2)) for layers in (1, 3))
+    for value in shallow.parameters():
+        torch.nn.init.normal_(value, std=0.3)
+    deep.load_state_dict(train_prior.deepened(deep, shallow.state_dict()))
+    tokens, codes = torch.randint(1, 20, (3, 4)), torch.randint(16, (3, 4, 4))
+    assert torch.allclose(deep(tokens, codes), shallow(tokens, codes), atol=1e-5)
+
+
+def test_dreams_begin_as_pictures_and_are_kept_with_their_captions() -> None:
+    real, tokens = torch.rand(6, 3, 24, 24), torch.arange(1, 13).view(6, 2)
+    numbers = torch.Generator().manual_seed(0)
+    store = dreams.Dreams(8, 24, 2, torch.device("cpu"))
+    places, said, views_of, started = store.draw(tokens, real, numbers)
+    assert torch.equal(said, tokens) and torch.equal(views_of, real)  # none has been begun
+    assert started.shape == real.shape and float(started.min()) >= 0 and float(started.max()) <= 1
+    store.keep(places, said, views_of, started)
+    assert int(store.begun.sum()) == 6
+    again, words, shown, _ = store.draw(tokens + 100, real * 0, numbers)
+    went_on = words[:, 0] < 100
+    assert 0 < int(went_on.sum()) < 6
+    for place, word, view in zip(again[went_on], words[went_on], shown[went_on], strict=True):
+        at = int((places == place).nonzero())
+        assert torch.equal(word, tokens[at]) and torch.equal(view, real[at])
+
+
+def test_a_dream_climbs_towards_what_is_liked() -> None:
+    wanted = torch.zeros(3, 24, 24)
+    wanted[:, :, 12:] = 1
+
+    def likeness(views: torch.Tensor) -> torch.Tensor:
+        return -(views - wanted).square().flatten(1).mean(1)
+
+    start = torch.full((4, 3, 24, 24), 0.5)
+    end = dreams.ascend(likeness, start, dreams.Ascent(8, (1.0, 2.0)), torch.Generator().manual_seed(1))
+    assert bool((likeness(end) > likeness(start) + 0.02).all())
+    assert float(end.min()) >= 0 and float(end.max()) <= 1
+
+
+def test_the_dreams_loss_is_the_logistic_one_of_the_difference() -> None:
+    real, dreamt = torch.tensor([0.5, 0.2]), torch.tensor([0.1, 0.3])
+    expected = sum(math.log1p(math.exp(20 * d)) for d in (-0.4, 0.1)) / 2
+    assert float(dreams.dream_loss(real, dreamt)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_low_precision_is_left_alone_where_a_cpu_is_slower_in_it(monkeypatch: pytest.MonkeyPatch) -> None:

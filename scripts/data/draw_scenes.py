@@ -7,6 +7,7 @@ worker processes and resumed trainings draw the same pictures.
     python scripts/data/draw_scenes.py --count 64 --sheet sheet.png        # look at some
     python scripts/data/draw_scenes.py --count 60000 --data FOLDER         # store a data set for the trainings
     python scripts/data/draw_scenes.py --count 60000 --calm --data FOLDER  # one place and size a thing
+    python scripts/data/draw_scenes.py --count 60000 --loose --data FOLDER  # near those places and sizes
     python scripts/data/draw_scenes.py --count 2000 --calm --scale 2 --hand noto --data FOLDER  # at 256 pixels
     python scripts/data/draw_scenes.py --heldout single --sheet sheet.png  # the held-out scenes
     python scripts/data/draw_scenes.py --heldout single --tiles FILE.webp  # the tiles for vqclip evaluate
@@ -19,9 +20,11 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +35,7 @@ if not __package__:  # run as a file: `scripts` is found from the repository's r
 
 from scripts.data import scene_styles
 from scripts.data.scene_grounds import SIDE, draw_ground
+from scripts.data.scene_styles import CELL
 from scripts.data.scene_things import COLOURS, first_glyph, glyphs, things
 from scripts.data.scene_vectors import HANDS, vector_glyphs
 from scripts.data.scene_words import caption
@@ -49,6 +53,8 @@ from scripts.data.scenes import (
 CALM_SIDES = {"small": 40, "": 96, "big": 112}  # pixels of a single thing of a calm scene
 CALM_SPOTS = {"left": (32, 64), "right": (96, 64), "top": (64, 32), "bottom": (64, 96)}
 HALF = 60  # pixels of a thing that has half of a calm scene; all CALM_SPOTS lie alike on the grid of the codes
+LOOSE_SIZES = (0.85, 0.92, 1.0, 1.06)  # of a loose scene's things, in sizes of a calm one's
+DIRECTED = re.compile(r"left|right|arrow|clock|flag")  # names of things that are others, or wrong, in a mirror
 CALM_GROUNDS = 3  # kinds of the shades and patterns of a calm scene's ground
 
 
@@ -68,23 +74,38 @@ class Canvas:
 FONT = Canvas()
 
 
-def draw(scene: Scene, seed: int, index: int, calm: bool = False, canvas: Canvas = FONT) -> Image.Image:
-    """The picture of `scene`, RGB of SIDE times the canvas's scale. `(seed, index)` decides what the scene leaves open.
+@dataclass(frozen=True)
+class Freedom:
+    """How much a picture leaves to chance: all, or with `calm` little.
 
-    `calm`: things stand upright, large, in one place and size each, grounds come in CALM_GROUNDS kinds, and a style's
-    strokes and grain are always the same. A thing is then nearly the same codes each time, which is what a small prior
-    learns quickly.
+    Of a calm scene things stand upright, large, in one place and size each, grounds come in CALM_GROUNDS kinds, and a
+    style's strokes and grain are always the same. A thing is then nearly the same codes each time, which is what a
+    small prior learns quickly. `loose` moves all its things by up to one code, makes them larger or smaller, and may
+    mirror them.
     """
+
+    calm: bool = False
+    loose: bool = False
+
+
+FREE, CALM, LOOSE = Freedom(), Freedom(calm=True), Freedom(calm=True, loose=True)
+
+
+def draw(scene: Scene, seed: int, index: int, freedom: Freedom = FREE, canvas: Canvas = FONT) -> Image.Image:
+    """The picture of `scene`, RGB of SIDE times the canvas's scale. `(seed, index)` decides what the scene and its
+    `freedom` leave open."""
     numbers, scale = np.random.default_rng([seed, index]), canvas.scale
-    picture = draw_ground(scene, np.random.default_rng(index % CALM_GROUNDS) if calm else numbers, scale)
+    picture = draw_ground(scene, np.random.default_rng(index % CALM_GROUNDS) if freedom.calm else numbers, scale)
     cover = Image.new("L", picture.size)
-    spots = calm_arrangement(scene) if calm else arrangement(scene, numbers)
+    spots = calm_arrangement(scene) if freedom.calm else arrangement(scene, numbers)
+    if freedom.loose:
+        spots = loosened(spots, np.random.default_rng([seed, index, 1]))
     for (name, colour, (x, y, side)), shade in zip(spots, scene_styles.SHADES, strict=False):
-        stamp = draw_thing(name, colour, round(side * scale), numbers, calm, canvas)
+        stamp = draw_thing(name, colour, round(side * scale), numbers, freedom, canvas)
         corner = (round(x * scale - stamp.width / 2), round(y * scale - stamp.height / 2))
         picture.paste(stamp, corner, stamp)
         cover.paste(shade, corner, stamp)
-    grain = np.random.default_rng(0) if calm else numbers
+    grain = np.random.default_rng(0) if freedom.calm else numbers
     return scene_styles.apply(scene.style, picture, cover, grain, scale) if scene.style else picture
 
 
@@ -139,11 +160,19 @@ def calm_arrangement(scene: Scene) -> list[tuple[str, str, Spot]]:
     return [(scene.first, scene.first_colour, spot)]
 
 
+def loosened(spots: list[tuple[str, str, Spot]], numbers: np.random.Generator) -> list[tuple[str, str, Spot]]:
+    """The things of a calm scene, all moved alike along the grid of the codes, and all a little larger or smaller."""
+    across, down = CELL * numbers.integers(-1, 2, 2)
+    factor = numbers.choice(LOOSE_SIZES)
+    return [(name, colour, (x + across, y + down, side * factor)) for name, colour, (x, y, side) in spots]
+
+
 def draw_thing(
-    name: str, colour: str, side: int, numbers: np.random.Generator, calm: bool, canvas: Canvas
+    name: str, colour: str, side: int, numbers: np.random.Generator, freedom: Freedom, canvas: Canvas
 ) -> Image.Image:
-    """A thing's glyph `side` pixels wide, RGBA, slightly turned unless `calm`, perhaps painted over in `colour`."""
-    variants = len(things()[name].glyphs)
+    """A thing's glyph `side` pixels wide, RGBA, perhaps painted over in `colour`; in a free picture slightly turned, in
+    a loose one perhaps mirrored."""
+    variants, calm = len(things()[name].glyphs), freedom.calm
     variant = int(numbers.integers(variants)) if numbers.random() < (0.15 if calm else 0.4) else 0
     glyph = canvas.glyph(first_glyph()[name] + variant)
     if colour:
@@ -151,6 +180,8 @@ def draw_thing(
     stamp = Image.fromarray(glyph)
     if numbers.random() < 0.3 and not calm:
         stamp = stamp.rotate(float(numbers.uniform(-15, 15)), Image.Resampling.BILINEAR)
+    if freedom.loose and numbers.random() < 0.3 and not DIRECTED.search(name):
+        stamp = stamp.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return stamp.resize((side, side), Image.Resampling.BOX if side < 60 * canvas.scale else Image.Resampling.BILINEAR)
 
 
@@ -163,6 +194,7 @@ def paint_over(pixels: np.ndarray, colour: str) -> np.ndarray:
     return (dark + bright).astype(np.uint8)
 
 
+@cache
 def heldout_pictures(kind: str, seed: int, canvas: Canvas = FONT) -> np.ndarray:
     """One picture of each prompt of a held-out list, (100, side, side, 3) uint8."""
     scenes = [heldout_scene(prompt, seed) for prompt in heldout_prompts(kind)]
@@ -170,16 +202,16 @@ def heldout_pictures(kind: str, seed: int, canvas: Canvas = FONT) -> np.ndarray:
 
 
 def training_example(
-    seed: int, index: int, calm: bool = False, portraits: bool = False, canvas: Canvas = FONT
+    seed: int, index: int, freedom: Freedom = FREE, portraits: bool = False, canvas: Canvas = FONT
 ) -> tuple[Scene, np.ndarray]:
     """Training scene `index` and its picture (side, side, 3) uint8. Raises ValueError on a held-out scene."""
     scene = training_scene(seed, index, portraits)
     if is_held_out(scene):
         raise ValueError(f"held out, never drawn for training: {scene}")
-    return scene, np.asarray(draw(scene, seed, index, calm, canvas))
+    return scene, np.asarray(draw(scene, seed, index, freedom, canvas))
 
 
-def _one_example(job: tuple[int, int, bool, bool, Canvas]) -> tuple[Scene, np.ndarray]:
+def _one_example(job: tuple[int, int, Freedom, bool, Canvas]) -> tuple[Scene, np.ndarray]:
     return training_example(*job)
 
 
@@ -188,7 +220,7 @@ def store(
     count: int,
     seed: int,
     workers: int,
-    calm: bool = False,
+    freedom: Freedom = FREE,
     portraits: bool = False,
     canvas: Canvas = FONT,
 ) -> None:
@@ -198,7 +230,7 @@ def store(
     shape = (count, SIDE * canvas.scale, SIDE * canvas.scale, 3)
     pictures = np.lib.format.open_memmap(folder / "scenes.npy.part", mode="w+", dtype=np.uint8, shape=shape)
     with (folder / "scenes.jsonl").open("w") as lines, multiprocessing.Pool(workers) as pool:
-        jobs = ((seed, index, calm, portraits, canvas) for index in range(count))
+        jobs = ((seed, index, freedom, portraits, canvas) for index in range(count))
         for index, (scene, picture) in enumerate(pool.imap(_one_example, jobs, chunksize=64)):
             pictures[index] = picture
             lines.write(json.dumps(asdict(scene)) + "\n")
@@ -232,7 +264,7 @@ def tiles(pictures: np.ndarray, columns: int = 10) -> Image.Image:
 
 
 def chosen(
-    heldout: str | None, count: int, seed: int, calm: bool, portraits: bool, canvas: Canvas
+    heldout: str | None, count: int, seed: int, freedom: Freedom, portraits: bool, canvas: Canvas
 ) -> Iterator[tuple[str, Image.Image]]:
     """Captioned pictures: of a held-out list, or of the training scenes."""
     if heldout:
@@ -240,7 +272,7 @@ def chosen(
             yield prompt, draw(heldout_scene(prompt, seed), seed, number, canvas=canvas)
         return
     for index in range(count):
-        scene, picture = training_example(seed, index, calm, portraits, canvas)
+        scene, picture = training_example(seed, index, freedom, portraits, canvas)
         yield caption(scene, random.Random(f"{seed} {index}"))[0], Image.fromarray(picture)
 
 
@@ -252,6 +284,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write a captioned contact sheet here")
     parser.add_argument("--data", type=Path, help="write a data set into this folder")
     parser.add_argument("--calm", action="store_true", help="things upright, large, in one place and size each")
+    parser.add_argument("--loose", action="store_true", help="as --calm, but near that place and size, some mirrored")
     parser.add_argument("--portraits", action="store_true", help="people who fill the picture, most in a style")
     parser.add_argument("--scale", type=int, default=1, help="times 128 pixels; more than 1 needs a --hand")
     parser.add_argument("--hand", choices=HANDS, default="", help="vector drawings instead of the font")
@@ -260,14 +293,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     canvas = Canvas(options.scale, options.hand)
+    freedom = Freedom(options.calm or options.loose, options.loose)
     if options.scale > 1 and not options.hand:
         parser.error("the font has one size; give a --hand for another --scale")
     if options.data:
-        store(options.data, options.count, options.seed, options.workers, options.calm, options.portraits, canvas)
+        store(options.data, options.count, options.seed, options.workers, freedom, options.portraits, canvas)
     if options.tiles and options.heldout:
         tiles(heldout_pictures(options.heldout, options.seed)).save(options.tiles, quality=90)
     if options.sheet:
-        scenes = chosen(options.heldout, options.count, options.seed, options.calm, options.portraits, canvas)
+        scenes = chosen(options.heldout, options.count, options.seed, freedom, options.portraits, canvas)
         contact_sheet(list(scenes)).save(options.sheet)
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 GLYPH = 112  # pixels of a cached glyph's side
 FONT_SIZE = 109  # the only size at which this bitmap font opens
@@ -111,7 +111,12 @@ def centred(picture: Image.Image, side: int) -> np.ndarray:
 
 
 def render_glyphs(font_file: Path) -> np.ndarray:
-    """Every glyph of every thing, (G, GLYPH, GLYPH, 4) uint8, trimmed to its ink and centred."""
+    """Every glyph of every thing, (G, GLYPH, GLYPH, 4) uint8, trimmed to its ink and centred.
+
+    Raises RuntimeError where Pillow would draw a joined sequence as its parts.
+    """
+    if not features.check("raqm"):
+        raise RuntimeError("Pillow finds no raqm, which joins characters; see the first lines of scene_things.py")
     font = ImageFont.truetype(str(font_file), FONT_SIZE, layout_engine=ImageFont.Layout.RAQM)
     pictures = []
     for thing in things().values():

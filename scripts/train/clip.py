@@ -27,6 +27,7 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -40,6 +41,7 @@ from scripts.data.scene_words import caption
 from scripts.data.scenes import Scene, heldout_prompts
 from scripts.train import training
 from scripts.train.disturbances import Disturbance, distort
+from scripts.train.dreams import Ascent, Dreams, ascend, dream_loss
 
 MERGES = 4096
 CONTEXT = 32
@@ -71,6 +73,15 @@ def text_config(width: int, heads: int, layers: int) -> dict[str, int]:
 
 
 RECIPES = {
+    # a second guide, half as wide again, that learns from its own dreams too
+    "guide": Recipe(
+        {
+            "embed_dim": 256,
+            "vision_cfg": {"image_size": 96, "width": 24, "layers": [2, 3, 3, 2]},
+            "text_cfg": text_config(128, 2, 2),
+        },
+        Disturbance(zoom=(0.65, 1.1), turn=0.15, gain=0.15, lift=0.08, noise=0.14, erase=0.0, pools=(1, 1, 2, 4)),
+    ),
     # the guide: CLIP's own ResNet, seen through crops like the generator's cutouts
     "clip": Recipe(
         {
@@ -114,6 +125,7 @@ RECIPES = {
 WEIGHTS = "open_clip_model.safetensors"
 FIELDS = tuple(field.name for field in fields(Scene))
 MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
+DREAMS = 1.0  # weight of the dreams' loss beside the contrast
 ATTRIBUTES = 4.0  # weight of the classification of pictures, and of captions, beside the contrast
 
 
@@ -222,6 +234,30 @@ def attack(
     return (images + delta).clamp(0, 1)
 
 
+def dream(
+    model: open_clip.CLIP, dreams: Dreams, tokens: torch.Tensor, real: torch.Tensor, numbers: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Lets as many dreams as there are captions go on; returns their tokens, the real views and the dreams."""
+    places, tokens, real, views = dreams.draw(tokens, real, numbers)
+    with training.autocast(real.device), torch.no_grad():
+        texts = encode_text(model, tokens)
+
+    def likeness(pictures: torch.Tensor) -> torch.Tensor:
+        with training.autocast(real.device):
+            return (encode_image(model, pictures) * texts).sum(1)
+
+    views = ascend(likeness, views, Ascent(), numbers)
+    dreams.keep(places, tokens, real, views)
+    return tokens, real, views
+
+
+def shown_dreams(dreams: Dreams, tokenizer: SimpleTokenizer, count: int = 48) -> Image.Image:
+    """A sheet of dreams with their captions."""
+    views = (dreams.views[:count].permute(0, 2, 3, 1) * 255).byte().cpu().numpy()
+    words = [tokenizer.decode([t for t in row if 0 < t < VOCABULARY - 2]) for row in dreams.tokens[:count].tolist()]
+    return draw_scenes.contact_sheet([(w, Image.fromarray(v)) for w, v in zip(words, views, strict=True)])
+
+
 @torch.no_grad()
 def heldout_accuracy(model: open_clip.CLIP, tokenizer: SimpleTokenizer, kind: str, seeds: int = 3) -> float:
     """R@1: how often the right caption of the held-out list comes first for a scene drawn from it, 0..1."""
@@ -295,28 +331,43 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         averaged.load_state_dict(average.values)
         report(averaged, tokenizer)
 
-    model.train()
-    while clock.progress(step) < 1:
+    def batch(step: int) -> tuple[torch.Tensor, ...]:
+        """Pictures uint8, which must not be mirrored, what they show; tokens, what they say, which pairs fit."""
         numbers = np.random.default_rng([options.seed, step])
         families = np.sort(numbers.choice(len(pictures) // 2, options.batch // 2, replace=False))
         chosen = np.stack([families * 2, families * 2 + 1], 1).reshape(-1)
-        generator = torch.Generator(device).manual_seed(options.seed * 1_000_003 + step)
         worded = captions.batch(chosen, random.Random(f"{options.seed} {step}"))
-        tokens, stated, fits = (part.to(device) for part in worded)
-        shown = captions.shown(chosen).to(device)
-        seen = training.to_images(pictures[chosen], device)
-        images = distort(seen, captions.still[chosen].to(device), recipe.disturbance, recipe.side, generator)
+        return torch.from_numpy(pictures[chosen]), captions.still[chosen], captions.shown(chosen), *worded
+
+    saves = training.Saves(200)
+    made = training.batches(batch, step, options.workers)
+    dreams = Dreams(16 * options.dreams, recipe.side, CONTEXT, device) if options.dreams else None
+    model.train()
+    while clock.progress(step) < 1:
+        generator = torch.Generator(device).manual_seed(options.seed * 1_000_003 + step)
+        seen, still, shown, tokens, stated, fits = (part.to(device, non_blocking=True) for part in next(made))
+        images = distort(training.to_images(seen, device), still, recipe.disturbance, recipe.side, generator)
+        ramp = min(1.0, 0.01 + clock.progress(step) / options.ramp)  # the attack and the dreams grow to full strength
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate(options.lr, clock.progress(step))
-        with training.autocast(device):
-            texts = encode_text(model, tokens)
+        model.eval()  # batch norms as they are in use, while pictures are looked for
+        dreamt = (tokens[:0], images[:0], images[:0])
+        if dreams:
+            some = torch.randperm(len(tokens), generator=generator, device=device)[: options.dreams]
+            dreamt = dream(model, dreams, tokens[some], images[some], generator)
         if options.attack:
-            images = attack(model, images, texts.detach(), fits, options.attack, options.attack_steps)
+            with training.autocast(device), torch.no_grad():
+                texts = encode_text(model, tokens)
+            images = attack(model, images, texts, fits, ramp * options.attack, options.attack_steps)
+        model.train()
         with training.autocast(device):
-            embedded = encode_image(model, images)
+            texts, of_dreams = encode_text(model, torch.cat([tokens, dreamt[0]])).split([len(tokens), len(dreamt[0])])
+            seen_all = encode_image(model, torch.cat([images, *dreamt[1:]]))
+        embedded, real, dreams_seen = seen_all.split([len(images), len(of_dreams), len(of_dreams)])
+        nightmare = dream_loss((real * of_dreams).sum(1), (dreams_seen * of_dreams).sum(1)) if dreams else 0.0
         contrast = contrastive_loss(embedded, texts, model.logit_scale.exp(), fits)
         seen_classes, said_classes = attributes(embedded, shown), attributes(texts, stated)
-        loss = contrast + ATTRIBUTES * (seen_classes + said_classes)
+        loss = contrast + ATTRIBUTES * (seen_classes + said_classes) + DREAMS * ramp * nightmare
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -328,12 +379,14 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
             scale = model.logit_scale.detach().exp().item()
             print(
                 f"step {step} {clock.seconds():.0f} s contrast {contrast:.4f} classes of pictures {seen_classes:.4f} "
-                f"and captions {said_classes:.4f} scale {scale:.1f}",
+                f"and captions {said_classes:.4f} scale {scale:.1f} dreams {nightmare:.3f}",
                 flush=True,
             )
-        if step % 200 == 0:
+        if saves.due(step):
             save()
     save()
+    if dreams:
+        shown_dreams(dreams, tokenizer).save(options.out / "dreams.png")
 
 
 def export(out: Path, folder: Path) -> None:
@@ -363,6 +416,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--attack", type=float, default=0.0, metavar="RADIUS", help="L2 radius, 0: plain training")
     parser.add_argument("--attack-steps", type=int, default=2)
+    parser.add_argument("--dreams", type=int, default=0, metavar="N", help="own pictures as negatives in each step")
+    parser.add_argument("--ramp", type=float, default=1e-9, help="share of the training in which attack, dreams grow")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead, for a GPU")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -38,7 +38,7 @@ from scripts.train import training
 
 WEIGHTS = "prior.safetensors"
 CONTEXT = 32
-WIDTH, LAYERS, HEADS = 256, 4, 4
+WIDTH, LAYERS, HEADS = 256, 8, 4
 DROPPED = 0.1  # share of captions left out, Ho & Salimans 2022, section 4
 WHOLE, HIDDEN = 0.4, 0.3  # shares of the pictures in which all codes are seen, and none
 SCORED = 1536  # codebooks larger than this have only a share of their blocks scored in a step, which saves the time
@@ -138,6 +138,14 @@ def starting_weights(options: argparse.Namespace, codes: np.ndarray, codebook: t
     return adopt(weights, earlier, codes[: len(earlier)], codebook)
 
 
+def deepened(prior: Prior, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A prior's weights for one of more layers: the new ones are as `prior` has them, but change nothing at first."""
+    fresh = {name: value for name, value in prior.state_dict().items() if name not in weights}
+    ends = ("attention.out.weight", "attention.out.bias", "mlp.2.weight", "mlp.2.bias")
+    silent = {name: torch.zeros_like(value) if name.endswith(ends) else value for name, value in fresh.items()}
+    return {**weights, **silent}
+
+
 def make_optimisers(prior: Prior, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices between the embeddings and the logits, AdamW for everything else."""
     ends = ("tokens", "token_places", "places", "head.logits")
@@ -184,12 +192,13 @@ def by_blocks(codes: torch.Tensor) -> torch.Tensor:
     return codes.view(-1, side, BLOCK, side, BLOCK).transpose(2, 3).reshape(len(codes), side**2, BLOCK**2)
 
 
-def scored_blocks(sizes: PriorSizes, numbers: np.random.Generator) -> torch.Tensor:
-    """Blocks whose codes count in this step: all for SCORED entries or less, else as many as keep the cost."""
-    side = sizes.side // BLOCK
+def scored_blocks(side: int, entries: int, numbers: np.random.Generator) -> torch.Tensor:
+    """Blocks whose codes count in this step, of side x side codes: all for SCORED entries or less, else as many as keep
+    the cost."""
+    side = side // BLOCK
     weights = np.ones((side, side))
     weights[1:-1, 1:-1] = MIDDLE
-    count = max(1, side**2 * SCORED // max(sizes.entries, SCORED))
+    count = max(1, side**2 * SCORED // max(entries, SCORED))
     chosen = numbers.choice(side**2, count, replace=False, p=weights.flatten() / weights.sum())
     return torch.from_numpy(np.sort(chosen))
 
@@ -209,21 +218,29 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     """Trains until --steps or --minutes are done."""
     vqgan = load_vqgan(options.models / "vqgan.safetensors").to(device)
     tokenizer = read_tokenizer(options.models)
+    sides = draw_scenes.SIDE // vqgan.factor
+    entries = len(vqgan.codebook)
     codes = np.concatenate([load_codes(folder, options.models, vqgan) for folder in options.data])
     scenes = [scene for folder in options.data for scene in training.load_scenes(folder)[1]]
     first = len(training.load_scenes(options.data[0])[1])
     held = slice(first - HELD, first)
     pool = np.r_[0 : held.start, held.stop : len(scenes)]
 
-    def batch(chosen: np.ndarray, random_: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
+    def worded(chosen: np.ndarray, random_: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
         words = [caption(scenes[index], random_, complete=True)[0] for index in chosen]
-        picked = torch.from_numpy(codes[chosen].astype(np.int64))
-        return tokenizer(words).to(device), picked.to(device)
+        return tokenizer(words), torch.from_numpy(codes[chosen].astype(np.int64))
 
-    unseen = batch(np.r_[held], random.Random("held"))
+    def batch(step: int) -> tuple[torch.Tensor, ...]:
+        """Tokens, codes, which of them are seen, and the blocks that are scored."""
+        numbers = np.random.default_rng([options.seed, step])
+        tokens, targets = worded(numbers.choice(pool, options.batch), random.Random(f"{options.seed} {step}"))
+        tokens[torch.from_numpy(numbers.random(options.batch) < DROPPED)] = 0
+        return tokens, targets, visible(options.batch, sides, numbers), scored_blocks(sides, entries, numbers)
+
+    unseen = [part.to(device) for part in worded(np.r_[held], random.Random("held"))]
     prior = build(vqgan, tokenizer.vocab_size).to(device)
     if options.start:
-        prior.load_state_dict(starting_weights(options, codes, vqgan.codebook))
+        prior.load_state_dict(deepened(prior, starting_weights(options, codes, vqgan.codebook)))
     else:
         prior.tokens.weight.data.copy_(token_meanings(options.models, tokenizer))
     soft = soft_targets(vqgan.codebook)
@@ -252,12 +269,10 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         averaged.load_state_dict(average.values)
         print(f"step {step}: {heldout_loss(averaged, *unseen):.4f} nats a code on {HELD} unseen scenes", flush=True)
 
+    saves = training.Saves(250)
+    made = training.batches(batch, step, options.workers)
     while clock.progress(step) < 1:
-        numbers = np.random.default_rng([options.seed, step])
-        tokens, targets = batch(numbers.choice(pool, options.batch), random.Random(f"{options.seed} {step}"))
-        tokens[torch.from_numpy(numbers.random(options.batch) < DROPPED).to(device)] = 0
-        seen = visible(options.batch, targets.shape[1], numbers).to(device)
-        blocks = scored_blocks(prior.sizes, numbers).to(device)
+        tokens, targets, seen, blocks = (part.to(device, non_blocking=True) for part in next(made))
         with training.autocast(device):
             logits = prior.block_logits(tokens, targets, seen, blocks)
         share = 0.0 if options.start else 1 - 1.25 * clock.progress(step)  # soft targets teach what --start knows
@@ -274,7 +289,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         step += 1
         if step % 50 == 0:
             print(f"step {step} {clock.seconds():.0f} s loss {loss:.4f}", flush=True)
-        if step % 250 == 0:
+        if saves.due(step):
             save()
     save()
 
@@ -329,6 +344,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=6e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead, for a GPU")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write the weights into DIR and stop")

@@ -3,17 +3,39 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader, Dataset
 
 from scripts.data.scenes import Scene
 from vqclip.common import runtime
+
+Batch = TypeVar("Batch")
+
+
+class _Steps(Dataset[Batch]):
+    """What `make` gives for each step."""
+
+    def __init__(self, make: Callable[[int], Batch]) -> None:
+        self.make = make
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.make(step)
+
+
+def batches(make: Callable[[int], Batch], first: int, workers: int) -> Iterator[Batch]:
+    """What `make` gives for the steps from `first` on, without end; `workers` processes make it ahead of time, which
+    a GPU waits for otherwise (0: this process, when it is asked for). `make` depends on the step alone, touches no GPU,
+    and gives tensors and numbers."""
+    steps = range(first, 2**31)
+    way = {"multiprocessing_context": "fork", "prefetch_factor": 4} if workers else {}
+    return iter(DataLoader(_Steps(make), batch_size=None, sampler=steps, num_workers=workers, **way))
 
 
 def load_scenes(folder: Path) -> tuple[np.ndarray, list[Scene]]:
@@ -47,9 +69,10 @@ def load_several(folders: Sequence[Path]) -> tuple[Joined, list[Scene]]:
     return Joined([pictures for pictures, _ in loaded]), [scene for _, scenes in loaded for scene in scenes]
 
 
-def to_images(pictures: np.ndarray, device: torch.device) -> torch.Tensor:
+def to_images(pictures: np.ndarray | torch.Tensor, device: torch.device) -> torch.Tensor:
     """(n, h, w, 3) uint8 as (n, 3, h, w) float in [0, 1]."""
-    return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
+    held = pictures if isinstance(pictures, torch.Tensor) else torch.from_numpy(np.array(pictures))
+    return held.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
@@ -79,6 +102,21 @@ class Clock:
     def progress(self, step: int) -> float:
         """0 at the start, 1 at the end."""
         return step / self.steps if self.minutes is None else self.seconds() / 60 / self.minutes
+
+
+class Saves:
+    """When to save: every so many steps, and where training is quick only once in `seconds`."""
+
+    def __init__(self, every: int, seconds: float = 30.0) -> None:
+        self.every, self.seconds = every, seconds
+        self._last = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether `step` is one to save after."""
+        if step % self.every or time.monotonic() - self._last < self.seconds:
+            return False
+        self._last = time.monotonic()
+        return True
 
 
 class Average:

@@ -230,15 +230,22 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         )
         report(average.values, held, options.out)
 
-    while clock.progress(step) < 1:
+    def batch(step: int) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """Pictures uint8, how much their pixels count, and whether they are mirrored."""
         numbers = np.random.default_rng([options.seed, step])
         chosen = np.sort(numbers.integers(0, len(pictures) - 256, options.batch))
         crop = options.crop if clock.progress(step) < CROPS_UNTIL else None
         shown = [scenes[index] for index in chosen]
         cut, weights = cut_out(pictures[chosen], shown, crop, options.things, numbers)
+        return torch.from_numpy(cut), weights, bool(numbers.random() < 0.5)
+
+    saves = training.Saves(200)
+    made = training.batches(batch, step, options.workers)
+    while clock.progress(step) < 1:
+        cut, weights, mirrored = next(made)
         images = (training.to_images(cut, device) * 2 - 1).contiguous(memory_format=torch.channels_last)
         weights = weights.to(device)
-        if numbers.random() < 0.5:
+        if mirrored:
             images, weights = images.flip(3), weights.flip(3)
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate(options.lr, clock.progress(step))
@@ -259,7 +266,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
                 f"commitment {commitment:.4f}",
                 flush=True,
             )
-        if step % 200 == 0:
+        if saves.due(step):
             save()
     save()
 
@@ -336,6 +343,7 @@ def main() -> None:
     parser.add_argument("--things", type=float, default=1.0, help="how many times a calm scene's things count more")
     parser.add_argument("--decoder", action="store_true", help="train the decoder alone; the codes stay --start's")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead, for a GPU")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write the weights into DIR and stop")
