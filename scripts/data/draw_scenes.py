@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     canvas = Canvas(options.scale, options.hand)
-    freedom = Freedom(options.calm or options.loose, options.loose)
+    freedom = LOOSE if options.loose else CALM if options.calm else FREE
     if options.scale > 1 and not options.hand:
         parser.error("the font has one size; give a --hand for another --scale")
     if options.data:

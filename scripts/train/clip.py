@@ -27,7 +27,6 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
-from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -40,8 +39,9 @@ from scripts.data.scene_attributes import Attributes, answers, said_answers, tar
 from scripts.data.scene_words import caption
 from scripts.data.scenes import Scene, heldout_prompts
 from scripts.train import training
+from scripts.train.contrast import attack, contrastive_loss, encode_image, encode_text
 from scripts.train.disturbances import Disturbance, distort
-from scripts.train.dreams import Ascent, Dreams, ascend, dream_loss
+from scripts.train.dreams import Dreams, dream_loss
 
 MERGES = 4096
 CONTEXT = 32
@@ -153,27 +153,6 @@ def preprocessing(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def encode_text(model: open_clip.CLIP, tokens: torch.Tensor, groups: int = 4) -> torch.Tensor:
-    """Unit text embeddings (N, 256). Captions of like length go together, without the padding that none of them
-    needs. That changes nothing: attention is causal and the embedding is read at the end token (the largest id)."""
-    order = (tokens != 0).sum(1).argsort()
-    parts = [_encode_trimmed(model, tokens[part]) for part in order.chunk(groups)]
-    return functional.normalize(torch.cat(parts)[order.argsort()].float(), dim=-1)
-
-
-def _encode_trimmed(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
-    length = int((tokens != 0).sum(1).max())
-    tokens = tokens[:, :length]
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-    return x[torch.arange(len(x), device=x.device), tokens.argmax(1)] @ model.text_projection
-
-
-def encode_image(model: open_clip.CLIP, images: torch.Tensor) -> torch.Tensor:
-    """Unit image embeddings (N, 256) of images (N, 3, side, side) in [0, 1]."""
-    return functional.normalize(model.visual((images - 0.5) / 0.5).float(), dim=-1)
-
-
 class Captions:
     """Captions of stored scenes, worded anew each time, and which captions fit which scenes."""
 
@@ -199,63 +178,6 @@ class Captions:
         rows = self.table[torch.from_numpy(chosen)]
         fits = ((rows[:, None] == rows[None]) | ~said[:, None]).all(2)
         return tokens, stated, fits
-
-
-def contrastive_loss(
-    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, fits: torch.Tensor
-) -> torch.Tensor:
-    """CLIP's symmetric cross-entropy over unit embeddings (N, D), without the pairs that fit by chance."""
-    same = torch.eye(len(images), dtype=torch.bool, device=images.device)
-    logits = (scale * texts @ images.t()).masked_fill(fits & ~same, -1e4)
-    target = torch.arange(len(images), device=images.device)
-    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.t(), target)) / 2
-
-
-def attack(
-    model: open_clip.CLIP, images: torch.Tensor, texts: torch.Tensor, fits: torch.Tensor, radius: float, steps: int
-) -> torch.Tensor:
-    """Images within L2 distance `radius` that the model matches worst with their captions: projected gradient
-    descent with normalised steps (Madry et al., arXiv 1706.06083). All in [0, 1]."""
-    scale = model.logit_scale.exp().detach()
-
-    def project(delta: torch.Tensor) -> torch.Tensor:
-        norm = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        return delta * (radius / norm.clamp_min(radius))
-
-    delta = torch.zeros_like(images)
-    for _ in range(steps):
-        delta.requires_grad_(True)
-        with training.autocast(images.device):
-            embedded = encode_image(model, images + delta)
-        loss = contrastive_loss(embedded, texts, scale, fits)
-        (gradient,) = torch.autograd.grad(loss, delta)
-        length = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp_min(1e-12)
-        delta = project(delta.detach() + 1.5 * radius / steps * gradient / length)
-    return (images + delta).clamp(0, 1)
-
-
-def dream(
-    model: open_clip.CLIP, dreams: Dreams, tokens: torch.Tensor, real: torch.Tensor, numbers: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Lets as many dreams as there are captions go on; returns their tokens, the real views and the dreams."""
-    places, tokens, real, views = dreams.draw(tokens, real, numbers)
-    with training.autocast(real.device), torch.no_grad():
-        texts = encode_text(model, tokens)
-
-    def likeness(pictures: torch.Tensor) -> torch.Tensor:
-        with training.autocast(real.device):
-            return (encode_image(model, pictures) * texts).sum(1)
-
-    views = ascend(likeness, views, Ascent(), numbers)
-    dreams.keep(places, tokens, real, views)
-    return tokens, real, views
-
-
-def shown_dreams(dreams: Dreams, tokenizer: SimpleTokenizer, count: int = 48) -> Image.Image:
-    """A sheet of dreams with their captions."""
-    views = (dreams.views[:count].permute(0, 2, 3, 1) * 255).byte().cpu().numpy()
-    words = [tokenizer.decode([t for t in row if 0 < t < VOCABULARY - 2]) for row in dreams.tokens[:count].tolist()]
-    return draw_scenes.contact_sheet([(w, Image.fromarray(v)) for w, v in zip(words, views, strict=True)])
 
 
 @torch.no_grad()
@@ -354,7 +276,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         dreamt = (tokens[:0], images[:0], images[:0])
         if dreams:
             some = torch.randperm(len(tokens), generator=generator, device=device)[: options.dreams]
-            dreamt = dream(model, dreams, tokens[some], images[some], generator)
+            dreamt = dreams.go_on(model, tokens[some], images[some], generator)
         if options.attack:
             with training.autocast(device), torch.no_grad():
                 texts = encode_text(model, tokens)
@@ -364,10 +286,10 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
             texts, of_dreams = encode_text(model, torch.cat([tokens, dreamt[0]])).split([len(tokens), len(dreamt[0])])
             seen_all = encode_image(model, torch.cat([images, *dreamt[1:]]))
         embedded, real, dreams_seen = seen_all.split([len(images), len(of_dreams), len(of_dreams)])
-        nightmare = dream_loss((real * of_dreams).sum(1), (dreams_seen * of_dreams).sum(1)) if dreams else 0.0
+        liked = dream_loss((real * of_dreams).sum(1), (dreams_seen * of_dreams).sum(1)) if dreams else 0.0
         contrast = contrastive_loss(embedded, texts, model.logit_scale.exp(), fits)
         seen_classes, said_classes = attributes(embedded, shown), attributes(texts, stated)
-        loss = contrast + ATTRIBUTES * (seen_classes + said_classes) + DREAMS * ramp * nightmare
+        loss = contrast + ATTRIBUTES * (seen_classes + said_classes) + DREAMS * ramp * liked
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -379,14 +301,14 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
             scale = model.logit_scale.detach().exp().item()
             print(
                 f"step {step} {clock.seconds():.0f} s contrast {contrast:.4f} classes of pictures {seen_classes:.4f} "
-                f"and captions {said_classes:.4f} scale {scale:.1f} dreams {nightmare:.3f}",
+                f"and captions {said_classes:.4f} scale {scale:.1f} dreams {liked:.3f}",
                 flush=True,
             )
         if saves.due(step):
             save()
     save()
     if dreams:
-        shown_dreams(dreams, tokenizer).save(options.out / "dreams.png")
+        dreams.sheet(tokenizer).save(options.out / "dreams.png")
 
 
 def export(out: Path, folder: Path) -> None:

@@ -8,9 +8,16 @@ no such scene, it learns to like less. What is left for its gradient to draw is 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import open_clip
 import torch
+from open_clip.tokenizer import SimpleTokenizer
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from scripts.data import draw_scenes
+from scripts.train import training
+from scripts.train.contrast import encode_image, encode_text
 
 PATCH = 6  # pixels of a code of the VQGAN in a view of 96 of its 128 pixels
 KEPT = 0.75  # share of dreams that go on from an earlier one
@@ -57,6 +64,29 @@ class Dreams:
         """Takes in how far these dreams came."""
         self.views[places], self.real[places], self.tokens[places] = views, real, tokens
         self.begun[places] = True
+
+    def go_on(
+        self, model: open_clip.CLIP, tokens: Tensor, real: Tensor, numbers: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Lets as many dreams as there are captions climb; returns their tokens, the real views and the dreams."""
+        places, tokens, real, views = self.draw(tokens, real, numbers)
+        with training.autocast(real.device), torch.no_grad():
+            texts = encode_text(model, tokens)
+
+        def likeness(pictures: Tensor) -> Tensor:
+            with training.autocast(real.device):
+                return (encode_image(model, pictures) * texts).sum(1)
+
+        views = ascend(likeness, views, Ascent(), numbers)
+        self.keep(places, tokens, real, views)
+        return tokens, real, views
+
+    def sheet(self, tokenizer: SimpleTokenizer, count: int = 48) -> Image.Image:
+        """The first `count` dreams with their captions."""
+        views = (self.views[:count].permute(0, 2, 3, 1) * 255).byte().cpu().numpy()
+        ends = (0, tokenizer.vocab_size - 2, tokenizer.vocab_size - 1)
+        words = [tokenizer.decode([t for t in row if t not in ends]) for row in self.tokens[:count].tolist()]
+        return draw_scenes.contact_sheet([(w, Image.fromarray(v)) for w, v in zip(words, views, strict=True)])
 
 
 def beginnings(real: Tensor, numbers: torch.Generator) -> Tensor:

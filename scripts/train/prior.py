@@ -218,10 +218,9 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     """Trains until --steps or --minutes are done."""
     vqgan = load_vqgan(options.models / "vqgan.safetensors").to(device)
     tokenizer = read_tokenizer(options.models)
-    sides = draw_scenes.SIDE // vqgan.factor
-    entries = len(vqgan.codebook)
     codes = np.concatenate([load_codes(folder, options.models, vqgan) for folder in options.data])
     scenes = [scene for folder in options.data for scene in training.load_scenes(folder)[1]]
+    side, entries = codes.shape[1], len(vqgan.codebook)
     first = len(training.load_scenes(options.data[0])[1])
     held = slice(first - HELD, first)
     pool = np.r_[0 : held.start, held.stop : len(scenes)]
@@ -235,7 +234,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         numbers = np.random.default_rng([options.seed, step])
         tokens, targets = worded(numbers.choice(pool, options.batch), random.Random(f"{options.seed} {step}"))
         tokens[torch.from_numpy(numbers.random(options.batch) < DROPPED)] = 0
-        return tokens, targets, visible(options.batch, sides, numbers), scored_blocks(sides, entries, numbers)
+        return tokens, targets, visible(options.batch, side, numbers), scored_blocks(side, entries, numbers)
 
     unseen = [part.to(device) for part in worded(np.r_[held], random.Random("held"))]
     prior = build(vqgan, tokenizer.vocab_size).to(device)

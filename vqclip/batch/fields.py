@@ -12,7 +12,7 @@ from vqclip.common.images import SUFFIXES
 from vqclip.common.names import is_name
 from vqclip.common.paths import THUMBS, at_home
 from vqclip.common.registry import shown
-from vqclip.config.loader import ConfigReader
+from vqclip.config.loader import ConfigReader, overridden
 from vqclip.config.schema import SEED_LIMIT, Config
 from vqclip.config.starts import REDRAW
 from vqclip.config.typed import SWITCHES
@@ -63,7 +63,7 @@ FIELDS = (
 
 TEXTS = ("prompt", "size", "drawer", "config", "init_image", "output", "edit", "outpaint", "vary", *RIMS)
 NUMBERS = ("seed", "steps", "count", "frames")
-OF_JOBS = ("seed", "seeds", "count", "prompts")
+OF_JOBS = frozenset({"seed", "seeds", "count", "prompts"})
 """Settings that a batch takes from the jobs, or from --seed and --count."""
 
 LENGTHS = ("size", *edits.SIDES)
@@ -210,9 +210,9 @@ def check_overrides(overrides: Sequence[str]) -> None:
     """Refuse `key=value` for what is each job's own.
 
     Raises:
-        UsageError: one of them is that.
+        UsageError: one of them is that, or no `key=value`.
     """
-    own = next((each for each in overrides if each.partition("=")[0].strip() in OF_JOBS), None)
+    own = next((each for each in overrides if not OF_JOBS.isdisjoint(overridden(each))), None)
     if own is not None:
         raise UsageError(f"`set` cannot hold {own!r} in a batch: give a job's own field, or --seed and --count.")
 
