@@ -713,6 +713,7 @@ def test_a_second_batch_in_the_same_folder_is_told(run: Command, tiny: TinyModel
         (["jobs.txt", "-o", "out", "--workers", "many"], 2, "--workers"),
         (["jobs.txt", "-o", "out", "--engine", "cloud"], 2, "Unknown engine"),
         (["jobs.txt", "-o", "jobs.txt"], 6, "Cannot write"),
+        (["jobs.txt", "-o", "-"], 2, "name a folder"),
         (["bytes.txt", "-o", "out"], 2, "not UTF-8"),
     ],
 )

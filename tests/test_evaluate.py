@@ -208,6 +208,8 @@ def test_bad_usage(vqclip: Command, tiny: TinyModels) -> None:
     Path("file").write_text("mine")
     done = vqclip("evaluate", "heldout-single", "-o", "file")
     assert done.code == 2 and "is a file" in done.stderr and Path("file").read_text() == "mine"
+    done = vqclip("evaluate", "heldout-single", "-o", "-")
+    assert done.code == 2 and "name a folder" in done.stderr and not Path("-").exists()
 
 
 def test_two_lists_never_share_their_files(vqclip: Command, tiny: TinyModels, judge: Path) -> None:

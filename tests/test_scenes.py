@@ -4,6 +4,7 @@ Most tests draw, so they need the emoji font (Debian: fonts-noto-color-emoji) an
 """
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image, features
 
 from scripts.data import draw_scenes, scene_styles, scene_things, scene_vectors, scene_words, scenes
+from scripts.data.scene_book import open_book
 from scripts.data.scenes import Scene
 
 drawn = pytest.mark.skipif(
@@ -69,7 +71,7 @@ def test_training_never_meets_what_is_held_out() -> None:
 
 @drawn
 def test_two_of_three_portraits_show_a_man_or_woman_and_many_stand_at_a_blackboard() -> None:
-    portraits = [scenes.training_scene(3, index, portraits=True) for index in range(0, 2000, 2)]
+    portraits = [scenes.training_scene(3, index, kind="portraits") for index in range(0, 2000, 2)]
     assert all(scene.size == "big" or scene.place == scenes.HOLDING for scene in portraits)
     assert not any(scenes.is_held_out(scene) for scene in portraits)
     plain = [scene for scene in portraits if scene.first in scenes.TEACHERS]
@@ -85,7 +87,7 @@ def test_two_of_three_portraits_show_a_man_or_woman_and_many_stand_at_a_blackboa
 @drawn
 def test_a_held_out_scene_is_refused_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
     held_out = scenes.parse_prompt(scenes.heldout_prompts("single")[0])
-    monkeypatch.setattr(draw_scenes, "training_scene", lambda seed, index, portraits: held_out)
+    monkeypatch.setattr(draw_scenes, "training_scene", lambda seed, index, kind: held_out)
     with pytest.raises(ValueError, match="held out"):
         draw_scenes.training_example(0, 0)
 
@@ -111,6 +113,41 @@ def test_a_scene_depends_on_seed_and_index_alone() -> None:
         assert np.array_equal(picture, repeat)
     other = draw_scenes.training_example(8, 0)
     assert not np.array_equal(forwards[0][1], other[1])
+
+
+@drawn
+def test_pairs_are_two_things_or_one_in_a_landscape() -> None:
+    pairs = [scenes.training_scene(3, index, kind="pairs") for index in range(0, 1000, 2)]
+    assert all(scene.place in scenes.RELATIONS if scene.second else not scene.place for scene in pairs)
+    assert not any(scenes.is_held_out(scene) for scene in pairs)
+    assert sum(bool(scene.second) for scene in pairs) == pytest.approx(325, abs=40)
+    # a landscape is lost only where a grey style has no room for one
+    alone = [scene for scene in pairs if not scene.second and scene.style not in scenes.GREY_STYLES]
+    assert all(scene.ground in scenes.LANDSCAPES for scene in alone)
+
+
+def test_a_held_book_is_two_white_pages_in_a_red_cover_with_dark_lines() -> None:
+    book = np.asarray(open_book(96)).astype(int)
+    assert book.shape == (96, 96, 4)
+    assert np.abs(book - book[:, ::-1]).mean() < 3  # both pages are alike
+    corners, fold, page = book[[0, 0, -1, -1], [0, -1, 0, -1]], book[60, 47], book[39, 30]
+    assert (corners[:, 3] == 0).all()
+    assert fold[:3].max() < 120 and page[:3].min() > 230
+    for row in (32, 46, 60):  # the lines of text, as broad as the VQGAN needs
+        dark = (book[row - 4 : row + 5, 70, :3].max(1) < 120).sum()
+        assert dark >= 3
+    left = book[48][book[48, :, 3] == 255][0]
+    assert left[0] > 180 and left[1:3].max() < 60  # the cover's edge
+
+
+@drawn
+def test_only_a_book_without_a_colour_is_drawn_as_a_held_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+    monkeypatch.setattr(draw_scenes, "open_book", lambda side: held.append(side) or open_book(side))
+    person = Scene("woman", scenes.BOOK, place=scenes.HOLDING, ground_colour="blue")
+    for scene in (person, replace(person, second_colour="red"), Scene(scenes.BOOK), replace(person, second="cat")):
+        draw_scenes.draw(scene, 1, 1, draw_scenes.CALM)
+    assert held == [96]
 
 
 def test_the_things_of_a_loose_scene_move_and_grow_together_on_the_grid_of_the_codes() -> None:

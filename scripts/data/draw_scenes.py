@@ -34,6 +34,7 @@ if not __package__:  # run as a file: `scripts` is found from the repository's r
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from scripts.data import scene_styles
+from scripts.data.scene_book import open_book
 from scripts.data.scene_grounds import SIDE, draw_ground
 from scripts.data.scene_styles import CELL
 from scripts.data.scene_things import COLOURS, first_glyph, glyphs, things
@@ -41,7 +42,9 @@ from scripts.data.scene_vectors import HANDS, vector_glyphs
 from scripts.data.scene_words import caption
 from scripts.data.scenes import (
     BLACKBOARD,
+    BOOK,
     HOLDING,
+    KINDS,
     OF_RELATION,
     Scene,
     heldout_prompts,
@@ -101,7 +104,9 @@ def draw(scene: Scene, seed: int, index: int, freedom: Freedom = FREE, canvas: C
     if freedom.loose:
         spots = loosened(spots, np.random.default_rng([seed, index, 1]))
     for (name, colour, (x, y, side)), shade in zip(spots, scene_styles.SHADES, strict=False):
-        stamp = draw_thing(name, colour, round(side * scale), numbers, freedom, canvas)
+        wide = round(side * scale)
+        held = name == BOOK and scene.place == HOLDING and not colour
+        stamp = open_book(wide) if held else draw_thing(name, colour, wide, numbers, freedom, canvas)
         corner = (round(x * scale - stamp.width / 2), round(y * scale - stamp.height / 2))
         picture.paste(stamp, corner, stamp)
         cover.paste(shade, corner, stamp)
@@ -147,8 +152,10 @@ def arrangement(scene: Scene, numbers: np.random.Generator) -> list[tuple[str, s
 
 
 def calm_arrangement(scene: Scene) -> list[tuple[str, str, Spot]]:
-    """Where each thing of a calm scene stands, as `arrangement` has it: what a person holds is below the face, and
-    who stands at a blackboard leaves its letters free."""
+    """Where each thing of a calm scene stands, as `arrangement` has it: what a person holds is below the face, a book
+    broader than it, and who stands at a blackboard leaves its letters free."""
+    if scene.place == HOLDING and scene.second == BOOK:
+        return [(scene.first, "", (64, 40, 80)), (BOOK, scene.second_colour, (64, 92, 96))]
     if scene.place == HOLDING:
         return [(scene.first, "", (64, 42, 84)), (scene.second, scene.second_colour, (64, 96, 68))]
     if scene.second:
@@ -202,16 +209,17 @@ def heldout_pictures(kind: str, seed: int, canvas: Canvas = FONT) -> np.ndarray:
 
 
 def training_example(
-    seed: int, index: int, freedom: Freedom = FREE, portraits: bool = False, canvas: Canvas = FONT
+    seed: int, index: int, freedom: Freedom = FREE, kind: str = "", canvas: Canvas = FONT
 ) -> tuple[Scene, np.ndarray]:
-    """Training scene `index` and its picture (side, side, 3) uint8. Raises ValueError on a held-out scene."""
-    scene = training_scene(seed, index, portraits)
+    """Training scene `index` of one kind (of KINDS) and its picture (side, side, 3) uint8. Raises ValueError on a
+    held-out scene."""
+    scene = training_scene(seed, index, kind)
     if is_held_out(scene):
         raise ValueError(f"held out, never drawn for training: {scene}")
     return scene, np.asarray(draw(scene, seed, index, freedom, canvas))
 
 
-def _one_example(job: tuple[int, int, Freedom, bool, Canvas]) -> tuple[Scene, np.ndarray]:
+def _one_example(job: tuple[int, int, Freedom, str, Canvas]) -> tuple[Scene, np.ndarray]:
     return training_example(*job)
 
 
@@ -221,7 +229,7 @@ def store(
     seed: int,
     workers: int,
     freedom: Freedom = FREE,
-    portraits: bool = False,
+    kind: str = "",
     canvas: Canvas = FONT,
 ) -> None:
     """Writes `folder`/scenes.npy (count, side, side, 3) uint8 and scenes.jsonl, one Scene a line."""
@@ -230,7 +238,7 @@ def store(
     shape = (count, SIDE * canvas.scale, SIDE * canvas.scale, 3)
     pictures = np.lib.format.open_memmap(folder / "scenes.npy.part", mode="w+", dtype=np.uint8, shape=shape)
     with (folder / "scenes.jsonl").open("w") as lines, multiprocessing.Pool(workers) as pool:
-        jobs = ((seed, index, freedom, portraits, canvas) for index in range(count))
+        jobs = ((seed, index, freedom, kind, canvas) for index in range(count))
         for index, (scene, picture) in enumerate(pool.imap(_one_example, jobs, chunksize=64)):
             pictures[index] = picture
             lines.write(json.dumps(asdict(scene)) + "\n")
@@ -264,7 +272,7 @@ def tiles(pictures: np.ndarray, columns: int = 10) -> Image.Image:
 
 
 def chosen(
-    heldout: str | None, count: int, seed: int, freedom: Freedom, portraits: bool, canvas: Canvas
+    heldout: str | None, count: int, seed: int, freedom: Freedom, kind: str, canvas: Canvas
 ) -> Iterator[tuple[str, Image.Image]]:
     """Captioned pictures: of a held-out list, or of the training scenes."""
     if heldout:
@@ -272,7 +280,7 @@ def chosen(
             yield prompt, draw(heldout_scene(prompt, seed), seed, number, canvas=canvas)
         return
     for index in range(count):
-        scene, picture = training_example(seed, index, freedom, portraits, canvas)
+        scene, picture = training_example(seed, index, freedom, kind, canvas)
         yield caption(scene, random.Random(f"{seed} {index}"))[0], Image.fromarray(picture)
 
 
@@ -285,7 +293,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="write a data set into this folder")
     parser.add_argument("--calm", action="store_true", help="things upright, large, in one place and size each")
     parser.add_argument("--loose", action="store_true", help="as --calm, but near that place and size, some mirrored")
-    parser.add_argument("--portraits", action="store_true", help="people who fill the picture, most in a style")
+    parser.add_argument("--only", dest="kind", choices=KINDS, default="", help="scenes of one kind")
+    parser.add_argument("--portraits", dest="kind", action="store_const", const="portraits", help="--only portraits")
     parser.add_argument("--scale", type=int, default=1, help="times 128 pixels; more than 1 needs a --hand")
     parser.add_argument("--hand", choices=HANDS, default="", help="vector drawings instead of the font")
     parser.add_argument("--heldout", choices=("single", "composed"), help="draw a held-out list for the sheet")
@@ -297,11 +306,11 @@ def main() -> None:
     if options.scale > 1 and not options.hand:
         parser.error("the font has one size; give a --hand for another --scale")
     if options.data:
-        store(options.data, options.count, options.seed, options.workers, freedom, options.portraits, canvas)
+        store(options.data, options.count, options.seed, options.workers, freedom, options.kind, canvas)
     if options.tiles and options.heldout:
         tiles(heldout_pictures(options.heldout, options.seed)).save(options.tiles, quality=90)
     if options.sheet:
-        scenes = chosen(options.heldout, options.count, options.seed, freedom, options.portraits, canvas)
+        scenes = chosen(options.heldout, options.count, options.seed, freedom, options.kind, canvas)
         contact_sheet(list(scenes)).save(options.sheet)
 
 

@@ -245,17 +245,40 @@ def fit_style(scene: Scene) -> Scene:
     return replace(scene, first_colour="", second_colour="", ground="plain", ground_colour=ground_colour or "white")
 
 
+def composition(random_: random.Random) -> dict[str, str]:
+    """Two things, or a thing in a place, most without a style. All fields of Scene."""
+    first, second = random_name(random_), ""
+    ground = random_ground(random_)
+    if random_.random() < 0.65:
+        second = another_name(first, random_)
+    else:
+        ground = {"ground": random_.choice(list(LANDSCAPES)), "ground_colour": ""}
+    style = random_style(random_) if random_.random() < 0.4 else {"style": ""}
+    return {
+        **ground,
+        **style,
+        "first": first,
+        "second": second,
+        "first_colour": random_paint(first, random_),
+        "second_colour": random_paint(second, random_) if second else "",
+        "place": random_.choice(list(RELATIONS)) if second else "",
+        "size": "",
+    }
+
+
 def random_fields(random_: random.Random) -> dict[str, str]:
-    """All fields of Scene."""
+    """Scenes of all kinds. All fields of Scene."""
     return {**random_content(random_), **random_ground(random_), **random_style(random_)}
 
 
-def training_scene(seed: int, index: int, portraits: bool = False) -> Scene:
-    """Scene `index` of the training data, or of its `portraits` alone. Scenes 2k and 2k+1 are near relatives: they
-    differ in one or two fields (the things, the colours, the ground or the style), which teaches CLIP what each word
-    means."""
+KINDS = {"": random_fields, "portraits": styled_portrait, "pairs": composition}
+
+
+def training_scene(seed: int, index: int, kind: str = "") -> Scene:
+    """Scene `index` of a data set of one kind (of KINDS). Scenes 2k and 2k+1 are near relatives: they differ in one or
+    two fields (the things, the colours, the ground or the style), which teaches CLIP what each word means."""
     family = random.Random(f"vqclip scene {seed} {index // 2}")
-    invent = styled_portrait if portraits else random_fields
+    invent = KINDS[kind]
     while True:
         parent = fit_style(Scene(**invent(family)))
         if is_visible(parent) and not is_held_out(parent):

@@ -82,7 +82,7 @@ AIMED: dict[str, list[str]] = {
 
 def draw_scenes_into(folder: Path, count: int) -> None:
     """Write training scenes and their captions; of a seed that no training draws."""
-    scenes = draw_scenes.chosen(None, count, SEED, draw_scenes.FREE, False, draw_scenes.FONT)
+    scenes = draw_scenes.chosen(None, count, SEED, draw_scenes.FREE, "", draw_scenes.FONT)
     for number, (caption, picture) in enumerate(scenes):
         picture.save(folder / f"{number}.png")
         (folder / f"{number}.txt").write_text(caption, "utf-8")

@@ -39,7 +39,7 @@ from scripts.data.scene_attributes import Attributes, answers, said_answers, tar
 from scripts.data.scene_words import caption
 from scripts.data.scenes import Scene, heldout_prompts
 from scripts.train import training
-from scripts.train.contrast import attack, contrastive_loss, encode_image, encode_text
+from scripts.train.contrast import attack, contrastive_loss, encode_image, encode_text, fitted
 from scripts.train.disturbances import Disturbance, distort
 from scripts.train.dreams import Dreams, dream_loss
 
@@ -81,6 +81,15 @@ RECIPES = {
             "text_cfg": text_config(128, 2, 2),
         },
         Disturbance(zoom=(0.65, 1.1), turn=0.15, gain=0.15, lift=0.08, noise=0.14, erase=0.0, pools=(1, 1, 2, 4)),
+    ),
+    # one whose gradients shall point to the scene (--align): whole pictures, upright, not mirrored
+    "aligned": Recipe(
+        {
+            "embed_dim": 256,
+            "vision_cfg": {"image_size": 64, "width": 24, "layers": [2, 3, 3, 2]},
+            "text_cfg": text_config(128, 2, 2),
+        },
+        Disturbance(zoom=(0.8, 1.05), turn=0.0, gain=0.0, lift=0.0, noise=0.0, erase=0.0, pools=(1,)),
     ),
     # the guide: CLIP's own ResNet, seen through crops like the generator's cutouts
     "clip": Recipe(
@@ -231,7 +240,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         attributes.load_state_dict(state["attributes"])
         optimiser.load_state_dict(state["optimiser"])
     elif options.start:
-        model.load_state_dict(training.load_start(options.start, WEIGHTS, device))
+        model.load_state_dict(fitted(training.load_start(options.start, WEIGHTS, device), model))
         earlier = training.load_checkpoint(options.start / "last.pt", device)
         attributes.load_state_dict(earlier["attributes"] if earlier else attributes.state_dict())
     average = training.Average(model, 0.99)
@@ -268,14 +277,17 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     while clock.progress(step) < 1:
         generator = torch.Generator(device).manual_seed(options.seed * 1_000_003 + step)
         seen, still, shown, tokens, stated, fits = (part.to(device, non_blocking=True) for part in next(made))
+        still = still | bool(options.align)  # a scene upright and in its place is one direction, not two
         images = distort(training.to_images(seen, device), still, recipe.disturbance, recipe.side, generator)
         ramp = min(1.0, 0.01 + clock.progress(step) / options.ramp)  # the attack and the dreams grow to full strength
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate(options.lr, clock.progress(step))
         model.eval()  # batch norms as they are in use, while pictures are looked for
-        dreamt = (tokens[:0], images[:0], images[:0])
-        if dreams:
-            some = torch.randperm(len(tokens), generator=generator, device=device)[: options.dreams]
+        dreamt, astray = (tokens[:0], images[:0], images[:0]), 0.0
+        some = torch.randperm(len(tokens), generator=generator, device=device)[: options.dreams]
+        if dreams and options.align:
+            astray = dreams.aligned(model, tokens[some], images[some], generator)
+        elif dreams:
             dreamt = dreams.go_on(model, tokens[some], images[some], generator)
         if options.attack:
             with training.autocast(device), torch.no_grad():
@@ -286,10 +298,10 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
             texts, of_dreams = encode_text(model, torch.cat([tokens, dreamt[0]])).split([len(tokens), len(dreamt[0])])
             seen_all = encode_image(model, torch.cat([images, *dreamt[1:]]))
         embedded, real, dreams_seen = seen_all.split([len(images), len(of_dreams), len(of_dreams)])
-        liked = dream_loss((real * of_dreams).sum(1), (dreams_seen * of_dreams).sum(1)) if dreams else 0.0
+        liked = dream_loss((real * of_dreams).sum(1), (dreams_seen * of_dreams).sum(1)) if len(of_dreams) else 0.0
         contrast = contrastive_loss(embedded, texts, model.logit_scale.exp(), fits)
         seen_classes, said_classes = attributes(embedded, shown), attributes(texts, stated)
-        loss = contrast + ATTRIBUTES * (seen_classes + said_classes) + DREAMS * ramp * liked
+        loss = contrast + ATTRIBUTES * (seen_classes + said_classes) + DREAMS * ramp * liked + options.align * astray
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -301,7 +313,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
             scale = model.logit_scale.detach().exp().item()
             print(
                 f"step {step} {clock.seconds():.0f} s contrast {contrast:.4f} classes of pictures {seen_classes:.4f} "
-                f"and captions {said_classes:.4f} scale {scale:.1f} dreams {liked:.3f}",
+                f"and captions {said_classes:.4f} scale {scale:.1f} dreams {liked:.3f} astray {astray:.3f}",
                 flush=True,
             )
         if saves.due(step):
@@ -339,6 +351,9 @@ def main() -> None:
     parser.add_argument("--attack", type=float, default=0.0, metavar="RADIUS", help="L2 radius, 0: plain training")
     parser.add_argument("--attack-steps", type=int, default=2)
     parser.add_argument("--dreams", type=int, default=0, metavar="N", help="own pictures as negatives in each step")
+    parser.add_argument(
+        "--align", type=float, default=0.0, metavar="WEIGHT", help="of gradients that point to the scene, at --dreams"
+    )
     parser.add_argument("--ramp", type=float, default=1e-9, help="share of the training in which attack, dreams grow")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead, for a GPU")
     parser.add_argument("--seed", type=int, default=0)
@@ -355,9 +370,12 @@ def main() -> None:
     if options.export:
         export(options.out, options.export)
         return
+    if options.align and not options.dreams:
+        parser.error("--align needs --dreams N")
     options.out.mkdir(parents=True, exist_ok=True)
-    # On CPU plain matrix products are quicker than the fused kernel for such short sequences.
-    with sdpa_kernel(SDPBackend.MATH) if options.device == "cpu" else contextlib.nullcontext():
+    # On CPU plain matrix products are quicker than the fused kernel for such short sequences, which has no second
+    # derivative either.
+    with sdpa_kernel(SDPBackend.MATH) if options.device == "cpu" or options.align else contextlib.nullcontext():
         train(options, torch.device(options.device))
 
 

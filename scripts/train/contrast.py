@@ -28,6 +28,19 @@ def encode_image(model: open_clip.CLIP, images: torch.Tensor) -> torch.Tensor:
     return functional.normalize(model.visual((images - 0.5) / 0.5).float(), dim=-1)
 
 
+def fitted(weights: dict[str, torch.Tensor], model: open_clip.CLIP) -> dict[str, torch.Tensor]:
+    """A ModifiedResNet's weights for a `model` with another size of input: the places of its last grid, which stand
+    after one for the mean, are interpolated."""
+    name = "visual.attnpool.positional_embedding"
+    wanted = model.state_dict().get(name)
+    if wanted is None or wanted.shape == weights[name].shape:
+        return weights
+    before, after = (int((len(places) - 1) ** 0.5) for places in (weights[name], wanted))
+    grid = weights[name][1:].t().reshape(1, -1, before, before)
+    grid = functional.interpolate(grid, (after, after), mode="bilinear", align_corners=True)
+    return {**weights, name: torch.cat([weights[name][:1], grid.reshape(-1, after**2).t()])}
+
+
 def contrastive_loss(
     images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, fits: torch.Tensor
 ) -> torch.Tensor:

@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from scripts.data import draw_scenes
 from scripts.train import training
+from scripts.train.aligned import alignment, stride
 from scripts.train.contrast import encode_image, encode_text
 
-PATCH = 6  # pixels of a code of the VQGAN in a view of 96 of its 128 pixels
+GRID = 16  # codes of the VQGAN along a side
 KEPT = 0.75  # share of dreams that go on from an earlier one
 SHARPNESS = 20.0  # what a difference of cosines is multiplied by
 
@@ -81,6 +82,15 @@ class Dreams:
         self.keep(places, tokens, real, views)
         return tokens, real, views
 
+    def aligned(self, model: open_clip.CLIP, tokens: Tensor, real: Tensor, numbers: torch.Generator) -> Tensor:
+        """How badly the model's gradient points from as many dreams as there are captions to their scenes (see
+        `alignment`); each goes a step along it."""
+        places, tokens, real, views = self.draw(tokens, real, numbers)
+        texts = encode_text(model, tokens)
+        loss, gradient = alignment(lambda pictures: (encode_image(model, pictures) * texts).sum(1), views, real)
+        self.keep(places, tokens, real, stride(views, real, gradient, numbers))
+        return loss
+
     def sheet(self, tokenizer: SimpleTokenizer, count: int = 48) -> Image.Image:
         """The first `count` dreams with their captions."""
         views = (self.views[:count].permute(0, 2, 3, 1) * 255).byte().cpu().numpy()
@@ -89,14 +99,20 @@ class Dreams:
         return draw_scenes.contact_sheet([(w, Image.fromarray(v)) for w, v in zip(words, views, strict=True)])
 
 
+def patch_of(side: int) -> int:
+    """The pixels of a code in a view `side` pixels wide."""
+    return max(2, side // GRID)
+
+
 def beginnings(real: Tensor, numbers: torch.Generator) -> Tensor:
     """What dreams begin with, (N, 3, side, side): a third each another scene, patches of all scenes in disorder (which
     is what random codes look like), and soft colours."""
     count, _, side, _ = real.shape
-    device, grid = real.device, side // PATCH
-    patches = functional.unfold(real, PATCH, stride=PATCH).transpose(1, 2).reshape(count * grid**2, -1)
+    device, patch = real.device, patch_of(side)
+    grid = side // patch
+    patches = functional.unfold(real, patch, stride=patch).transpose(1, 2).reshape(count * grid**2, -1)
     mixed = patches[torch.randperm(len(patches), generator=numbers, device=device)].view(count, grid**2, -1)
-    disorder = functional.fold(mixed.transpose(1, 2), (side, side), PATCH, stride=PATCH)
+    disorder = functional.fold(mixed.transpose(1, 2), (side, side), patch, stride=patch)
     coarse = torch.rand(count, 3, 4, 4, generator=numbers, device=device)
     soft = functional.interpolate(coarse, (side, side), mode="bicubic", align_corners=False).clamp(0, 1)
     kind = torch.randint(3, (count, 1, 1, 1), generator=numbers, device=device)
@@ -111,7 +127,7 @@ def ascend(likeness: Callable[[Tensor], Tensor], views: Tensor, ascent: Ascent, 
         views = views.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(likeness(views).sum(), views)
         if step % 2:
-            soft = functional.avg_pool2d(gradient, PATCH // 2)
+            soft = functional.avg_pool2d(gradient, patch_of(views.shape[3]) // 2)
             gradient = functional.interpolate(soft, views.shape[2:], mode="bilinear", align_corners=False)
         norm = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1).clamp_min(1e-12)
         lengths = torch.empty(len(views), 1, 1, 1, device=views.device).uniform_(low, high, generator=numbers)

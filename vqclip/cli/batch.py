@@ -33,6 +33,7 @@ from vqclip.cli.options import (
     given_options,
     read_seeds,
 )
+from vqclip.cli.targets import check_not_stdout
 from vqclip.common.errors import PartialError, UsageError, VqclipError
 from vqclip.common.quantities import counted
 from vqclip.common.text import decode, read_stdin, read_text
@@ -100,6 +101,7 @@ def batch(
         from vqclip.batch.results import ResultsFile
         from vqclip.batch.work import group_size
 
+        check_not_stdout(output)
         if "-" in (config or []):
             raise UsageError("batch reads no config from standard input (-c -); write it to a file.")
         options = {key: value for key, value in given_options(context).items() if key != "count"}

@@ -12,6 +12,7 @@ from vqclip.cli.hints import note_unknown_words
 from vqclip.cli.interrupts import Interrupts
 from vqclip.cli.looking import counting
 from vqclip.cli.options import Device, Json, Layers, Overrides, Overwrite, Quiet, Threads, Verbose, read_settings
+from vqclip.cli.targets import check_not_stdout
 from vqclip.common.errors import OutputError, UsageError
 from vqclip.common.files import check_inside, ready_folder
 from vqclip.common.paths import is_folder, is_there
@@ -93,6 +94,7 @@ def _tell(console: Console, name: str, count: "Callable[[int, int], None]", tota
 
 def _new_folder(output: str, lists: "list[PromptList]", seeds: int, overwrite: bool) -> Path:
     """The folder for figures and sheets, in which their places are free."""
+    check_not_stdout(output)
     folder = Path(output)
     if is_there(folder) and not is_folder(folder):
         raise UsageError(f"--output {output!r} is a file; give a folder for the sheets.")

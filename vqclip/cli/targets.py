@@ -36,6 +36,16 @@ def choose_targets(images: list[str], output: str | None, ending: str, overwrite
     return targets
 
 
+def check_not_stdout(folder: str | Path) -> None:
+    """Refuse `-`, which is standard output elsewhere, where a command writes a folder of files.
+
+    Raises:
+        UsageError: so.
+    """
+    if str(folder) == "-":
+        raise UsageError("--output - is standard output, and this command writes several files: name a folder.")
+
+
 def end_with(failures: list[VqclipError], total: int) -> None:
     """End a command of several pictures, each failure of which was told before.
 
