@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vqclip.common.errors import ModelError, UsageError
+from vqclip.guidance.content import like
 from vqclip.guidance.likeness import aesthetic, colours, file_of, style
 from vqclip.hub.clip_files import find_clip
 from vqclip.models.features import EarlyFeatures, width_of
@@ -54,6 +55,7 @@ JUDGE = (torch.tensor([1.0, -2.0, 0.5]).double(), torch.tensor(5.0).double())
     [
         colours(pictures(seed=5)),
         style(pictures(seed=5), [patches]),
+        like(pictures(seed=5), [lambda images: [patches(F.interpolate(images, (8, 8)))]]),
         aesthetic(*JUDGE, lambda images: F.normalize(images.mean((-2, -1)), dim=-1)),
     ],
 )
@@ -117,7 +119,11 @@ def test_early_features_have_a_gradient_and_leave_no_hook(embedded: Perceptor, t
         found = early(images)
         assert found.shape[:2] == (2, places)
         found.square().sum().backward()
-        assert images.grad is not None and images.grad.abs().sum() > 0 and not early.next._forward_pre_hooks
+        assert (
+            images.grad is not None
+            and images.grad.abs().sum() > 0
+            and not any(layer._forward_pre_hooks for layer in early.stages.behind)
+        )
 
 
 def test_a_head_s_marks_count_by_pixray_s_formula() -> None:

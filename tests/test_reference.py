@@ -19,8 +19,9 @@ from vqclip.models.perceptor import load_perceptor
 from vqclip.models.provenance import ModelHash, ModelHashes
 from vqclip.outputs.metadata import Metadata
 from vqclip.outputs.picture import read_metadata, save_image
+from vqclip.pipeline.folder_reference import FolderReference, caption_of
 from vqclip.pipeline.provenance import fingerprint
-from vqclip.pipeline.reference import caption_of, read_references
+from vqclip.pipeline.reference import read_references
 
 
 @pytest.fixture
@@ -39,21 +40,21 @@ def turn(angle: float) -> Tensor:
 @pytest.mark.parametrize("angle", [-2.0, 0.3, 1.2])
 def test_in_the_plane_the_rotation_is_known(angle: float) -> None:
     """Two pairs that turn by an angle: their mean product is half of that turn, and stiffness adds to its cosine."""
-    pairs = Pairs(torch.eye(2), turn(angle).T.contiguous())
+    pairs = Pairs(torch.eye(2), turn(angle).T.contiguous(), torch.arange(2))
     found = math.atan2(math.sin(angle) / 2, math.cos(angle) / 2 + STIFFNESS)
     text = unit(2)
     torch.testing.assert_close(rotated(text, pairs), turn(found) @ text)
 
 
 def test_what_the_pairs_say_nothing_of_stays() -> None:
-    pairs = Pairs(F.pad(torch.eye(2), (0, 2)), F.pad(turn(0.7), (0, 2)))
+    pairs = Pairs(F.pad(torch.eye(2), (0, 2)), F.pad(turn(0.7), (0, 2)), torch.arange(2))
     for text in torch.eye(4)[2:]:
         torch.testing.assert_close(rotated(text, pairs), text)
 
 
 def test_no_other_rotation_fits_better() -> None:
     """Against small and large turns away from it, by what it is the least of."""
-    pairs = Pairs(unit(20, 6), unit(20, 6, seed=1))
+    pairs = Pairs(unit(20, 6), unit(20, 6, seed=1), torch.arange(20))
     best = torch.stack([rotated(axis, pairs) for axis in torch.eye(6)]).T
     torch.testing.assert_close(best @ best.T, torch.eye(6), atol=1e-5, rtol=0)
 
@@ -67,17 +68,21 @@ def test_no_other_rotation_fits_better() -> None:
 
 
 def test_a_blend_is_the_weighted_mean_picture() -> None:
-    pairs, text = Pairs(unit(5, 4), unit(5, 4, seed=1)), unit(4, seed=2)
+    pairs, text = Pairs(unit(5, 4), unit(5, 4, seed=1), torch.arange(5)), unit(4, seed=2)
     weights = [math.exp(SHARPNESS * float(each @ text)) for each in pairs.texts]
     mean = sum(weight * picture for weight, picture in zip(weights, pairs.pictures, strict=True))
     torch.testing.assert_close(blended(text, pairs), mean / mean.norm())
 
 
 def test_the_nearest_pairs_are_asked() -> None:
-    pairs, text = Pairs(unit(30, 4), unit(30, 4, seed=1)), unit(4, seed=2)
+    pairs, text = Pairs(unit(30, 4), unit(30, 4, seed=1), torch.arange(30)), unit(4, seed=2)
     order = sorted(range(30), key=lambda place: -float(pairs.texts[place] @ text))
     near = pairs.near(text, 3)
-    assert torch.equal(near.texts, pairs.texts[order[:3]]) and torch.equal(near.pictures, pairs.pictures[order[:3]])
+    assert (
+        near.rows.tolist() == order[:3]
+        and torch.equal(near.texts, pairs.texts[order[:3]])
+        and torch.equal(near.pictures, pairs.pictures[order[:3]])
+    )
     assert len(pairs.near(text, 99).texts) == 30
 
 
@@ -135,6 +140,7 @@ def test_a_picture_without_a_caption_says_what_the_nearest_caption_says(tiny: Ti
     files = find_clip(str(tiny.clip))
     perceptor = load_perceptor(files, torch.device("cpu"))
     (reference,) = read_references(plan_of(tiny, f"targets.reference={folder}"), [perceptor], [files]) or ()
+    assert isinstance(reference, FolderReference)
     pairs = reference.around(perceptor.encode_text(["a cat"])[0])
     captions = perceptor.encode_text(["a cat", "a dog", "the sun", "a cat asleep", "a moon"])
     dumb = torch.from_numpy(reference.index.vectors[reference.index.names.index("dumb.png")])

@@ -69,6 +69,7 @@ SETTINGS: dict[str, list[str]] = {
     "hold": [TWO, "optimise.hold=10"],
     "few views at first": ["optimise.pyramid=[[0.5,0.75,0.3],[1,0.25]]"],
     "logits": ["optimise.space=logits", "optimise.lr=2"],
+    "after examples": [TWO, "cutouts.count=16", "targets.reference=embedded", "targets.lean=0", "targets.content=2"],
 }
 """What each setting changes of `-c codes`; one change at a time, then together."""
 

@@ -266,7 +266,7 @@ def files_named(config: Config) -> list[str]:
 
 
 LATER = {
-    "targets": {"reference": "none", "aim": "rotate", "neighbours": 64, "lean": 1.0},
+    "targets": {"reference": "none", "aim": "rotate", "neighbours": 64, "lean": 1.0, "content": 0.0, "examples": 3},
     "optimise": {"hold": 0.0, "guides": "all"},
 }
 """Settings that came after jobs had got their ids, with the values that change nothing: so they stay out of the id, and

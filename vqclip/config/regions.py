@@ -45,6 +45,9 @@ ASIDE = (("on the left", "on the right"), ("at the top", "at the bottom"))
 BESIDE = (("to the left of", "to the right of"), ("above", "below"))
 """Where a thing lies, and where from another, across and down, as the captions of the prior's training say it."""
 
+HALVES = (("left", "right"), ("top", "bottom"))
+"""The regions that are meant, across and down."""
+
 CENTRAL = 0.1
 """Share of a side by which a middle may be off before it is said."""
 
@@ -140,6 +143,22 @@ def caption(placed: Sequence[tuple[str, str]]) -> str:
         return f"{placed[0][0]} {relation} {placed[1][0]}"
     wheres = (_said(ASIDE, middle, (0.5, 0.5)) for middle in middles)
     return ", ".join(f"{text} {where}".strip() for (text, _), where in zip(placed, wheres, strict=True))
+
+
+def parted(text: str) -> list[tuple[str, str]]:
+    """Return the things that a caption places, each with its region, as `caption` says it of one or two; the whole text
+    without a region where it places nothing.
+    """
+    for (before, after), (low, high) in zip(BESIDE, HALVES, strict=True):
+        for relation, regions in ((before, (low, high)), (after, (high, low))):
+            things = text.split(f" {relation} ")
+            if len(things) == 2:
+                return list(zip(things, regions, strict=True))
+    for wheres, regions in zip(ASIDE, HALVES, strict=True):
+        for where, region in zip(wheres, regions, strict=True):
+            if text.endswith(f" {where}"):
+                return [(text.removesuffix(f" {where}"), region)]
+    return [(text, "")]
 
 
 def _said(words: Sequence[tuple[str, str]], place: Middle, other: Middle) -> str:

@@ -162,7 +162,7 @@ class MaskConfig:
 @dataclass(frozen=True)
 class TargetsConfig:
     """How the image prompts' meaning is turned by words, from `away` to `towards`; a path of points to travel; and what
-    tells where the pictures of a text lie.
+    tells where the pictures of a text lie, and what they show.
     """
 
     away: str
@@ -174,17 +174,22 @@ class TargetsConfig:
     aim: str
     neighbours: int
     lean: float
+    content: float
+    examples: int
 
     def __post_init__(self) -> None:
         _require(len(self.path) != 1, "targets.path", self.path, "empty, or two points and more")
         _require(2 <= self.frames <= 10_000, "targets.frames", self.frames, "between 2 and 10000")
         _require(0 <= self.amount <= 1, "targets.amount", self.amount, "between 0 and 1")
-        _require(bool(self.reference), "targets.reference", self.reference, "none, or a folder of pictures")
+        _require(bool(self.reference), "targets.reference", self.reference, "none, embedded, or a folder of pictures")
         _require(
             self.reference == NO_REFERENCE or not self.path, "targets.reference", self.reference, "none for a path"
         )
         _require(1 <= self.neighbours <= 10_000, "targets.neighbours", self.neighbours, "between 1 and 10000")
         _require(0 <= self.lean <= 1, "targets.lean", self.lean, "between 0 and 1")
+        ok = self.content >= 0 and math.isfinite(self.content)
+        _require(ok, "targets.content", self.content, "a finite number, 0 or more")
+        _require(1 <= self.examples <= 256, "targets.examples", self.examples, "between 1 and 256")
 
 
 MOST_CUTOUTS = 100_000

@@ -90,10 +90,15 @@ def aesthetic(weight: Tensor, bias: Tensor, embed: Callable[[Tensor], Tensor]) -
     return distance
 
 
-OF_FILES: Mapping[str, str] = {"colours": "photo.jpg", "style": "painting.jpg", "aesthetic": "head.safetensors"}
+OF_FILES: Mapping[str, str] = {
+    "colours": "photo.jpg",
+    "style": "painting.jpg",
+    "content": "photo.jpg",
+    "aesthetic": "head.safetensors",
+}
 """Losses that are told a file, with an example of one."""
 
-OF_PICTURES = ("colours", "style")
+OF_PICTURES = ("colours", "style", "content")
 """Those whose file is a picture."""
 
 

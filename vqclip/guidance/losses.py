@@ -16,6 +16,9 @@ from vqclip.guidance.colours import parse_colour, parse_colours
 Loss = Callable[[Tensor], Tensor]
 """From pictures (N, 3, H, W) in [0, 1] to (N,), each picture on its own."""
 
+Losses = Mapping[str, tuple[Loss, float]]
+"""Losses by name, each with its weight."""
+
 RIM = 1 / 8
 """Width of the rim that `edge` looks at, as a share of the short side."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vqclip.common.errors import UsageError
 from vqclip.guidance.cutouts import Draws, cut, draw, draw_noise
-from vqclip.guidance.losses import Loss, commitment_loss, hold_loss, init_loss, prompt_loss, spherical_distance
+from vqclip.guidance.losses import Losses, commitment_loss, hold_loss, init_loss, prompt_loss, spherical_distance
 from vqclip.guidance.places import WHOLE, Box, cropped, moved, part_of_map, place_weights, window
 from vqclip.guidance.recipes import Recipe
 from vqclip.guidance.warps import Canvas
@@ -122,7 +122,7 @@ RANKED = 64
 FILLED = 0.1
 """Share of a part of a picture that a region must fill there to hold in it, if it does not lie there by half."""
 
-NO_LOSSES: Mapping[str, tuple[Loss, float]] = {}
+NO_LOSSES: Losses = {}
 
 
 class Objective:
@@ -155,7 +155,7 @@ class Objective:
         crop_rngs: Sequence[torch.Generator],
         noise_rngs: Sequence[torch.Generator],
         micro_batch: int | None = None,
-        losses: Mapping[str, tuple[Loss, float]] = NO_LOSSES,
+        losses: Losses = NO_LOSSES,
         init: tuple[Tensor, float] | None = None,
         commitment: tuple[Callable[[Tensor], Tensor], float] | None = None,
         hold: float = 0.0,

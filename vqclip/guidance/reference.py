@@ -21,15 +21,17 @@ SHARPNESS = 10.0
 
 @dataclass(frozen=True)
 class Pairs:
-    """Texts (K, D), and pictures (K, D) that show what they say."""
+    """Texts (K, D), and pictures (K, D) that show what they say; `rows` (K,) are the pictures' places in where they are
+    from."""
 
     texts: Tensor
     pictures: Tensor
+    rows: Tensor
 
     def near(self, text: Tensor, count: int) -> "Pairs":
         """Return the pairs whose texts are nearest to a text (D,), at most `count`, the nearest first."""
         places = (self.texts @ text).topk(min(count, len(self.texts))).indices
-        return Pairs(self.texts[places], self.pictures[places])
+        return Pairs(self.texts[places], self.pictures[places], self.rows[places.cpu()])
 
 
 def rotated(text: Tensor, pairs: Pairs) -> Tensor:

@@ -15,6 +15,7 @@ from vqclip.common.runtime import Generators
 from vqclip.config.schema import InitConfig
 from vqclip.config.starts import BENT, PICTURES
 from vqclip.guidance.filters import Filter, Filtered, find_filter, find_finish
+from vqclip.guidance.losses import Losses
 from vqclip.guidance.objective import VISITS, Guide, Objective, Targets, rank_by_place
 from vqclip.guidance.paste import Pasted
 from vqclip.guidance.places import Box
@@ -41,7 +42,7 @@ from vqclip.pipeline.mask import find_patch, places_of
 from vqclip.pipeline.patch import Patch
 from vqclip.pipeline.plan import Plan, seeds
 from vqclip.pipeline.properties import find_losses
-from vqclip.pipeline.reference import Reference, aimed, read_references
+from vqclip.pipeline.reference import Reference, aimed, drawn_after, read_references
 from vqclip.pipeline.sizes import work_size
 from vqclip.pipeline.targets import make_targets, point_vectors, turned_from
 from vqclip.pipeline.travel import make_journey
@@ -93,7 +94,7 @@ def assemble(plan: Plan, models: Models) -> Parts:
             for perceptor, weights in zip(models.perceptors, models.hashes.perceptors, strict=True)
         ]
         references = read_references(plan, models.perceptors, models.clips)
-        inputs, aims = (inputs, targets) if references is None else _aims(plan, inputs, targets, references)
+        inputs, aims, after = _aims(plan, models, inputs, targets, references)
         streams = Generators.from_seeds(seeds(plan.pictures), torch.device(plan.config.runtime.device))
         journey = _journey(plan, models, drawer, inputs, targets, streams)
         if journey is not None and journey.latents is not None:
@@ -102,7 +103,7 @@ def assemble(plan: Plan, models: Models) -> Parts:
             start = _start(plan, models, drawer, inputs, patch, targets, streams)
         return Parts(
             plan=plan,
-            descent=_descent(plan, models, drawer, whole, inputs, start, patch, journey, aims, streams, filters),
+            descent=_descent(plan, models, drawer, whole, inputs, start, patch, journey, aims, after, streams, filters),
             present=_presenting(plan, models, patch),
             perceptors=models.perceptors,
             targets=targets,
@@ -115,12 +116,19 @@ def assemble(plan: Plan, models: Models) -> Parts:
 
 
 def _aims(
-    plan: Plan, inputs: Inputs, targets: Sequence[Targets], references: Sequence[Reference]
-) -> tuple[Inputs, list[Targets]]:
-    """What the run was made from, the reference too, and what the guides aim at."""
+    plan: Plan,
+    models: Models,
+    inputs: Inputs,
+    targets: Sequence[Targets],
+    references: Sequence[Reference] | None,
+) -> tuple[Inputs, Sequence[Targets], Losses]:
+    """What the run was made from, the reference too, what the guides aim at, and what is drawn after examples."""
+    if references is None:
+        return inputs, targets, {}
     hashes = {**inputs.sha256, plan.config.targets.reference: references[0].digest}
-    aims = [aimed(target, plan, reference.around) for target, reference in zip(targets, references, strict=True)]
-    return dataclasses.replace(inputs, sha256=hashes), aims
+    aims = [aimed(target, plan, reference) for target, reference in zip(targets, references, strict=True)]
+    after = drawn_after(targets[0], plan, references, models.perceptors)
+    return dataclasses.replace(inputs, sha256=hashes), aims, after
 
 
 def _sized(plan: Plan, patch: Patch | None) -> Plan:
@@ -221,6 +229,7 @@ def _descent(
     patch: Patch | None,
     journey: Journey | None,
     targets: Sequence[Targets],
+    after: Losses,
     streams: Generators,
     filters: Sequence[Filter],
 ) -> Descent:
@@ -237,7 +246,7 @@ def _descent(
         micro_batch=config.cutouts.micro_batch,
         crop_rngs=streams.cutouts,
         noise_rngs=streams.noise,
-        losses=find_losses(config.losses, models.perceptors, inputs, device),
+        losses={**find_losses(config.losses, models.perceptors, inputs, device), **after},
         init=(numbers.clone(), config.init.weight) if config.init.weight else None,
         commitment=(vqgan.quantise, settings.commitment) if vqgan and settings.commitment else None,
         hold=settings.hold,

@@ -58,10 +58,12 @@ def whole_targets(targets: TargetsConfig) -> TargetsConfig:
         UsageError: one is not there.
     """
     targets = dataclasses.replace(targets, path=[_whole_point(point) for point in targets.path])
-    if targets.reference == NO_REFERENCE:
+    if targets.reference in (NO_REFERENCE, EMBEDDED):
         return targets
     if not is_folder(targets.reference):
-        raise UsageError(f"targets.reference {targets.reference!r} is not a folder; give one of captioned pictures.")
+        raise UsageError(
+            f"targets.reference {targets.reference!r} is not a folder; give one of captioned pictures, or embedded."
+        )
     return whole(targets, "reference")
 
 

@@ -1,6 +1,6 @@
 """A plan's further losses, by name: properties of a picture, and what they are told of files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,9 +9,10 @@ from torch import Tensor
 
 from vqclip.common.errors import UsageError
 from vqclip.common.images import to_tensor
+from vqclip.guidance.content import like
 from vqclip.guidance.likeness import OF_PICTURES, aesthetic, colours, file_of, style
 from vqclip.guidance.losses import Loss, find_loss
-from vqclip.models.features import EarlyFeatures, width_of
+from vqclip.models.features import EarlyFeatures, StageFeatures, width_of
 from vqclip.models.perceptor import Perceptor
 from vqclip.models.weights.reader import check_finite, read_tensors
 from vqclip.pipeline.inputs import Inputs
@@ -33,12 +34,30 @@ def _find(name: str, perceptors: Sequence[Perceptor], inputs: Inputs, device: to
     file = file_of(name)
     if file is None:
         return find_loss(name, device)
-    if name.partition(":")[0] not in OF_PICTURES:
+    kind = name.partition(":")[0]
+    if kind not in OF_PICTURES:
         return _judged(Path(file), perceptors)
-    picture = to_tensor(inputs.images[file]).to(device)
-    if name.startswith("colours"):
-        return colours(picture)
+    return LIKENESSES[kind](to_tensor(inputs.images[file]).to(device), perceptors)
+
+
+def _colours(picture: Tensor, perceptors: Sequence[Perceptor]) -> Loss:
+    return colours(picture)
+
+
+def _style(picture: Tensor, perceptors: Sequence[Perceptor]) -> Loss:
     return style(picture, [EarlyFeatures(each) for each in perceptors])
+
+
+def _content(picture: Tensor, perceptors: Sequence[Perceptor]) -> Loss:
+    return like(picture, [StageFeatures(each) for each in perceptors])
+
+
+LIKENESSES: Mapping[str, Callable[[Tensor, Sequence[Perceptor]], Loss]] = {
+    "colours": _colours,
+    "style": _style,
+    "content": _content,
+}
+"""Losses that are told a picture (1, 3, H, W), as the guides see it."""
 
 
 def _judged(file: Path, perceptors: Sequence[Perceptor]) -> Loss:

@@ -1,88 +1,45 @@
-"""What a plan's reference tells about texts: pairs of captions and pictures of a folder, as each perceptor embeds them.
-
-A picture's caption is the prompt that its metadata holds, or the text file of its name beside it (`cat.txt` beside
-`cat.jpg`); a picture without one counts as what the nearest caption says.
-"""
+"""What a plan's reference tells about texts: aims for the guides, and examples of what to draw where."""
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vqclip.common.errors import UsageError
-from vqclip.common.paths import is_file
-from vqclip.common.text import read_text
-from vqclip.config.prompts import TEXT, parse_prompts
+from vqclip.common.paths import embedded_dir
+from vqclip.config.prompts import TEXT, Prompt
+from vqclip.config.regions import parted, place_region
 from vqclip.config.schema import NO_REFERENCE, TargetsConfig
-from vqclip.folders.search_index import Index, update_index
+from vqclip.config.starts import EMBEDDED
+from vqclip.folders.search_index import update_index
+from vqclip.guidance.content import Common, Example, content, seen_in
+from vqclip.guidance.losses import Losses
 from vqclip.guidance.objective import Targets
+from vqclip.guidance.places import GRID, box_map, window
 from vqclip.guidance.reference import AIMS, Pairs
 from vqclip.guidance.vectors import slerp
+from vqclip.models.features import StageFeatures
 from vqclip.models.files import ClipFiles
 from vqclip.models.perceptor import Perceptor
-from vqclip.outputs.picture import read_metadata
+from vqclip.pipeline.embedded_reference import EmbeddedReference
+from vqclip.pipeline.folder_reference import FolderReference
 from vqclip.pipeline.plan import Plan
 
-CANDIDATES = 256
-"""Pictures nearest to a text whose captions are read."""
 
-TOGETHER = 32
-"""Captions embedded at once."""
-
-
-@dataclass
-class Reference:
-    """The pictures of a folder as a perceptor sees them; captions are read and embedded when they are needed.
-
-    `digest` stands for which pictures there are.
-    """
-
-    folder: Path
-    perceptor: Perceptor
-    index: Index
-    known: dict[str, Tensor | None] = field(default_factory=dict)
+class Reference(Protocol):
+    """Captioned pictures as a perceptor sees them."""
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the pictures' names and sizes."""
-        facts = sorted(zip(self.index.names, (stamp.size for stamp in self.index.stamps), strict=True))
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        """The SHA-256 that stands for which pictures they are."""
 
-    def around(self, text: Tensor) -> Pairs:
-        """Return the pictures nearest to a text (D,) with their captions' vectors, at most CANDIDATES.
+    def near(self, text: Tensor, count: int) -> Pairs:
+        """Return the pictures whose captions are nearest to a text (D,), at most `count`, with their captions."""
 
-        Raises:
-            UsageError: none of them has a caption.
-        """
-        vectors = torch.from_numpy(self.index.vectors).to(text)
-        places = (vectors @ text).topk(min(CANDIDATES, len(vectors))).indices.tolist()
-        captions = self._captions([self.index.names[place] for place in places])
-        if all(caption is None for caption in captions):
-            raise UsageError(
-                f"No picture of targets.reference {str(self.folder)!r} that is near to the prompt says what it shows: "
-                "vqclip's own pictures do, and for others write the caption into a text file beside (cat.txt for "
-                "cat.jpg)."
-            )
-        said = torch.stack([caption for caption in captions if caption is not None])
-        pictures = vectors[places]
-        nearest = said[(pictures @ said.T).argmax(1)]
-        texts = [near if caption is None else caption for caption, near in zip(captions, nearest, strict=True)]
-        return Pairs(torch.stack(texts), F.normalize(pictures, dim=-1))
-
-    def _captions(self, names: Sequence[str]) -> list[Tensor | None]:
-        """Each picture's caption as a vector (D,), if it has one."""
-        texts = {name: caption_of(self.folder / name) for name in names if name not in self.known}
-        found = {name: text for name, text in texts.items() if text}
-        parts = [list(found.values())[start : start + TOGETHER] for start in range(0, len(found), TOGETHER)]
-        vectors = [vector for part in parts for vector in self.perceptor.encode_text(part, warn=False)]
-        self.known |= dict.fromkeys(texts) | dict(zip(found, vectors, strict=True))
-        return [self.known[name] for name in names]
+    def images(self, rows: Sequence[int]) -> list[Tensor]:
+        """Return pictures by the rows that the pairs name, (1, 3, h, w) in [0, 1] each."""
 
 
 def read_references(
@@ -93,53 +50,79 @@ def read_references(
     Raises:
         UsageError: there are no pictures.
     """
-    if plan.config.targets.reference == NO_REFERENCE:
+    named = plan.config.targets.reference
+    if named == NO_REFERENCE:
         return None
-    folder = Path(plan.config.targets.reference)
+    if named == EMBEDDED:
+        return [EmbeddedReference(embedded_dir(), perceptor) for perceptor in perceptors]
+    folder = Path(named)
     references = [
-        Reference(folder, perceptor, update_index(folder, perceptor, each))
+        FolderReference(folder, perceptor, update_index(folder, perceptor, each))
         for perceptor, each in zip(perceptors, files, strict=True)
     ]
     if not references[0].index.names:
-        raise UsageError(f"targets.reference {str(folder)!r} holds no picture.")
+        raise UsageError(f"targets.reference {named!r} holds no picture.")
     return references
 
 
-def aimed(targets: Targets, plan: Plan, around: Callable[[Tensor], Pairs]) -> Targets:
-    """Return the targets with the vectors of the wanted texts, which come first, moved to where their pictures are."""
-    prompts = [prompt for picture in plan.pictures for prompt in picture.prompts]
+def wanted_texts(plan: Plan) -> Iterator[tuple[int, int, Prompt]]:
+    """The texts that pictures of a plan shall show: the row of each in the targets, its picture, and the prompt."""
+    prompts = ((number, prompt) for number, picture in enumerate(plan.pictures) for prompt in picture.prompts)
+    return (
+        (row, number, prompt)
+        for row, (number, prompt) in enumerate(prompts)
+        if prompt.weight > 0 and prompt.kind == TEXT
+    )
+
+
+def aimed(targets: Targets, plan: Plan, reference: Reference) -> Targets:
+    """Return the targets with the vectors of the wanted texts moved to where their pictures are."""
+    if plan.config.targets.lean == 0:
+        return targets
     moved = targets.embeddings.clone()
     known: dict[str, Tensor] = {}
-    for row, prompt in enumerate(prompts):
-        if prompt.weight > 0 and prompt.kind == TEXT:
-            if prompt.text not in known:
-                known[prompt.text] = _aim(targets.embeddings[row], plan.config.targets, around)
-            moved[row] = known[prompt.text]
+    for row, _, prompt in wanted_texts(plan):
+        if prompt.text not in known:
+            known[prompt.text] = _aim(targets.embeddings[row], plan.config.targets, reference)
+        moved[row] = known[prompt.text]
     return dataclasses.replace(targets, embeddings=moved)
 
 
-def _aim(text: Tensor, how: TargetsConfig, around: Callable[[Tensor], Pairs]) -> Tensor:
-    return slerp(text, AIMS[how.aim](text, around(text).near(text, how.neighbours)), how.lean)
+def _aim(text: Tensor, how: TargetsConfig, reference: Reference) -> Tensor:
+    return slerp(text, AIMS[how.aim](text, reference.near(text, how.neighbours)), how.lean)
 
 
-def caption_of(picture: Path) -> str | None:
-    """Return what a picture says that it shows, or None."""
-    try:
-        said = read_metadata(picture).prompt
-    except UsageError:
-        beside = picture.with_suffix(".txt")
-        return _first_line(beside) if is_file(beside) else None
-    try:
-        return (
-            ", ".join(prompt.text for prompt in parse_prompts(said) if prompt.weight > 0 and prompt.kind == TEXT)
-            or None
-        )
-    except UsageError:  # of a version with another prompt language
-        return said or None
+def drawn_after(
+    targets: Targets, plan: Plan, references: Sequence[Reference], perceptors: Sequence[Perceptor]
+) -> Losses:
+    """Return the loss that draws pictures after the reference's examples of their texts, with its weight, if it has
+    one and there are texts. The first perceptor, whose targets these are, chooses the examples; all look at them.
+
+    Of a text with a region they lie there. Of one that places things ("a cat to the left of a dog") each thing has
+    examples of its own in its half.
+
+    Raises:
+        UsageError: a perceptor's tower cannot be looked into.
+    """
+    how = plan.config.targets
+    if how.content == 0:
+        return {}
+    sights = [StageFeatures(perceptor) for perceptor in perceptors]
+    known: dict[str, Sequence[Sequence[Common]]] = {}
+    examples = []
+    for row, number, prompt in wanted_texts(plan):
+        placed = [(prompt.text, targets.regions[row].cpu())] if row in targets.regions else _placed(prompt.text)
+        for words, square in placed:
+            if words not in known:
+                near = references[0].near(perceptors[0].encode_text([words], warn=False)[0], how.examples)
+                known[words] = seen_in(references[0].images(near.rows.tolist()), sights)
+            examples.append(Example(number, prompt.weight, square, known[words]))
+    return {"content": (content(examples, sights), how.content)} if examples else {}
 
 
-def _first_line(path: Path) -> str | None:
-    try:
-        return next((line.strip() for line in read_text(path, "the caption").splitlines() if line.strip()), None)
-    except UsageError:
-        return None
+def _placed(text: str) -> list[tuple[str, Tensor | None]]:
+    """The things of a text, each with the window that it lies in; the whole has none."""
+    return [
+        (words, window(box_map(*place_region(region, GRID, GRID))) if region else None)
+        for words, region in parted(text)
+    ]

@@ -14,6 +14,7 @@ from vqclip.common.paths import is_file
 from vqclip.config.loader import config_from_dict
 from vqclip.config.prompts import with_files
 from vqclip.config.schema import NO_REFERENCE, Config, parse_size
+from vqclip.config.starts import EMBEDDED
 from vqclip.hub.upscaler_files import NONE
 from vqclip.models.provenance import ModelHash, ModelHashes
 from vqclip.outputs.metadata import Metadata
@@ -75,7 +76,7 @@ def differences(metadata: Metadata, models: ModelHashes, reference: str | None =
     if metadata.models is None or [*map(_digest, metadata.models.perceptors)] != [*map(_digest, models.perceptors)]:
         found.append("the files of the perceptors are others than made the picture")
     if reference is not None and reference not in metadata.inputs.values():
-        found.append("the folder of targets.reference holds other pictures than then")
+        found.append("targets.reference holds other pictures than then")
     for name, was in metadata.libraries.items():
         if (current := _version(name)) != was:
             found.append(f"{name} is {current}, and was {was}")
@@ -94,7 +95,7 @@ def _check_size(config: Config, where: str) -> None:
 
 def _check_agreed(folder: str, files: Mapping[str, str]) -> None:
     """A folder of a reference that only the picture names is not looked through before the user says so."""
-    if folder != NO_REFERENCE and folder not in files:
+    if folder not in (NO_REFERENCE, EMBEDDED, *files):
         raise UsageError(
             f"The picture was aimed by the pictures of {folder!r}: say where they are with --file OLD=NEW, or leave "
             "them out with --set targets.reference=none."
