@@ -16,7 +16,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: threads of several worke
 import torch
 from safetensors.torch import save_file
 
+from vqclip.hub.clip_files import find_clip
 from vqclip.models.architecture import Architecture
+from vqclip.models.perceptor import Perceptor, load_perceptor
 from vqclip.models.prior import Prior, PriorSizes, save_prior
 from vqclip.models.vqgan import VQGAN, load_vqgan
 
@@ -113,6 +115,12 @@ def save_tiny_prior(folder: Path, vqgan: Path, clip: Path) -> None:
     tensors, header = save_prior(prior)
     save_file(tensors, folder / "prior.safetensors", header)
     (folder / "merges.txt.gz").write_bytes((clip / "merges.txt.gz").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Perceptor:
+    """The guide that comes with vqclip, on the CPU."""
+    return load_perceptor(find_clip("embedded"), torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -30,11 +31,6 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     return Command(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def embedded() -> Perceptor:
-    return load_perceptor(find_clip("embedded"), CPU)
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -140,6 +136,8 @@ def test_stages_of_towers(embedded: Perceptor, tiny: TinyModels) -> None:
     stages = StageFeatures(load_perceptor(find_clip(str(tiny.clip)), CPU))
     assert [each.shape[1] for each in stages(torch.rand(1, 3, 50, 50))] == [4]
     assert not any(layer._forward_pre_hooks for layer in stages.behind)
+    quick = StageFeatures(Perceptor("quick", open_clip.create_model("MobileCLIP2-S0"), None))
+    assert [each.shape[1] for each in quick(torch.rand(1, 3, 256, 256))] == [64**2, 32**2, 16**2, 8**2]
     with pytest.raises(UsageError, match=r"targets\.content, cannot look into 'embedded-judge'"):
         StageFeatures(load_perceptor(find_clip("embedded-judge"), CPU))
 
@@ -175,9 +173,11 @@ def test_the_shipped_pictures_show_what_they_say(embedded: Perceptor) -> None:
     assert codes.shape == (len(captions), 16, 16) and len(set(captions)) == len(captions) / 3 > 1300
     assert codes.min() >= 0 and codes.max() < 4096
     for thing in ("a panda", "an anchor"):
-        pairs = reference.near(embedded.encode_text([f"{thing} on a white background"])[0], 3)
+        text = embedded.encode_text([f"{thing} on a white background"])[0]
+        pairs, examples = reference.near(text, 3), reference.examples(text, 3)
         assert {captions[row] for row in pairs.rows} == {thing}
-        assert all(image.shape == (1, 3, 128, 128) for image in reference.images(pairs.rows.tolist()))
+        seen = torch.cat([embedded.encode_image(embedded.view(image)) for image in examples])
+        assert torch.equal(seen, pairs.pictures) and examples[0].shape == (1, 3, 128, 128)
         own, other = embedded.encode_text([thing, "a banana"])
         assert (pairs.pictures @ own > pairs.pictures @ other).all()
 

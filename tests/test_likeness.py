@@ -29,11 +29,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return Command(monkeypatch, capsys)
 
 
-@pytest.fixture(scope="module")
-def embedded() -> Perceptor:
-    return load_perceptor(find_clip("embedded"), CPU)
-
-
 def pictures(n: int = 1, height: int = 8, width: int = 8, seed: int = 0) -> Tensor:
     return torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 

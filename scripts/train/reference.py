@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 if not __package__:  # run as a file: `scripts` is found from the repository's root
     sys.path[0] = str(Path(__file__).resolve().parents[2])
@@ -64,9 +63,7 @@ def main() -> None:
     scenes = [scene for name in names() for scene in islice(scenes_of(name, options.seed), options.each)]
     codes = encoded(scenes, options.seed, options.models).to(torch.int16)
     captions = json.dumps([article(scene.first) for scene in scenes], ensure_ascii=False)
-    training.write_beside(
-        options.models / FILE, lambda beside: save_file({"codes": codes.contiguous()}, beside, {CAPTIONS: captions})
-    )
+    training.export_weights(options.models / FILE, {"codes": codes}, {CAPTIONS: captions})
     print(f"{len(scenes)} pictures of {len({scene.first for scene in scenes})} things in {options.models / FILE}")
 
 

@@ -17,7 +17,8 @@ QUARTER = 3
 class StageFeatures:
     """What a perceptor's tower knows of each place behind its stages, the last but for a transformer's too.
 
-    The stages of a convolutional tower (CLIP's ResNets, timm's ConvNeXts), or every third block of a transformer.
+    The stages of a convolutional tower (CLIP's ResNets, timm's ConvNeXts and FastViTs), or every third block of a
+    transformer.
 
     Raises:
         UsageError: a tower of another build.
@@ -72,12 +73,13 @@ def _behind_stages(perceptor: Perceptor) -> Sequence[nn.Module]:
     if blocks is not None:
         return list(blocks[QUARTER::QUARTER]) or [blocks[-1]]
     if hasattr(trunk, "stages"):
-        return [*trunk.stages[1:], trunk.norm_pre]
+        layers = list(trunk.children())
+        return [*trunk.stages[1:], layers[layers.index(trunk.stages) + 1]]
     if hasattr(visual, "layer4"):
         return [visual.layer2, visual.layer3, visual.layer4, visual.attnpool]
     raise UsageError(
         f"The losses 'style' and 'content', and targets.content, cannot look into {perceptor.name!r}; they are for "
-        "ViT, ResNet and ConvNeXt towers."
+        "ViT, ResNet, ConvNeXt and FastViT towers."
     )
 
 

@@ -38,15 +38,21 @@ class EmbeddedReference:
 
     def near(self, text: Tensor, count: int) -> Pairs:
         """Return the pictures whose captions are nearest to a text (D,), at most `count`."""
-        rows = (self._texts @ text).topk(min(count, len(self._texts))).indices
-        seen = [self.perceptor.encode_image(self.perceptor.view(image)) for image in self.images(rows.tolist())]
+        rows = self._nearest(text, count)
+        seen = [self.perceptor.encode_image(self.perceptor.view(image)) for image in self._images(rows)]
         return Pairs(self._texts[rows], torch.cat(seen), rows.cpu())
 
+    def examples(self, text: Tensor, count: int) -> list[Tensor]:
+        """Return these pictures themselves, (1, 3, h, w) in [0, 1] each."""
+        return self._images(self._nearest(text, count))
+
+    def _nearest(self, text: Tensor, count: int) -> Tensor:
+        return (self._texts @ text).topk(min(count, len(self._texts))).indices
+
     @torch.no_grad()
-    def images(self, rows: Sequence[int]) -> list[Tensor]:
-        """Return pictures by their rows, (1, 3, h, w) each."""
-        device = self.perceptor.device
-        return [self._vqgan.render(self._vqgan.lookup(self._content[0][row : row + 1].to(device))) for row in rows]
+    def _images(self, rows: Tensor) -> list[Tensor]:
+        codes = self._content[0][rows.cpu()].to(self.perceptor.device)
+        return [self._vqgan.render(self._vqgan.lookup(each)) for each in codes.split(1)]
 
     @cached_property
     def _content(self) -> tuple[Tensor, Sequence[str]]:

@@ -78,10 +78,14 @@ class FolderReference:
         """
         return self.around(text).near(text, count)
 
-    def images(self, rows: Sequence[int]) -> list[Tensor]:
-        """Return pictures by their places in the index, (1, 3, h, w) each."""
-        device = self.perceptor.device
-        return [to_tensor(open_image(self.folder / self.index.names[row])).to(device) for row in rows]
+    def examples(self, text: Tensor, count: int) -> list[Tensor]:
+        """Return these pictures themselves, (1, 3, h, w) in [0, 1] each.
+
+        Raises:
+            UsageError: as `near`, or a picture cannot be read any more.
+        """
+        files = [self.folder / self.index.names[row] for row in self.near(text, count).rows]
+        return [to_tensor(open_image(file)).to(self.perceptor.device) for file in files]
 
     def _captions(self, names: Sequence[str]) -> list[Tensor | None]:
         """Each picture's caption as a vector (D,), if it has one."""

@@ -38,8 +38,8 @@ class Reference(Protocol):
     def near(self, text: Tensor, count: int) -> Pairs:
         """Return the pictures whose captions are nearest to a text (D,), at most `count`, with their captions."""
 
-    def images(self, rows: Sequence[int]) -> list[Tensor]:
-        """Return pictures by the rows that the pairs name, (1, 3, h, w) in [0, 1] each."""
+    def examples(self, text: Tensor, count: int) -> list[Tensor]:
+        """Return the same pictures themselves, (1, 3, h, w) in [0, 1] each."""
 
 
 def read_references(
@@ -114,8 +114,8 @@ def drawn_after(
         placed = [(prompt.text, targets.regions[row].cpu())] if row in targets.regions else _placed(prompt.text)
         for words, square in placed:
             if words not in known:
-                near = references[0].near(perceptors[0].encode_text([words], warn=False)[0], how.examples)
-                known[words] = seen_in(references[0].images(near.rows.tolist()), sights)
+                text = perceptors[0].encode_text([words], warn=False)[0]
+                known[words] = seen_in(references[0].examples(text, how.examples), sights)
             examples.append(Example(number, prompt.weight, square, known[words]))
     return {"content": (content(examples, sights), how.content)} if examples else {}
 
