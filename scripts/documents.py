@@ -3,10 +3,12 @@
 Writes docs/commands.md from the help texts; tests/test_documents.py compares the two. With --pictures it also runs the
 commands of README's first table, one after the other in a folder of its own, and keeps each picture small beside it;
 and those above the sheet in docs/settings.md, of which it makes the sheet; with --drawers it makes the sheet of
-docs/drawers.md, a row for each of DRAWERS.
+docs/drawers.md, a row for each of DRAWERS; with --editing it runs docs/editing/jobs.jsonl, and makes the sheets of
+docs/editing.md, one for each of EDITS.
 """
 
 import argparse
+import json
 import re
 import shlex
 import subprocess
@@ -14,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from typer import Context
@@ -25,6 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "commands.md"
 PICTURES = ROOT / "docs" / "pictures"
 SETTINGS = ROOT / "docs" / "settings.md"
+EDITING = ROOT / "docs" / "editing"
+EDITS = {"edit": (2, 256), "change": (2, 256), "outpaint": (2, 256), "vary": (1, 200), "interpolate": (1, 150)}
+"""Sheets of the jobs whose outputs begin so: jobs in a row, and the height of a picture in pixels."""
 COLUMNS = 100
 HEIGHT = 160
 DRAWERS = (
@@ -38,6 +44,8 @@ DRAWERS = (
 SHOWN = ("a red apple on a white background", "a sailboat by the sea", "a cat in a green field")
 ACROSS = 4
 """Pictures in a row of a sheet."""
+GAP = 4
+"""Pixels between the jobs of a sheet of editing."""
 
 SHEET = re.compile(r"```sh\n((?:vqclip [^\n]+\n)+)```\n\n!\[[^\]]*\]\(pictures/kinds\.webp\)")
 ROW = re.compile(r"^\|.*\(docs/pictures/([a-z]+)\.webp\)[^|]*\| `(vqclip [^`]+)` \|$", re.MULTILINE)
@@ -82,6 +90,49 @@ def draw_drawers(rows: Sequence[str]) -> None:
     sheet.save(PICTURES / "drawers.webp", quality=80)
 
 
+def draw_editing(jobs: Path) -> None:
+    """Run the jobs of docs/editing, and keep the sheets of EDITS: what a job began with, and what it made of it."""
+    lines = [json.loads(line) for line in jobs.read_text("utf-8").splitlines()]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "vqclip", "batch", jobs.name, "-o", folder], cwd=jobs.parent, check=True)
+        for name, (across, height) in EDITS.items():
+            mine = [job for job in lines if job["output"].startswith(name)]
+            strips = [strip([*originals(job), *results(job, Path(folder))], height) for job in mine]
+            stacked(strips, across).save(EDITING / f"{name}.webp", quality=80)
+
+
+def originals(job: dict[str, Any]) -> list[Path]:
+    """The picture that a job edits or varies, if it does."""
+    return [EDITING / job[field] for field in ("edit", "vary") if field in job]
+
+
+def results(job: dict[str, Any], folder: Path) -> list[Path]:
+    """What a job wrote: one picture, or as many as it was to count."""
+    return sorted(folder.glob(f"{Path(job['output']).stem}*.png"))
+
+
+def strip(files: Sequence[Path], height: int) -> Image.Image:
+    """Pictures beside one another, all of one height."""
+    images = [Image.open(file).convert("RGB") for file in files]
+    images = [image.resize((image.width * height // image.height, height)) for image in images]
+    whole = Image.new("RGB", (sum(image.width for image in images), height))
+    for number, image in enumerate(images):
+        whole.paste(image, (sum(each.width for each in images[:number]), 0))
+    return whole
+
+
+def stacked(strips: Sequence[Image.Image], across: int) -> Image.Image:
+    """Strips of one height in rows of so many, GAP white pixels apart."""
+    rows = [strips[start : start + across] for start in range(0, len(strips), across)]
+    widths = [sum(each.width + GAP for each in row) - GAP for row in rows]
+    height = strips[0].height + GAP
+    sheet = Image.new("RGB", (max(widths), height * len(rows) - GAP), "white")
+    for down, row in enumerate(rows):
+        for number, each in enumerate(row):
+            sheet.paste(each, (sum(one.width + GAP for one in row[:number]), height * down))
+    return sheet
+
+
 def draw_sheet(settings: str) -> None:
     """Run the commands above the sheet, and put what they draw side by side."""
     found = SHEET.search(settings)
@@ -120,9 +171,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", action="store_true", help="draw README's pictures anew as well")
     parser.add_argument("--drawers", action="store_true", help="draw the sheet of docs/drawers.md anew as well")
+    parser.add_argument("--editing", action="store_true", help="draw the sheets of docs/editing.md anew as well")
     asked = parser.parse_args()
     if asked.drawers:
         draw_drawers(DRAWERS)
+    if asked.editing:
+        draw_editing(EDITING / "jobs.jsonl")
     if asked.pictures:
         draw_pictures((ROOT / "README.md").read_text("utf-8"))
         draw_sheet(SETTINGS.read_text("utf-8"))

@@ -147,7 +147,19 @@ def test_only_a_book_without_a_colour_is_drawn_as_a_held_one(monkeypatch: pytest
     person = Scene("woman", scenes.BOOK, place=scenes.HOLDING, ground_colour="blue")
     for scene in (person, replace(person, second_colour="red"), Scene(scenes.BOOK), replace(person, second="cat")):
         draw_scenes.draw(scene, 1, 1, draw_scenes.CALM)
-    assert held == [96]
+    assert held == [84]
+
+
+def test_two_calm_things_are_large_and_hardly_overlap() -> None:
+    for relation, (first, second) in scenes.OF_RELATION.items():
+        spots = [spot for *_, spot in draw_scenes.calm_arrangement(Scene("cat", "dog", place=relation))]
+        assert spots == [(*draw_scenes.PAIR_SPOTS[slot], draw_scenes.PAIR_SIDE) for slot in (first, second)]
+    assert len({x % 8 for spot in draw_scenes.PAIR_SPOTS.values() for x in spot}) == 1  # alike on the grid of the codes
+    side = draw_scenes.PAIR_SIDE
+    assert all(side / 2 < x < draw_scenes.SIDE - side / 2 for spot in draw_scenes.PAIR_SPOTS.values() for x in spot)
+    for one, other in (("left", "right"), ("top", "bottom")):
+        across, down = np.abs(np.subtract(draw_scenes.PAIR_SPOTS[one], draw_scenes.PAIR_SPOTS[other]))
+        assert (side - across) * (side - down) < 0.15 * side**2
 
 
 def test_the_things_of_a_loose_scene_move_and_grow_together_on_the_grid_of_the_codes() -> None:
@@ -257,6 +269,15 @@ def test_a_complete_caption_leaves_out_no_ground_but_a_plain_one(ground: str) ->
     for scene, always in ((busy, True), (Scene("cat", ground_colour="blue"), False)):
         said = [scene_words.caption(scene, random.Random(seed), complete=True)[0] for seed in range(50)]
         assert all(any(word in text for word in ("blue", "blackboard")) for text in said) == always
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_two_things_without_a_place_stand_as_they_are_named(complete: bool) -> None:
+    for relation in scenes.RELATIONS:
+        pair = Scene("cat", "dog", place=relation)
+        captions = [scene_words.caption(pair, random.Random(seed), complete) for seed in range(60)]
+        assert any("place" not in said for _, said in captions) == (relation == scene_words.UNSAID)
+        assert all(("place" in said) == (" and " not in text and " next to " not in text) for text, said in captions)
 
 
 @pytest.mark.parametrize(

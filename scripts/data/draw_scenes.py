@@ -56,6 +56,8 @@ from scripts.data.scenes import (
 CALM_SIDES = {"small": 40, "": 96, "big": 112}  # pixels of a single thing of a calm scene
 CALM_SPOTS = {"left": (32, 64), "right": (96, 64), "top": (64, 32), "bottom": (64, 96)}
 HALF = 60  # pixels of a thing that has half of a calm scene; all CALM_SPOTS lie alike on the grid of the codes
+PAIR_SPOTS = {"left": (36, 52), "right": (92, 76), "top": (52, 36), "bottom": (76, 92)}  # and so do these
+PAIR_SIDE = 70  # pixels of each of two things; one stands a little higher than the other, so that they hardly overlap
 LOOSE_SIZES = (0.85, 0.92, 1.0, 1.06)  # of a loose scene's things, in sizes of a calm one's
 DIRECTED = re.compile(r"left|right|arrow|clock|flag")  # names of things that are others, or wrong, in a mirror
 CALM_GROUNDS = 3  # kinds of the shades and patterns of a calm scene's ground
@@ -155,11 +157,11 @@ def calm_arrangement(scene: Scene) -> list[tuple[str, str, Spot]]:
     """Where each thing of a calm scene stands, as `arrangement` has it: what a person holds is below the face, a book
     broader than it, and who stands at a blackboard leaves its letters free."""
     if scene.place == HOLDING and scene.second == BOOK:
-        return [(scene.first, "", (64, 40, 80)), (BOOK, scene.second_colour, (64, 92, 96))]
+        return [(scene.first, "", (64, 38, 76)), (BOOK, scene.second_colour, (64, 98, 84))]
     if scene.place == HOLDING:
         return [(scene.first, "", (64, 42, 84)), (scene.second, scene.second_colour, (64, 96, 68))]
     if scene.second:
-        first, second = ((*CALM_SPOTS[slot], HALF) for slot in OF_RELATION[scene.place])
+        first, second = ((*PAIR_SPOTS[slot], PAIR_SIDE) for slot in OF_RELATION[scene.place])
         return [(scene.first, scene.first_colour, first), (scene.second, scene.second_colour, second)]
     if scene.ground == BLACKBOARD and scene.size == "big":
         return [(scene.first, scene.first_colour, (64, 84, 84))]

@@ -19,6 +19,8 @@ from scripts.data.scenes import (
 )
 
 HOLDING_WORDS = ("with", "with", "holding")
+TOGETHER = ("and", "and", "next to")
+UNSAID = "left of"  # where the first of two things is that are TOGETHER: were it left open, a prior would mix them
 
 
 def noun(name: str, colour: str, size: str, random_: random.Random) -> str:
@@ -67,8 +69,8 @@ def teaches(scene: Scene) -> bool:
 def caption(scene: Scene, random_: random.Random, complete: bool = False) -> tuple[str, frozenset[str]]:
     """A caption of `scene` and the names of the fields of Scene that it speaks of.
 
-    A `complete` one leaves out nothing but, at times, a ground without a pattern; others at times any ground, the size,
-    the place or the style too.
+    A `complete` one leaves out nothing but, at times, a ground without a pattern and the place of UNSAID; others at
+    times any ground, the size, where one thing stands or the style too.
     """
 
     def mentions(share: float) -> bool:
@@ -87,11 +89,11 @@ def caption(scene: Scene, random_: random.Random, complete: bool = False) -> tup
     elif scene.second:
         said |= {"second", "second_colour"}
         second = noun(scene.second, scene.second_colour, "", random_)
-        if mentions(0.75):
+        if scene.place != UNSAID or random_.random() < 0.5:
             said |= {"place"}
             text += f" {random_.choice(RELATIONS[scene.place])} {second}"
         else:
-            text += f"{random_.choice([' and ', ' next to '])}{second}"
+            text += f" {random_.choice(TOGETHER)} {second}"
     elif scene.place and mentions(0.85):
         said |= {"place"}
         text += " " + random_.choice(SIDES[scene.place])
