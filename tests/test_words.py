@@ -1,6 +1,7 @@
 """The hint about unknown words: never for what training captions say, always for what they never say."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scripts.data import scene_words, scenes
+from scripts.data import scene_styles, scene_things, scene_words, scenes
+from scripts.documents import ROOT
 from vqclip.common.paths import embedded_dir
 from vqclip.config.loader import load_config
 from vqclip.config.vocabulary import Vocabulary, as_caption, hint, known_words, read_vocabulary, unknown_words
@@ -48,6 +50,17 @@ def test_held_out_prompts_hold_no_unknown_word(name: str) -> None:
 )
 def test_plain_words_plurals_and_numbers_are_known(text: str) -> None:
     assert hint([text]) is None
+
+
+def test_the_document_of_words_is_complete_and_right() -> None:
+    page = (ROOT / "docs" / "prompts.md").read_text("utf-8")
+    table = page.split("## Words that the embedded models know")[1].split("`scripts/data/things.txt`")[0]
+    worded = (scenes.RELATIONS, scenes.SIDES, scene_styles.STYLES)
+    phrases = [words[0] for kinds in worded for words in kinds.values()]
+    for phrase in (*phrases, *scenes.PLACES, *scenes.PATTERNS, *scenes.SIZES, *scene_things.COLOURS):
+        assert re.search(rf"\b{phrase.removeprefix('a ')}", table), phrase
+    quoted = re.findall(r'"([^"]+)"', table)
+    assert len(quoted) > 25 and hint(quoted) is None
 
 
 def test_a_typo_gets_its_neighbour_and_the_open_world_a_way_out() -> None:
